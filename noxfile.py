@@ -1,0 +1,65 @@
+"""The commands to work on the template: `uvx nox --list` shows them.
+
+A session that runs rendered code installs what a rendered project depends on, read from the rendering itself.
+"""
+
+from pathlib import Path
+
+import nox
+
+HERE = Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def install(session: nox.Session, group: str) -> None:
+    """Install a dependency group of pyproject.toml."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, group))
+
+
+def install_rendered(session: nox.Session, *requirements: str) -> None:
+    """Install what the default rendering depends on, and `requirements`, in one resolution."""
+    rendered = Path(session.create_tmp()) / "rendered"
+    session.run("python", "-m", "tests.rendering", str(rendered), silent=True)
+    groups = nox.project.dependency_groups(nox.project.load_toml(rendered / "pyproject.toml"), "dev")
+    session.install("-r", str(rendered / "pyproject.toml"), *groups, *requirements)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """Render the defaults, install them, build everything through Dagster, and show what happened."""
+    session.install("uv", "opentelemetry-proto>=1.45,<2", *nox.project.dependency_groups(PYPROJECT, "render"))
+    session.run("python", "demo.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test the template and what it renders: the fast lane."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run("pytest", *(session.posargs or ["--numprocesses=2", "--dist=loadgroup"]))
+
+
+@nox.session(default=False)
+def lint(session: nox.Session) -> None:
+    """Check format, rules and types of the template's own Python and of the sources under template/ as they lie."""
+    install(session, "tests")
+    session.install("nox")
+    for folder in (".", "template"):
+        with session.chdir(folder):
+            session.run("ruff", "check")
+            session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+@nox.session(default=False)
+@nox.parametrize("target", TARGETS, ids=TARGETS)
+def targets(session: nox.Session, target: str) -> None:
+    """Build the sample project of a target with its real adapter."""
+    session.error(f"{target}: not yet")

@@ -1,0 +1,1 @@
+"""dbt models as Dagster assets. `defs/` is where you add your own."""

@@ -1,0 +1,22 @@
+"""The dbt project's models, seeds and snapshots as assets, and its tests as asset checks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, dbt_assets
+
+from ..floe.manifest import load_manifest
+from ..floe.run import observe
+from ..floe.translator import FloeTranslator
+from ..project import dbt_project
+
+
+@dbt_assets(
+    manifest=load_manifest(dbt_project),
+    project=dbt_project,
+    dagster_dbt_translator=FloeTranslator(),
+)
+def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    """Build what Dagster selected; lineage and spans leave besides."""
+    yield from observe(dbt, ["build"], context)

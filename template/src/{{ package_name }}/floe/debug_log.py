@@ -1,0 +1,76 @@
+"""What dbt Core writes of a node's end only in its debug log: the error message, rows, query id.
+
+In: the `dbt.log` of a running dbt, JSON lines. Out: the `NodeFinished` event of a node. dbt writes it a moment
+after the result that it prints, so a reader waits for it, though never long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+WAIT_SECONDS = 0.05
+POLL_SECONDS = 0.002
+
+
+class DebugLog:
+    """Follow a `dbt.log` while dbt writes it, over its rotation at 10 MB."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+        self._partial = ""
+        self._finished: dict[str, Mapping[str, Any]] = {}
+
+    def finished(self, unique_id: str) -> Mapping[str, Any] | None:
+        """Return the `NodeFinished` event of a node, or nothing if it is not there within `WAIT_SECONDS`."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            self._read()
+            if (event := self._finished.pop(unique_id, None)) is not None:
+                return event
+            if self._file is None or time.monotonic() > deadline:
+                return None
+            time.sleep(POLL_SECONDS)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _read(self) -> None:
+        if self._file is None and not self._open():
+            return
+        self._take_lines()
+        if self._rotated() and self._open():
+            self._take_lines()
+
+    def _open(self) -> bool:
+        self.close()
+        if self._path.exists():
+            self._file = self._path.open(encoding="utf-8", errors="replace")
+        return self._file is not None
+
+    def _rotated(self) -> bool:
+        if self._file is None or not self._path.exists():
+            return False
+        return os.fstat(self._file.fileno()).st_ino != self._path.stat().st_ino
+
+    def _take_lines(self) -> None:
+        if self._file is None:
+            return
+        *lines, self._partial = (self._partial + self._file.read()).split("\n")
+        for line in lines:
+            # Parsing only these keeps a debug log of megabytes cheap.
+            if '"NodeFinished"' not in line:
+                continue
+            try:
+                event = json.loads(line)
+                self._finished[event["data"]["node_info"]["unique_id"]] = event
+            except (ValueError, KeyError, TypeError):
+                continue

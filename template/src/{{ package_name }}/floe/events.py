@@ -1,0 +1,194 @@
+"""dbt's raw events -> the life of the command and of each node.
+
+In: dbt's structured log events as dictionaries, in order: those of dbt's output, as dbt Core and Fusion shape them
+(https://docs.getdbt.com/reference/events-logging#structured-logging), and `NodeFinished` of its debug log, which
+knows more. Out: at most one start and exactly one end for each, with dbt's own times in UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+from uuid import uuid4
+
+
+class Outcome(StrEnum):
+    """How a node, or the command, ended."""
+
+    SUCCESS = "success"
+    WARN = "warn"
+    FAIL = "fail"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+# Each status that dbt 1.11 and Fusion give a node at its end; an unknown one counts as a failure.
+OUTCOMES = {
+    "success": Outcome.SUCCESS,
+    "pass": Outcome.SUCCESS,
+    "no-op": Outcome.SUCCESS,
+    "reused": Outcome.SUCCESS,
+    "warn": Outcome.WARN,
+    "skipped": Outcome.SKIPPED,
+}
+# Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
+RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult", "LogFreshnessResult"}
+SKIPS = {"SkippingDetails", "LogSkipBecauseError"}
+STARTS = {"LogStartLine", "NodeStart"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandStarted:
+    """dbt said its first word."""
+
+    at: datetime
+    invocation_id: str
+    dbt_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFinished:
+    """dbt has ended; `message` says why if not well."""
+
+    at: datetime
+    started: CommandStarted
+    outcome: Outcome
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted:
+    """A node's execution began."""
+
+    at: datetime
+    unique_id: str
+    resource_type: str
+    invocation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFinished:
+    """A node's execution ended, or, without `started`, never began."""
+
+    at: datetime
+    unique_id: str
+    resource_type: str
+    invocation_id: str
+    outcome: Outcome
+    status: str
+    started: NodeStarted | None = None
+    message: str | None = None
+    failures: int | None = None
+    response: Mapping[str, Any] = field(default_factory=dict)
+
+
+Life = CommandStarted | CommandFinished | NodeStarted | NodeFinished
+
+
+class Lives:
+    """Follow one dbt command; feed it each raw event, then end it."""
+
+    def __init__(self, details: Callable[[str], Mapping[str, Any] | None] = lambda _: None) -> None:
+        """Take `details`: unique id -> the node's `NodeFinished` of the debug log, if there is one."""
+        self._details = details
+        self._command: CommandStarted | None = None
+        self._open: dict[str, NodeStarted] = {}
+        self._finished: set[str] = set()
+
+    def feed(self, raw: Mapping[str, Any]) -> Iterator[Life]:
+        """Yield what `raw` tells: usually nothing, a start, or an end."""
+        info, data = raw["info"], raw.get("data") or {}
+        if self._command is None:
+            self._command = _command_started(info, data)
+            yield self._command
+        node = data.get("node_info") or {}
+        unique_id = node.get("unique_id")
+        if not unique_id or unique_id in self._finished:
+            return
+        name = info["name"]
+        if name in STARTS and unique_id not in self._open:
+            self._open[unique_id] = started = _node_started(info, node)
+            yield started
+        elif name in RESULTS:
+            yield self._end(self._details(unique_id) or raw)
+        elif name in SKIPS or name == "NodeFinished":
+            yield self._end(raw)
+
+    def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
+        """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
+        bad = Outcome.INTERRUPTED if interrupted else Outcome.FAIL
+        command = self._command or CommandStarted(at=at, invocation_id=str(uuid4()))
+        if self._command is None:
+            yield command
+        for started in list(self._open.values()):
+            del self._open[started.unique_id]
+            yield NodeFinished(
+                at=at,
+                unique_id=started.unique_id,
+                resource_type=started.resource_type,
+                invocation_id=started.invocation_id,
+                outcome=bad,
+                status=bad.value,
+                started=started,
+                message=message or "dbt ended before this node did",
+            )
+        outcome = Outcome.SUCCESS if message is None else bad
+        yield CommandFinished(at=at, started=command, outcome=outcome, message=message)
+
+    def _end(self, raw: Mapping[str, Any]) -> NodeFinished:
+        data = raw["data"]
+        unique_id = data["node_info"]["unique_id"]
+        self._finished.add(unique_id)
+        return _node_finished(raw["info"], data, self._open.pop(unique_id, None))
+
+
+def _command_started(info: Mapping[str, Any], data: Mapping[str, Any]) -> CommandStarted:
+    version = data.get("version")
+    return CommandStarted(
+        at=parse_time(info["ts"]),
+        invocation_id=info["invocation_id"],
+        dbt_version=version.lstrip("=") if isinstance(version, str) else None,
+    )
+
+
+def _node_started(info: Mapping[str, Any], node: Mapping[str, Any]) -> NodeStarted:
+    return NodeStarted(
+        at=_time_of(node, "node_started_at") or parse_time(info["ts"]),
+        unique_id=node["unique_id"],
+        resource_type=node["resource_type"],
+        invocation_id=info["invocation_id"],
+    )
+
+
+def _node_finished(info: Mapping[str, Any], data: Mapping[str, Any], started: NodeStarted | None) -> NodeFinished:
+    node, result = data["node_info"], data.get("run_result") or {}
+    # A unit test's node_status is the text "None", and a model's data.status is the engine's answer, such as "OK".
+    statuses = (result.get("status"), node.get("node_status"), data.get("status"))
+    status = next((text.lower() for text in statuses if text and text.lower() not in {"none", "started"}), "")
+    failures = result.get("num_failures") if result else data.get("num_failures")
+    return NodeFinished(
+        at=_time_of(node, "node_finished_at") or parse_time(info["ts"]),
+        unique_id=node["unique_id"],
+        resource_type=node["resource_type"],
+        invocation_id=info["invocation_id"],
+        outcome=OUTCOMES.get(status, Outcome.FAIL),
+        status=status,
+        started=started,
+        message=result.get("message") or None,
+        failures=failures if node["resource_type"] in {"test", "unit_test"} else None,
+        response=result.get("adapter_response") or {},
+    )
+
+
+def _time_of(node: Mapping[str, Any], key: str) -> datetime | None:
+    text = node.get(key)
+    return parse_time(text) if text and text != "None" else None
+
+
+def parse_time(text: str) -> datetime:
+    """Return dbt's time in UTC; dbt writes node times without a zone and means UTC."""
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

@@ -1,0 +1,79 @@
+"""The answers of `settings.toml`, and the environment variables that win over them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dotenv import load_dotenv
+
+FILE = Path(__file__).with_name("settings.toml")
+# src/<package>/floe/settings.toml; an installed wheel has no such root and runs from its working folder.
+ROOT = FILE.parents[3] if FILE.parents[2].name == "src" else Path.cwd()
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the project was told: each field from the environment, else from `settings.toml`."""
+
+    name: str
+    namespace: str
+    owner: str
+    dbt_project_dir: Path
+    dbt_profiles_dir: Path
+    dbt_target: str
+    openlineage_url: str
+    otlp_endpoint: str
+    otlp_protocol: str
+    sla_tiers: Mapping[str, str]
+    secret_variables: tuple[str, ...]
+
+    @property
+    def state_dir(self) -> Path:
+        """Return the folder for what outlives a run: unsent lineage events."""
+        return Path(os.environ.get("FLOE_STATE_DIR") or ROOT / ".floe")
+
+
+def read_settings(file: Path = FILE) -> Settings:
+    """Read `settings.toml` and the environment, `.env` of the project's root included.
+
+    Raises:
+        RuntimeError: The file is no TOML or lacks an entry; the message names both.
+    """
+    load_dotenv(ROOT / ".env")
+    try:
+        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        return Settings(
+            name=_first("OTEL_SERVICE_NAME", told["project"]["name"]),
+            namespace=_first("OPENLINEAGE_NAMESPACE", told["project"]["namespace"]),
+            owner=told["project"]["owner"],
+            dbt_project_dir=ROOT / told["dbt"]["project_dir"],
+            dbt_profiles_dir=ROOT / told["dbt"]["profiles_dir"],
+            dbt_target=_first("DBT_TARGET", told["dbt"]["target"]),
+            openlineage_url=_first("OPENLINEAGE_URL", told["openlineage"]["url"]),
+            otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", told["otlp"]["endpoint"]),
+            otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", told["otlp"]["protocol"]),
+            sla_tiers=told["sla"],
+            secret_variables=tuple(told["secrets"]["variables"]),
+        )
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        msg = f"{file}: {error!r}; restore the entry, or the file with `copier update`"
+        raise RuntimeError(msg) from error
+
+
+def _first(variable: str, default: str) -> str:
+    return os.environ.get(variable) or default
+
+
+def _set_absolute_warehouse() -> None:
+    """Make DUCKDB_PATH absolute: dbt and Dagster resolve a relative one against different folders."""
+    path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
+    if ":" not in path:
+        os.environ["DUCKDB_PATH"] = str(ROOT / path)
+
+
+settings = read_settings()
+_set_absolute_warehouse()

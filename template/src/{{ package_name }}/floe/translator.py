@@ -1,0 +1,95 @@
+"""dbt node -> Dagster asset spec: dagster-dbt's own, with what `meta.floe` says merged in.
+
+Owners, tags, metadata, the freshness policy and column tags are added; nothing of dagster-dbt's is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtProject
+
+from .meta import ColumnMeta, NodeMeta, Report, dagster_owner, read_column_meta, read_node_meta, sla_window
+from .settings import settings
+
+logger = logging.getLogger(__name__)
+
+COLUMN_SCHEMA = "dagster/column_schema"
+
+
+class FloeTranslator(DagsterDbtTranslator):
+    """Translate dbt nodes; override `get_asset_spec` further in a subclass of your own in `defs/`."""
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        """Return the asset spec of a node. A bad `meta.floe` entry is warned about, never an error."""
+        specs: dict[tuple[int, str], dg.AssetSpec] = self.__dict__.setdefault("_floe_specs", {})
+        memo = (id(manifest), unique_id)
+        if memo not in specs:
+            spec = super().get_asset_spec(manifest, unique_id, project)
+            specs[memo] = _merge(spec, self.get_resource_props(manifest, unique_id))
+        return specs[memo]
+
+
+def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
+    def report(problem: str) -> None:
+        logger.warning("%s (%s): %s", node["unique_id"], node.get("original_file_path", "?"), problem)
+
+    meta = read_node_meta(node, report)
+    columns = read_column_meta(node, report)
+    spec = spec.merge_attributes(
+        tags=_tags(meta, report),
+        metadata={f"floe/{name}": value for name, value in _said(meta).items()} | _schema(spec, columns),
+    )
+    owners = [dagster_owner(meta.owner, report)] if meta.owner else spec.owners or [settings.owner]
+    window = sla_window(meta.sla, settings.sla_tiers, report) if meta.sla else None
+    if window is None:
+        return spec.replace_attributes(owners=owners)
+    return spec.replace_attributes(owners=owners, freshness_policy=dg.FreshnessPolicy.time_window(window))
+
+
+def _said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
+    values = {name: getattr(meta, name) for name in meta.__slots__}
+    return {name: value for name, value in values.items() if value}
+
+
+def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:
+    said = _said(meta)
+    return {f"floe/{name}": _tag_value(said[name], report) for name in ("classification", "sla") if name in said}
+
+
+def _tag_value(value: str, report: Report) -> str:
+    # Dagster's rule for the value of a tag.
+    allowed = re.sub(r"[^A-Za-z0-9_.-]+", "-", value)[:63]
+    if allowed != value:
+        report(f"{value!r} cannot stand in a tag; it shows as {allowed!r}")
+    return allowed
+
+
+def _schema(spec: dg.AssetSpec, columns: Mapping[str, ColumnMeta]) -> dict[str, dg.TableSchema]:
+    schema = spec.metadata.get(COLUMN_SCHEMA)
+    value = getattr(schema, "schema", schema)
+    if not columns or not isinstance(value, dg.TableSchema):
+        return {}
+    return {
+        COLUMN_SCHEMA: dg.TableSchema(
+            constraints=value.constraints,
+            columns=[
+                dg.TableColumn(
+                    name=column.name,
+                    type=column.type,
+                    description=column.description,
+                    constraints=column.constraints,
+                    tags={**column.tags, **_column_tags(columns.get(column.name))},
+                )
+                for column in value.columns
+            ],
+        )
+    }
+
+
+def _column_tags(meta: ColumnMeta | None) -> dict[str, str]:
+    return {f"floe/{name}": value for name, value in _said(meta).items()} if meta else {}

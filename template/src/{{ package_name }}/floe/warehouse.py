@@ -1,0 +1,66 @@
+"""What lineage and tracing need to know of a warehouse, and DuckDB, which every project has as its `local` output.
+
+The warehouse of the outputs `dev` and `prod` stands in `target.py`. Names follow OpenLineage's naming page
+(https://openlineage.io/docs/spec/naming) where it has the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The values of a dbt connection, by the names that the adapter's credentials have.
+Connection = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warehouse:
+    """One engine.
+
+    Attributes:
+        adapter: dbt's adapter type.
+        db_system: `db.system.name` of OpenTelemetry's semantic conventions.
+        dialect: sqlglot's name of its SQL.
+        connection_keys: The only credentials that lineage and tracing read; none is secret.
+        namespace: Connection -> the OpenLineage namespace of its tables.
+        parts: Which of a relation's parts make a table's name.
+    """
+
+    adapter: str
+    db_system: str
+    dialect: str
+    connection_keys: tuple[str, ...]
+    namespace: Callable[[Connection], str]
+    parts: tuple[str, ...] = ("database", "schema", "identifier")
+
+    def dataset_name(self, relation: Mapping[str, str | None]) -> str:
+        """Return the OpenLineage name of a table from its database, schema and identifier."""
+        return ".".join(part for part in (relation.get(name) for name in self.parts) if part)
+
+
+def _duckdb_namespace(connection: Connection) -> str:
+    path = str(connection.get("path") or ":memory:")
+    # An absolute path, since relative ones of two projects would collide; md:… is MotherDuck, not a path.
+    return f"duckdb://{path if ':' in path else Path(path).absolute()}"
+
+
+DUCKDB = Warehouse(
+    adapter="duckdb",
+    db_system="duckdb",
+    dialect="duckdb",
+    connection_keys=("path",),
+    namespace=_duckdb_namespace,
+)
+
+
+def other_warehouse(adapter: str) -> Warehouse:
+    """Return what can be said of an engine that is neither this project's target nor DuckDB."""
+    return Warehouse(
+        adapter=adapter,
+        db_system=adapter,
+        dialect=adapter,
+        connection_keys=("host", "port"),
+        namespace=lambda connection: f"{adapter}://{connection.get('host', '')}:{connection.get('port', '')}",
+    )

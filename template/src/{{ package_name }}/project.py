@@ -1,0 +1,16 @@
+"""The dbt project.
+
+Nothing else belongs here: `dagster-dbt project prepare-and-package` imports this module before a manifest exists.
+"""
+
+from dagster_dbt import DbtProject
+
+from .floe.settings import settings
+
+dbt_project = DbtProject(
+    project_dir=settings.dbt_project_dir,
+    profiles_dir=settings.dbt_profiles_dir,
+    # Explicit, because dagster-dbt's own connection to the warehouse does not read DBT_TARGET.
+    target=settings.dbt_target,
+)
+dbt_project.prepare_if_dev()

@@ -1,0 +1,19 @@
+"""The compute target: Databricks. What lineage and tracing need to know of it."""
+
+from __future__ import annotations
+
+from .warehouse import Connection, Warehouse
+
+
+def _namespace(connection: Connection) -> str:
+    # The specification has no Databricks; dbt-ol and OpenLineage's Spark integration use the workspace's host.
+    return f"databricks://{str(connection['host']).removeprefix('https://').rstrip('/')}"
+
+
+TARGET = Warehouse(
+    adapter="databricks",
+    db_system="databricks",
+    dialect="databricks",
+    connection_keys=("host",),
+    namespace=_namespace,
+)

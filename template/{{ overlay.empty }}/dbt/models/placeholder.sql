@@ -1,0 +1,2 @@
+-- Dagster needs one model to load; replace this one by yours.
+select 1 as id

@@ -1,0 +1,77 @@
+"""Render the template as it lies in the work tree: what every test starts from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import copier
+import yaml
+
+REPOSITORY = Path(__file__).parent.parent
+TARGETS: list[str] = yaml.safe_load((REPOSITORY / "copier.yml").read_text())["targets"]["default"]
+
+
+@cache
+def facts(target: str) -> dict[str, Any]:
+    """Return what `extensions/targets/<target>.yml` says of a target."""
+    text = (REPOSITORY / "extensions" / "targets" / f"{target}.yml").read_text()
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+def sign_ins() -> list[tuple[str, str]]:
+    """Return every pair of target and auth_method that the questions offer."""
+    return [(target, method["name"]) for target in TARGETS for method in facts(target)["auth_methods"]]
+
+
+def snapshot(folder: Path) -> Path:
+    """Copy the template without its git history to `folder`: copier then renders what lies there, not a tag."""
+    for name in ("copier.yml", "extensions", "template"):
+        source, copy = REPOSITORY / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", ".*_cache"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, copy)
+    return folder
+
+
+def render(template: Path, destination: Path, **answers: Any) -> Path:
+    """Render `template` to `destination` with its defaults and `answers`.
+
+    Raises:
+        ValueError: An answer is refused, or is no question of copier.yml (copier takes unknown keys in silence).
+    """
+    questions = yaml.safe_load((template / "copier.yml").read_text())
+    if unknown := answers.keys() - questions.keys():
+        msg = f"no such question in copier.yml: {', '.join(sorted(unknown))}"
+        raise ValueError(msg)
+    copier.run_copy(str(template), destination, data=answers, defaults=True, quiet=True)
+    return destination
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `cwd` with only PATH, HOME and `environment` set, and capture what it prints."""
+    import os
+
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+if __name__ == "__main__":
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        render(snapshot(Path(folder)), Path(sys.argv[1]), project_name="pipeline")
