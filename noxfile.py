@@ -59,6 +59,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def readme(session: nox.Session) -> None:
+    """Write the README's tables from the facts files and copier.yml."""
+    install(session, "render")
+    session.run("python", "-m", "tests.readme")
+
+
+@nox.session(default=False)
 @nox.parametrize("target", TARGETS, ids=TARGETS)
 def targets(session: nox.Session, target: str) -> None:
     """Build the sample project of a target with its real adapter."""

@@ -15,7 +15,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from io import StringIO
@@ -38,6 +38,7 @@ from packaging.requirements import Requirement
 
 from tests.rendering import TARGETS, facts, render, sign_ins, snapshot
 
+QUIET = ["--quiet", "--no-send-anonymous-usage-stats", "--no-version-check"]
 PASSPHRASE = "a passphrase"
 TLS_OF_POSTGRES = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # its SSLRequest
 TLS = b"\x16\x03"
@@ -133,19 +134,18 @@ class Project:
     def parse(self) -> str:
         """Run `dbt parse` in this process and return the type of the adapter that it chose."""
         place = str(self.root / "dbt")
-        result = dbtRunner().invoke(
-            ["--quiet", "--no-send-anonymous-usage-stats", "--no-version-check", "parse"]
-            + ["--no-partial-parse", "--project-dir", place, "--profiles-dir", place]
-        )
+        options = ["--no-partial-parse", "--project-dir", place, "--profiles-dir", place]
+        result = dbtRunner().invoke([*QUIET, "parse", *options])
         if result.exception:
             raise result.exception
-        adapter: str = result.result.metadata.adapter_type
+        manifest: Any = result.result
+        adapter: str = manifest.metadata.adapter_type
         return adapter
 
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make throw-away keys: with and without passphrase, of a service account, and what gcloud leaves behind."""
+    """Make throw-away keys: with and without passphrase, of a service account, and gcloud's of a person."""
     folder = tmp_path_factory.mktemp("keys")
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     protections: dict[str, serialization.KeySerializationEncryption] = {
@@ -153,9 +153,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "protected.p8": serialization.BestAvailableEncryption(PASSPHRASE.encode()),
     }
     for name, protection in protections.items():
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection
-        )
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
         (folder / name).write_bytes(pem)
     service_account = {
         "type": "service_account",
@@ -211,9 +209,7 @@ def test_parses_without_a_variable(project: Project) -> None:
 
 
 @pytest.mark.parametrize("output", ["dev", "prod"])
-def test_parses_for_its_target(
-    project: Project, output: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parses_for_its_target(project: Project, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its variables set, a project parses for its own target."""
     for name, value in (project.values() | {"DBT_TARGET": output}).items():
         monkeypatch.setenv(name, value)
@@ -225,7 +221,7 @@ def test_parses_for_its_target(
 def test_credentials_are_accepted(project: Project, output: str, every: bool) -> None:
     """The adapter accepts each output, with the required variables set and with all."""
     values = project.every_value() if every else project.values()
-    credentials = project.credentials(output, values)
+    credentials: Any = project.credentials(output, values)
     if project.method == "key_pair" and output != "local":
         assert credentials.auth_args()["private_key"].startswith(b"0\x82"), "the key was not read"
     expected = "duckdb" if output == "local" else facts(project.target)["adapter"]
@@ -312,7 +308,7 @@ def test_first_bytes_show_host_and_tls(
         environment |= project.values()
         if expected.startswith(b"CONNECT"):
             environment["HTTPS_PROXY"] = f"http://127.0.0.1:{port}"
-            # Signs in to AWS, and shows Google's client where gcloud keeps what it knows.
+            # What the machine of a person brings along who is signed in to AWS and to Google.
             environment |= {"AWS_ACCESS_KEY_ID": "1", "AWS_SECRET_ACCESS_KEY": "2"}
             environment |= {"CLOUDSDK_CONFIG": str(keys), "REDSHIFT_CLUSTER_ID": "a-cluster"}
         else:
@@ -320,13 +316,13 @@ def test_first_bytes_show_host_and_tls(
             environment[f"{target.upper()}_PORT"] = str(port)
         said = debug(project.root / "dbt", environment, until=lambda: bool(received))
     assert received, said
-    # All of it where TLS was asked for and refused: nothing may follow in plain text.
+    # The whole of it from PostgreSQL's clients: after a refusal of TLS nothing may follow in plain text.
     assert (received[0] if expected == TLS_OF_POSTGRES else received[0][: len(expected)]) == expected
 
 
 @contextmanager
 def listening() -> Iterator[tuple[int, list[bytes]]]:
-    """Listen on a free port and note what each connection says, before and after a "No"."""
+    """Listen on a free port, note what each connection says first, and refuse it."""
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -338,8 +334,12 @@ def listening() -> Iterator[tuple[int, list[bytes]]]:
                     return
                 with connection:
                     said = connection.recv(1024)
-                    connection.sendall(b"N")  # how a PostgreSQL server refuses TLS
-                    received.append(said + connection.recv(1024))
+                    if said == TLS_OF_POSTGRES:
+                        connection.sendall(b"N")  # how PostgreSQL refuses TLS
+                        connection.settimeout(3)  # Redshift's client says nothing, and does not hang up
+                        with suppress(TimeoutError):
+                            said += connection.recv(1024)
+                    received.append(said)
 
         Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1], received
@@ -350,8 +350,14 @@ def debug(place: Path, environment: dict[str, str], until: Callable[[], bool]) -
     """Run `dbt debug` until something holds, for two minutes at most: drivers retry for longer than that."""
     with (place / "debug.txt").open("w+") as log:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("dbt"), "--no-send-anonymous-usage-stats", "--no-version-check"]
-            + ["debug", "--connection", "--profiles-dir", "."],
+            [
+                str(Path(sys.executable).with_name("dbt")),
+                *QUIET,
+                "debug",
+                "--connection",
+                "--profiles-dir",
+                ".",
+            ],
             cwd=place,
             env=environment,
             stdout=log,

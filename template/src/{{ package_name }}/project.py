@@ -5,6 +5,7 @@ Nothing else belongs here: `dagster-dbt project prepare-and-package` imports thi
 
 from dagster_dbt import DbtProject
 
+from .floe.manifest import prepare_once
 from .floe.settings import settings
 
 dbt_project = DbtProject(
@@ -13,4 +14,4 @@ dbt_project = DbtProject(
     # Explicit, because dagster-dbt's own connection to the warehouse does not read DBT_TARGET.
     target=settings.dbt_target,
 )
-dbt_project.prepare_if_dev()
+prepare_once(dbt_project)

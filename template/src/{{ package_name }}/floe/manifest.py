@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from dagster_dbt import DbtProject
+
+# Names the manifest that a parent process has just made.
+PREPARED = "FLOE_PREPARED_MANIFEST"
+
+
+def prepare_once(project: DbtProject) -> None:
+    """Let dbt parse `project` in development, as dagster-dbt does, but not again in the processes of its steps."""
+    made = _stamp(project)
+    if made and os.environ.get(PREPARED) == made:
+        return
+    project.prepare_if_dev()
+    os.environ[PREPARED] = _stamp(project)
 
 
 def load_manifest(project: DbtProject) -> dict[str, Any]:
@@ -16,8 +29,15 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
     """
     if not project.manifest_path.exists():
         if project.target == "prod":
-            msg = f"{project.manifest_path} is missing: make it at build time with `dbt parse --target prod`"
-            raise FileNotFoundError(msg)
+            raise FileNotFoundError(
+                f"{project.manifest_path} is missing: make it when the image is built, with "
+                "`dagster-dbt project prepare-and-package --file` and the path of project.py"
+            )
         project.preparer.prepare(project)
     manifest: dict[str, Any] = json.loads(project.manifest_path.read_bytes())
     return manifest
+
+
+def _stamp(project: DbtProject) -> str:
+    path = project.manifest_path
+    return f"{path}:{path.stat().st_mtime_ns}" if path.exists() else ""

@@ -1,0 +1,149 @@
+"""The main job, from nothing to a green, observed pipeline: `uvx nox -s demo [-- FOLDER]`.
+
+Renders the template's defaults, installs them, builds everything through Dagster on DuckDB with a real endpoint for
+lineage and traces on loopback, and shows what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.receiver import Receiver, receiver
+from tests.rendering import render, snapshot
+
+# What Dagster says of a run, read in the project's own environment.
+SUMMARY = """
+import json, sys
+import dagster as dg
+instance = dg.DagsterInstance.get()
+run = instance.get_runs(limit=1)[0]
+kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+events = [entry.dagster_event for entry in instance.all_logs(run.run_id, of_type=kinds)]
+checks = [event.event_specific_data for event in events if event.event_type_value == "ASSET_CHECK_EVALUATION"]
+json.dump({
+    "status": run.status.value, "run_id": run.run_id, "tags": run.tags,
+    "assets": sum(event.event_type_value == "ASSET_MATERIALIZATION" for event in events),
+    "checks": len(checks), "passed": sum(check.passed for check in checks),
+}, sys.stdout)
+"""
+ROWS = """
+import duckdb, json, sys
+connection = duckdb.connect(sys.argv[1], read_only=True)
+names = connection.sql("select table_name from duckdb_tables()").fetchall()
+json.dump({name: connection.sql(f'select count(*) from "{name}"').fetchall()[0][0] for (name,) in names}, sys.stdout)
+"""
+
+
+def main() -> int:
+    """Run the demo into the folder of the first argument, else a new one; return the exit code."""
+    started = time.monotonic()
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-project").resolve()
+    if folder.exists() and any(folder.iterdir()):
+        print(f"{folder} is not empty: name another, `uvx nox -s demo -- FOLDER`, or remove it", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as scratch, receiver() as endpoint:
+        with step(f"render the defaults to {folder}"):
+            render(snapshot(Path(scratch)), folder, project_name="demo-project")
+        with step("install them"):
+            call(folder, "uv", "sync", "--quiet")
+        # Without a home, `dg launch` keeps its runs in a folder that it throws away.
+        home = folder / ".dagster"
+        home.mkdir()
+        environment = {
+            "DAGSTER_HOME": str(home),
+            "OPENLINEAGE_URL": endpoint.url,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url,
+        }
+        with step("build everything through Dagster"):
+            build(folder, environment)
+        run = json.loads(call(folder, "uv", "run", "python", "-c", SUMMARY, environment=environment))
+        rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "data/warehouse.duckdb"))
+    show(run, rows, endpoint, time.monotonic() - started)
+    print(f"\nNext:\n\n    cd {os.path.relpath(folder)}\n    uv run dg dev    # then open http://localhost:3000\n")
+    healthy = run["status"] == "SUCCESS" and run["passed"] == run["checks"] and endpoint.events and endpoint.spans
+    return 0 if healthy else 1
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Say what begins, and how long it took."""
+    print(f"· {what} …", flush=True)
+    started = time.monotonic()
+    yield
+    print(f"  {time.monotonic() - started:.1f} s", flush=True)
+
+
+def call(folder: Path, *command: str, environment: dict[str, str] | None = None) -> str:
+    """Run a command in the project and return what it prints; show its errors and stop if it fails."""
+    done = subprocess.run(
+        command, cwd=folder, env=outside() | (environment or {}), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def outside() -> dict[str, str]:
+    """Return the environment without nox's own: the project has a virtual environment of its own."""
+    own = {"VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT"}
+    return {name: value for name, value in os.environ.items() if name not in own}
+
+
+def build(folder: Path, environment: dict[str, str]) -> None:
+    """Materialise every asset, with a line for each that is built and each test that does not pass."""
+    log = folder / ".dagster" / "build.log"
+    command = ["uv", "run", "dg", "launch", "--assets", "*"]
+    settings = outside() | environment | {"DBT_USE_COLORS": "false"}
+    with (
+        log.open("w") as lines,
+        subprocess.Popen(
+            command, cwd=folder, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            lines.write(line)
+            if " of " in line and any(word in line for word in (" OK ", " ERROR ", " FAIL ", " WARN ", " SKIP ")):
+                print(f"  {shorten(line)}", flush=True)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed; its output is in {log}")
+
+
+def shorten(line: str) -> str:
+    """Return dbt's line without its dots, at most as wide as a terminal."""
+    words = [word for word in line.split() if set(word) != {"."}]
+    return " ".join(words)[: shutil.get_terminal_size().columns - 3]
+
+
+def show(run: dict[str, object], rows: dict[str, int], endpoint: Receiver, seconds: float) -> None:
+    """Print the table."""
+    kinds = Counter(event["eventType"] for event in endpoint.events)
+    traces = {span.trace_id.hex() for span in endpoint.spans}
+    events = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    table = [
+        ("Run", f"{run['status']}  {run['run_id']}"),
+        ("Assets", f"{run['assets']} materialised"),
+        ("Checks", f"{run['passed']} of {run['checks']} passed"),
+        ("Rows", f"{sum(rows.values()):,} in {len(rows)} tables"),
+        ("Lineage events", f"{len(endpoint.events)} received ({events})"),
+        ("Spans", f"{len(endpoint.spans)} received, in {len(traces)} trace{'s' * (len(traces) != 1)}"),
+        ("Seconds", f"{seconds:.0f}"),
+    ]
+    width = max(len(value) for _, value in table)
+    print(f"\n┌{'─' * 16}┬{'─' * (width + 2)}┐")
+    for name, value in table:
+        print(f"│ {name:<14} │ {value:<{width}} │")
+    print(f"└{'─' * 16}┴{'─' * (width + 2)}┘")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Write the README's tables from the files that state the facts: `python -m tests.readme`."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from tests.rendering import REPOSITORY, TARGETS, facts
+
+README = REPOSITORY / "README.md"
+
+
+def with_tables(text: str) -> str:
+    """Return the README's text with its generated tables replaced by present ones."""
+    for name, table in (("targets", _targets()), ("questions", _questions())):
+        text = re.sub(
+            rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)",
+            lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def _targets() -> str:
+    rows = ["| Target | Adapter | Ways to sign in (the first is the default) |", "|---|---|---|"]
+    for target in TARGETS:
+        told = facts(target)
+        adapter = re.split(r"[<>=~\[ ]", told["requirement"])[0]
+        ways = ", ".join(method["title"] for method in told["auth_methods"])
+        rows.append(f"| [{told['title']}]({told['docs']['vendor']}) | [{adapter}]({told['docs']['dbt']}) | {ways} |")
+    return "\n".join(rows) + "\n"
+
+
+def _questions() -> str:
+    questions = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
+    rows = ["| Question | What it decides |", "|---|---|"]
+    for name, question in questions.items():
+        if not name.startswith("_") and question.get("when") is not False:
+            told = re.sub(r"\{\{ facts\.title \}\}", "the target", question["help"])
+            rows.append(f"| `{name}` | {told} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    README.write_text(with_tables(README.read_text()))
