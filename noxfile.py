@@ -3,6 +3,7 @@
 A session that runs rendered code installs what a rendered project depends on, read from the rendering itself.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -25,6 +26,7 @@ def install(session: nox.Session, group: str) -> None:
 def install_rendered(session: nox.Session, *requirements: str) -> None:
     """Install what the default rendering depends on, and `requirements`, in one resolution."""
     rendered = Path(session.create_tmp()) / "rendered"
+    shutil.rmtree(rendered, ignore_errors=True)
     session.run("python", "-m", "tests.rendering", str(rendered), silent=True)
     groups = nox.project.dependency_groups(nox.project.load_toml(rendered / "pyproject.toml"), "dev")
     session.install("-r", str(rendered / "pyproject.toml"), *groups, *requirements)

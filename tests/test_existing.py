@@ -1,0 +1,56 @@
+"""A dbt project that was there before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rendering import render, run
+
+pytestmark = pytest.mark.xdist_group("existing")
+
+OWN = {
+    "dbt_project.yml": "name: legacy\nversion: '1.0'\nprofile: warehouse\n",
+    "profiles.yml": "warehouse: {target: gone, outputs: {}}\n",
+    "models/one.sql": "select 1 as id\n",
+    "models/two.sql": "select * from {{ ref('one') }}\n",
+    "models/schema.yml": "models: [{name: two, columns: [{name: id, data_tests: [unique]}]}]\n",
+}
+
+
+@pytest.mark.parametrize("folder", ["transform", "analytics/dbt", "."])
+def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> None:
+    """Its own files stay as they are, and its models are built and tested through Dagster."""
+    project = tmp_path / "project"
+    for name, text in OWN.items():
+        path = project / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    render(
+        template,
+        project,
+        project_name="pipeline",
+        start_from="existing",
+        dbt_project_dir=folder,
+        dbt_profile_name="warehouse",
+    )
+    done = run(
+        "dg", "launch", "--assets", "*", cwd=project, PYTHONPATH="src", DAGSTER_CLI_TELEMETRY="0", FLOE_RAISE="1"
+    )
+
+    assert OWN == {name: (project / folder / name).read_text() for name in OWN}
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "PASS=3" in done.stdout + done.stderr
+    assert (project / "data" / "warehouse.duckdb").is_file()
+
+
+def test_empty_start(template: Path, tmp_path: Path) -> None:
+    """The empty project builds its placeholder."""
+    project = render(template, tmp_path / "project", project_name="pipeline", start_from="empty")
+
+    done = run("dg", "launch", "--assets", "*", cwd=project, PYTHONPATH="src", DAGSTER_CLI_TELEMETRY="0")
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert "PASS=3" in done.stdout + done.stderr

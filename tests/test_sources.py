@@ -1,0 +1,73 @@
+"""The sources under template/ are real source as they lie, and what they render passes its owner's own checks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.readme import README, with_tables
+from tests.rendering import REPOSITORY, TARGETS, render, run
+
+TEMPLATE = REPOSITORY / "template"
+STARTS = ("sample", "empty", "existing")
+
+
+def python_sources() -> list[Path]:
+    """Return each Python file under template/, rendered or not."""
+    return [path for path in TEMPLATE.rglob("*") if re.search(r"\.py(\.jinja)?$", path.name)]
+
+
+def test_no_jinja_in_python() -> None:
+    """No Python source has Jinja in it, but for the package's name in import lines of the owner's tests."""
+    for path in python_sources():
+        for line in path.read_text().splitlines():
+            is_import = path.name.endswith(".py.jinja") and re.match(r"from \{\{ package_name \}\}[.\w]* import ", line)
+            assert is_import or not re.search(r"\{[{%#]", line), f"{path}: {line}"
+        assert not path.name.endswith(".jinja") or path.relative_to(TEMPLATE).parts[0] == "tests"
+
+
+def test_no_trust() -> None:
+    """Nothing in copier.yml makes copier ask for --trust."""
+    text = (REPOSITORY / "copier.yml").read_text()
+
+    assert [] == re.findall(r"^_(?:tasks|migrations|jinja_extensions|external_data)\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
+def test_lint_where_it_lies(command: tuple[str, ...]) -> None:
+    """Ruff passes over the sources before they are rendered."""
+    done = run("ruff", *command, "--no-cache", cwd=TEMPLATE)
+
+    assert 0 == done.returncode, done.stdout
+
+
+class TestRendered:
+    """The whole rendered project passes with the settings that its owner gets."""
+
+    @pytest.fixture(scope="class", params=TARGETS)
+    def rendered(
+        self, request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> Path:
+        return render(template, tmp_path_factory.mktemp("rendered") / "project", compute_target=request.param)
+
+    @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
+    def test_lint(self, rendered: Path, command: tuple[str, ...]) -> None:
+        """Ruff passes."""
+        done = run("ruff", *command, "--no-cache", cwd=rendered)
+
+        assert 0 == done.returncode, done.stdout
+
+    def test_types(self, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """Mypy passes, strict."""
+        # One cache: the dependencies are the same for all targets.
+        cache = tmp_path_factory.getbasetemp() / "mypy"
+        done = run("mypy", "--cache-dir", cache, cwd=rendered)
+
+        assert 0 == done.returncode, done.stdout
+
+
+def test_readme_tables() -> None:
+    """The README's tables say what the facts files and copier.yml say; `nox -s readme` writes them."""
+    assert with_tables(README.read_text()) == README.read_text()
