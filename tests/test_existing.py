@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,24 @@ OWN = {
     "dbt_project.yml": "name: legacy\nversion: '1.0'\nprofile: warehouse\n",
     "profiles.yml": "warehouse: {target: gone, outputs: {}}\n",
     "models/one.sql": "select 1 as id\n",
-    "models/two.sql": "select * from {{ ref('one') }}\n",
-    "models/schema.yml": "models: [{name: two, columns: [{name: id, data_tests: [unique]}]}]\n",
+    "models/two.sql": "select * from {{ ref('one') }} where id in (select 1 from {{ source('erp', 'ids') }})\n",
+    "models/schema.yml": (
+        "models: [{name: two, columns: [{name: id, data_tests: [unique]}]}]\n"
+        "sources: [{name: erp, schema: information_schema, tables: [{name: ids, identifier: tables}]}]\n"
+    ),
 }
+
+
+KEYS = """
+import json, sys
+from pipeline.definitions import defs
+json.dump([key.to_user_string() for key in defs().resolve_asset_graph().get_all_asset_keys()], sys.stdout)
+"""
 
 
 @pytest.mark.parametrize("folder", ["transform", "analytics/dbt", "."])
 def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> None:
-    """Its own files stay as they are, and its models are built and tested through Dagster."""
+    """Its own files stay as they are, its models are built and tested through Dagster, its sources stand upstream."""
     project = tmp_path / "project"
     for name, text in OWN.items():
         path = project / folder / name
@@ -44,6 +55,7 @@ def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> Non
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "PASS=3" in done.stdout + done.stderr
     assert (project / "data" / "warehouse.duckdb").is_file()
+    assert {"one", "two", "erp/ids"} == set(json.loads(run("python", "-c", KEYS, cwd=project, PYTHONPATH="src").stdout))
 
 
 def test_empty_start(template: Path, tmp_path: Path) -> None:

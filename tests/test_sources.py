@@ -43,14 +43,14 @@ def test_lint_where_it_lies(command: tuple[str, ...]) -> None:
     assert 0 == done.returncode, done.stdout
 
 
+@pytest.fixture(scope="module", params=TARGETS)
+def rendered(request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the rendering of a target."""
+    return render(template, tmp_path_factory.mktemp("rendered") / "project", compute_target=request.param)
+
+
 class TestRendered:
     """The whole rendered project passes with the settings that its owner gets."""
-
-    @pytest.fixture(scope="class", params=TARGETS)
-    def rendered(
-        self, request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
-    ) -> Path:
-        return render(template, tmp_path_factory.mktemp("rendered") / "project", compute_target=request.param)
 
     @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
     def test_lint(self, rendered: Path, command: tuple[str, ...]) -> None:
