@@ -36,8 +36,9 @@ from dbt_common.context import set_invocation_context
 from dotenv import dotenv_values
 from packaging.requirements import Requirement
 
-from tests.rendering import TARGETS, facts, render, sign_ins, snapshot
+from tests.rendering import TARGETS, facts, render, sign_ins
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # dbt and its adapters warn of themselves
 QUIET = ["--quiet", "--no-send-anonymous-usage-stats", "--no-version-check"]
 PASSPHRASE = "a passphrase"
 TLS_OF_POSTGRES = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # its SSLRequest
@@ -126,9 +127,7 @@ class Project:
         """Load an output as dbt does before it connects."""
         set_from_args(Namespace(), None)
         set_invocation_context(values)
-        profile = Profile.from_raw_profile_info(
-            self.raw_profile, "any", ProfileRenderer({}), target_override=output
-        )
+        profile = Profile.from_raw_profile_info(self.raw_profile, "any", ProfileRenderer({}), target_override=output)
         return profile.credentials
 
     def parse(self) -> str:
@@ -168,10 +167,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+def sample(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
     """Return what renders the sample project of one way to sign in, once."""
     folder = tmp_path_factory.mktemp("projects")
-    template = snapshot(folder / "template")
 
     def root(target: str, method: str) -> Path:
         destination = folder / f"{target}-{method}"
@@ -205,7 +203,7 @@ def project(
 
 def test_parses_without_a_variable(project: Project) -> None:
     """A fresh project parses on DuckDB with no variable set, whatever its target."""
-    assert project.parse() == "duckdb"
+    assert "duckdb" == project.parse()
 
 
 @pytest.mark.parametrize("output", ["dev", "prod"])
@@ -213,7 +211,7 @@ def test_parses_for_its_target(project: Project, output: str, monkeypatch: pytes
     """With its variables set, a project parses for its own target."""
     for name, value in (project.values() | {"DBT_TARGET": output}).items():
         monkeypatch.setenv(name, value)
-    assert project.parse() == facts(project.target)["adapter"]
+    assert facts(project.target)["adapter"] == project.parse()
 
 
 @pytest.mark.parametrize("output", ["dev", "prod", "local"])
@@ -225,7 +223,7 @@ def test_credentials_are_accepted(project: Project, output: str, every: bool) ->
     if project.method == "key_pair" and output != "local":
         assert credentials.auth_args()["private_key"].startswith(b"0\x82"), "the key was not read"
     expected = "duckdb" if output == "local" else facts(project.target)["adapter"]
-    assert credentials.type == expected
+    assert expected == credentials.type
 
 
 @pytest.mark.parametrize("output", ["dev", "prod", "local"])
@@ -233,7 +231,7 @@ def test_every_key_is_known(project: Project, output: str) -> None:
     """No key of an output is unknown to the adapter, which would pass over it in silence."""
     credentials = type(project.credentials(output, project.values()))
     known = {field.name for field in fields(credentials)} | credentials._ALIASES.keys()
-    assert project.raw_profile["outputs"][output].keys() - known == {"type", "threads"}
+    assert {"type", "threads"} == project.raw_profile["outputs"][output].keys() - known
 
 
 @pytest.mark.parametrize("output", ["dev", "prod"])
@@ -246,37 +244,37 @@ def test_a_missing_variable_is_named(project: Project, output: str) -> None:
         with pytest.raises(Exception, match=f"Env var required but not provided: '{name}'"):
             project.credentials(output, values)
         named.add(name)
-    assert named == project.required
+    assert project.required == named
 
 
 def test_local_needs_no_variable(project: Project) -> None:
     """The output local asks for nothing, and its file lies in the project's data folder."""
     credentials: Any = project.credentials("local", {})
-    assert (project.root / "dbt" / credentials.path).resolve() == project.root / "data" / "warehouse.duckdb"
+    assert project.root / "data" / "warehouse.duckdb" == (project.root / "dbt" / credentials.path).resolve()
 
 
 @pytest.mark.parametrize("folder", ["transform", "a/b", "."])
-def test_local_file_of_an_existing_project(folder: str, tmp_path: Path) -> None:
+def test_local_file_of_an_existing_project(folder: str, template: Path, tmp_path: Path) -> None:
     """Wherever an existing dbt project lies, its local file lies in the project's data folder."""
     root = tmp_path / "project"
     answers = {"start_from": "existing", "dbt_project_dir": folder, "dbt_profile_name": "shop"}
-    render(snapshot(tmp_path / "template"), root, compute_target="snowflake", **answers)
+    render(template, root, compute_target="snowflake", **answers)
     profile = yaml.safe_load((root / "profiles" / "profiles.yml").read_text())["shop"]
     [default] = re.findall(r"env_var\('DUCKDB_PATH', '(.*)'\)", profile["outputs"]["local"]["path"])
-    assert (root / folder / default).resolve() == root / "data" / "warehouse.duckdb"
+    assert root / "data" / "warehouse.duckdb" == (root / folder / default).resolve()
 
 
 def test_no_secret_is_shown(project: Project) -> None:
     """What dbt prints of a connection, in `dbt debug` and its log, holds no secret."""
     values = project.every_value()
     shown = str(list(project.credentials("dev", values).connection_info(with_aliases=True)))
-    assert [name for name in project.secret & values.keys() if values[name] in shown] == []
+    assert [] == [name for name in project.secret & values.keys() if values[name] in shown]
 
 
 def test_env_example_lists_what_the_profile_asks_for(project: Project) -> None:
     """.env.example sets nothing when copied; its names are those of the profile and the standard ones."""
     text = (project.root / ".env.example").read_text()
-    assert dotenv_values(stream=StringIO(text)) == {}
+    assert {} == dotenv_values(stream=StringIO(text))
     names = dotenv_values(stream=StringIO(re.sub(r"(?m)^# (\w+=)$", r"\1", text)))
     standard = {
         "DBT_TARGET",
@@ -285,12 +283,12 @@ def test_env_example_lists_what_the_profile_asks_for(project: Project) -> None:
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",
     }
-    assert names == dict.fromkeys(project.required | project.optional | standard, "")
+    assert dict.fromkeys(project.required | project.optional | standard, "") == names
 
 
 def test_every_way_connects_or_says_why_not() -> None:
     """A new way to sign in gets a line in FIRST_BYTES, or in NEVER_CONNECT with its reason."""
-    assert FIRST_BYTES.keys() | NEVER_CONNECT == set(sign_ins())
+    assert set(sign_ins()) == FIRST_BYTES.keys() | NEVER_CONNECT
 
 
 @pytest.mark.parametrize(("target", "method"), FIRST_BYTES, ids=map("-".join, FIRST_BYTES))
@@ -317,7 +315,7 @@ def test_first_bytes_show_host_and_tls(
         said = debug(project.root / "dbt", environment, until=lambda: bool(received))
     assert received, said
     # The whole of it from PostgreSQL's clients: after a refusal of TLS nothing may follow in plain text.
-    assert (received[0] if expected == TLS_OF_POSTGRES else received[0][: len(expected)]) == expected
+    assert expected == (received[0] if expected == TLS_OF_POSTGRES else received[0][: len(expected)])
 
 
 @contextmanager
