@@ -53,11 +53,15 @@ def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def formatter() -> structlog.stdlib.ProcessorFormatter:
     """Return the one formatter, for records of structlog and of the standard library alike."""
-    renderers: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, hide_secrets]
+    # Exceptions become data, or text, before secrets are looked for. Local variables stay out: they hold secrets.
     if _is_json():
-        renderers += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        exceptions: Any = structlog.processors.ExceptionRenderer(transform)
+        renderer: Any = structlog.processors.JSONRenderer()
     else:
-        renderers.append(structlog.dev.ConsoleRenderer())
+        exceptions = structlog.processors.format_exc_info
+        renderer = structlog.dev.ConsoleRenderer()
+    renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, renderer]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
     )

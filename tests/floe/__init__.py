@@ -1,0 +1,1 @@
+"""Tests of the rendered package, module by module."""

@@ -1,0 +1,167 @@
+"""`meta.floe` in Dagster: what is merged in, what is kept, and what a wrong entry does."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_dbt import DagsterDbtTranslator
+from pipeline.floe.translator import FloeTranslator
+
+
+def manifest(**node: Any) -> dict[str, Any]:
+    """Return a manifest with one model, `orders`, of these properties."""
+    orders = {
+        "unique_id": "model.shop.orders",
+        "name": "orders",
+        "alias": "orders",
+        "resource_type": "model",
+        "original_file_path": "models/orders.sql",
+        "database": "db",
+        "schema": "main",
+        "fqn": ["shop", "orders"],
+        "depends_on": {"nodes": []},
+        "tags": [],
+        "meta": {},
+        "columns": {},
+        "description": "",
+        "raw_code": "select 1",
+        "config": {"materialized": "table", "meta": {}},
+    }
+    return {"metadata": {"adapter_type": "duckdb"}, "nodes": {"model.shop.orders": orders | node}, "sources": {}}
+
+
+def spec(**node: Any) -> dg.AssetSpec:
+    """Return the asset spec of such a model."""
+    return FloeTranslator().get_asset_spec(manifest(**node), "model.shop.orders", None)
+
+
+def floe(**entries: Any) -> dict[str, Any]:
+    """Return a model's config with `meta.floe`."""
+    return {"materialized": "table", "meta": {"floe": entries}}
+
+
+class TestMerged:
+    """What `meta.floe` says shows in Dagster."""
+
+    def test_owner(self) -> None:
+        """The owner is the asset's."""
+        assert ["team:sales"] == spec(config=floe(owner="team:sales")).owners
+
+    def test_default_owner(self) -> None:
+        """An asset that names no owner has the project's."""
+        assert ["team:data"] == spec().owners
+
+    def test_dagster_owner(self) -> None:
+        """An owner given in Dagster's own way stays."""
+        assert ["team:x"] == spec(meta={"dagster": {"owners": ["team:x"]}}).owners
+
+    def test_tags_and_metadata(self) -> None:
+        """Classification and service level are tags, and metadata as they were typed."""
+        made = spec(config=floe(classification="restricted", sla="24h"), tags=["nightly"])
+
+        assert made.tags.items() >= {"floe/classification": "restricted", "floe/sla": "24h", "nightly": ""}.items()
+        assert made.metadata["floe/classification"] == "restricted"
+
+    @pytest.mark.parametrize(
+        ("sla", "window"),
+        [
+            ("30m", timedelta(minutes=30)),
+            ("24h", timedelta(hours=24)),
+            ("7d", timedelta(days=7)),
+            ("tier1", timedelta(hours=6)),
+        ],
+    )
+    def test_freshness(self, sla: str, window: timedelta) -> None:
+        """A service level, a duration or a tier of settings.toml, is a freshness policy."""
+        policy = spec(config=floe(sla=sla)).freshness_policy
+
+        assert dg.FreshnessPolicy.time_window(window) == policy
+
+    def test_columns(self) -> None:
+        """A column's classification is its tags; its description and type stay."""
+        email = {"name": "email", "description": "Mail.", "data_type": "text", "tags": ["x"]}
+        email["config"] = {"meta": {"floe": {"classification": "pii", "pii_type": "email", "sensitivity": "high"}}}
+
+        (column,) = spec(columns={"email": email}).metadata["dagster/column_schema"].columns
+
+        assert ("email", "Mail.", "text") == (column.name, column.description, column.type)
+        assert column.tags == {
+            "x": "",
+            "floe/classification": "pii",
+            "floe/pii_type": "email",
+            "floe/sensitivity": "high",
+        }
+
+    def test_old_place(self) -> None:
+        """`meta` beside `config` is read where `config.meta` has no `floe`, and loses where it has."""
+        old = {"floe": {"owner": "team:old"}}
+
+        assert ["team:old"] == spec(meta=old).owners
+        assert ["team:new"] == spec(meta=old, config=floe(owner="team:new")).owners
+
+    def test_nothing_lost(self) -> None:
+        """dagster-dbt's own metadata, kinds and key stay."""
+        made = spec(config=floe(owner="team:sales"))
+        stock = DagsterDbtTranslator().get_asset_spec(
+            manifest(config=floe(owner="team:sales")), "model.shop.orders", None
+        )
+
+        assert (stock.key, stock.kinds, stock.description) == (made.key, made.kinds, made.description)
+        assert stock.metadata.keys() <= made.metadata.keys()
+        assert stock.tags.items() <= made.tags.items()
+
+
+class TestWarned:
+    """A wrong entry is a warning that names model, file and fix, and the asset loads."""
+
+    @pytest.mark.parametrize(
+        ("config", "expected"),
+        [
+            (floe(ownr="team:x"), "meta.floe.ownr is unknown; did you mean 'owner'?"),
+            (floe(colour="red"), "meta.floe.colour is unknown; use one of owner, classification, sla"),
+            (floe(owner="data platform"), "write 'team:data-platform'"),
+            (floe(owner="!!!"), "write 'team:unknown'"),
+            (floe(owner=7), "meta.floe.owner is 7; write a text"),
+            (floe(owner=None), "meta.floe.owner is None; write a text"),
+            (floe(sla="soon"), "meta.floe.sla 'soon' is neither of: a duration such as 24h, tier1, tier2, tier3"),
+            (floe(sla="0h"), "meta.floe.sla '0h' is neither of"),
+            (floe(classification="top secret!"), "it shows as 'top-secret-'"),
+            (
+                {"meta": {"floe": "team:x"}},
+                "meta.floe is 'team:x'; write it as a mapping of owner, classification, sla",
+            ),
+            ({"meta": {"floe": ["x"]}}, "meta.floe is ['x']; write it as a mapping"),
+        ],
+    )
+    def test_entry(self, caplog: pytest.LogCaptureFixture, config: dict[str, Any], expected: str) -> None:
+        """One warning says what is wrong, where, and what to write."""
+        made = spec(config=config)
+
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert message.startswith("model.shop.orders (models/orders.sql): ")
+        assert expected in message
+        assert made.owners
+
+    def test_column(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A column's wrong entry names the column."""
+        spec(columns={"email": {"name": "email", "config": {"meta": {"floe": {"pii_typ": "email"}}}}})
+
+        assert "columns.email.meta.floe.pii_typ is unknown; did you mean 'pii_type'?" in caplog.text
+
+    def test_loads(self) -> None:
+        """Dagster takes an asset with every entry wrong."""
+        made = spec(config=floe(owner="data platform", sla="soon", classification="a b", x=1))
+
+        assert dg.Definitions(assets=[made]).resolve_asset_graph().get(made.key).owners == ["team:data-platform"]
+
+
+def test_once() -> None:
+    """A node's spec is made once: the same object serves all that depend on it."""
+    translator, made = FloeTranslator(), manifest()
+
+    first, second = (translator.get_asset_spec(made, "model.shop.orders", None) for _ in range(2))
+
+    assert first is second
