@@ -18,38 +18,36 @@ QUESTIONS = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
 LONG = "a" * 300
 DOWN = "\x1b[B"
 
+PACKAGES = (
+    "class", "match", "json", "dagster", "1x", "my pipeline!", "Upper", "café", LONG, "../x", 'a"b', "a'b", "a\nb", "a\n",
+    "{{ x }}", "{% raw %}", "", "a-b", "a__b", "_a", "a_",
+)  # fmt: skip
+PROJECTS = (
+    "1x", "my pipeline!", "café", LONG, "../x", 'a"b', "a'b", "a\nb", "{{ x }}", "", " a", "a  b", "${x}",
+)  # fmt: skip
+OWNERS = (
+    "data-platform", "team:", "a@b", "team:a b", "a@b.com\n", 'team:"x"', "{{ x }}", "a@b.com, c@d.com",
+)  # fmt: skip
+URLS = (
+    "localhost:5000", "ftp://host", "http://", "http://user:secret@host", "http://host?key=1", "http://ho st",
+    "http://host\n", "http://host/{{ x }}", 'http://host"', "http://host:port", "javascript:alert(1)",
+)  # fmt: skip
+FOLDERS = ("../x", "/abs", "a/../b", "", "a b", "a\nb", "~", "src", "C:\\x", "a//b", "{{ x }}")
+PROFILES = ("a b", "", "a\n", "1a", '"', "a: b")
+
 REFUSED = [
-    *[
-        ("package_name", value)
-        for value in (
-            "class", "match", "json", "dagster", "1x", "my pipeline!", "Upper", "café", LONG, "../x", 'a"b', "a'b",
-            "a\nb", "a\n", "{{ x }}", "{% raw %}", "", "a-b", "a__b", "_a", "a_",
-        )
-    ],
-    *[
-        ("project_name", value)
-        for value in ("1x", "my pipeline!", "café", LONG, "../x", 'a"b', "a'b", "a\nb", "{{ x }}", "", " a", "a  b", "${x}")
-    ],
-    *[
-        ("owner", value)
-        for value in ("data-platform", "team:", "a@b", "team:a b", "a@b.com\n", 'team:"x"', "{{ x }}", "a@b.com, c@d.com")
-    ],
+    *[("package_name", value) for value in PACKAGES],
+    *[("project_name", value) for value in PROJECTS],
+    *[("owner", value) for value in OWNERS],
     ("compute_target", "oracle"),
     ("auth_method", "kerberos"),
     ("start_from", "scratch"),
-    *[
-        (name, value)
-        for name in ("openlineage_url", "otlp_endpoint")
-        for value in (
-            "localhost:5000", "ftp://host", "http://", "http://user:secret@host", "http://host?key=1", "http://ho st",
-            "http://host\n", "http://host/{{ x }}", 'http://host"', "http://host:port", "javascript:alert(1)",
-        )
-    ],
-]  # fmt: skip
+    *[(name, value) for name in ("openlineage_url", "otlp_endpoint") for value in URLS],
+]
 REFUSED_EXISTING = [
-    *[("dbt_project_dir", value) for value in ("../x", "/abs", "a/../b", "", "a b", "a\nb", "~", "src", "C:\\x", "a//b", "{{ x }}")],
-    *[("dbt_profile_name", value) for value in ("a b", "", "a\n", "1a", '"', "a: b")],
-]  # fmt: skip
+    *[("dbt_project_dir", value) for value in FOLDERS],
+    *[("dbt_profile_name", value) for value in PROFILES],
+]
 
 
 def one_line(value: str) -> str:
