@@ -19,8 +19,8 @@ LONG = "a" * 300
 DOWN = "\x1b[B"
 
 PACKAGES = (
-    "class", "match", "json", "dagster", "1x", "my pipeline!", "Upper", "café", LONG, "../x", 'a"b', "a'b", "a\nb", "a\n",
-    "{{ x }}", "{% raw %}", "", "a-b", "a__b", "_a", "a_",
+    "class", "match", "json", "dagster", "1x", "my pipeline!", "Upper", "café", LONG, "../x", 'a"b', "a'b", "a\nb",
+    "a\n", "{{ x }}", "{% raw %}", "", "a-b", "a__b", "_a", "a_",
 )  # fmt: skip
 PROJECTS = (
     "1x", "my pipeline!", "café", LONG, "../x", 'a"b', "a'b", "a\nb", "{{ x }}", "", " a", "a  b", "${x}",
