@@ -115,7 +115,8 @@ def test_assets(job: tuple[Path, Receiver]) -> None:
 def asset_of(told: dict[str, Any], test: dict[str, Any]) -> str:
     """Return the name of the asset that a test tells of."""
     named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
-    return str(named or told["nodes"][test["attached_node"]]["name"])
+    parent = test.get("attached_node") or test["depends_on"]["nodes"][0]
+    return str(named or told["nodes"][parent]["name"])
 
 
 def test_lineage(job: tuple[Path, Receiver]) -> None:
