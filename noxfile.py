@@ -3,6 +3,7 @@
 A session that runs rendered code installs what a rendered project depends on, read from the rendering itself.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import nox
 HERE = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
+ROWS: list[dict[str, str]] = []  # of the targets session
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -70,5 +72,32 @@ def readme(session: nox.Session) -> None:
 @nox.session(default=False)
 @nox.parametrize("target", TARGETS, ids=TARGETS)
 def targets(session: nox.Session, target: str) -> None:
-    """Build the sample project of a target with its real adapter."""
-    session.error(f"{target}: not yet")
+    """Build a target's sample project through Dagster on its engine, twice, then try mistakes; show what it took."""
+    install(session, "tests")
+    session.install("uv")
+    row = Path(session.create_tmp()) / "row.json"
+    row.unlink(missing_ok=True)
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is only in the projects here
+        f"--target={target}",
+        f"--row={row}",
+        *(session.posargs or ["tests/targets/test_build.py", "tests/targets/test_mistakes.py"]),
+    )
+    ROWS.append(json.loads(row.read_text()))
+    # All rows so far: the last session of a run prints the whole table.
+    print(table(ROWS))
+
+
+@nox.session(default=False)
+def record(session: nox.Session) -> None:
+    """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
+    install(session, "tests")
+    session.install("uv")
+    session.run("python", "-m", "tests.record", *session.posargs)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Return rows, all with the same keys, as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

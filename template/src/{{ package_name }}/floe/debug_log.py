@@ -15,16 +15,21 @@ from typing import IO, Any
 
 WAIT_SECONDS = 0.05
 POLL_SECONDS = 0.002
+WANTED = ('"NodeFinished"',)
+STATEMENTS = ('"SQLQuery"', '"SQLQueryStatus"')
 
 
 class DebugLog:
     """Follow a `dbt.log` while dbt writes it, over its rotation at 10 MB."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, statements: bool = False) -> None:
+        """Follow the file at `path`; with `statements`, keep what it says of each node's SQL too."""
         self._path = path
+        self._wanted = WANTED + STATEMENTS if statements else WANTED
         self._file: IO[str] | None = None
         self._partial = ""
         self._finished: dict[str, Mapping[str, Any]] = {}
+        self._statements: dict[str, list[Mapping[str, Any]]] = {}
 
     def finished(self, unique_id: str) -> Mapping[str, Any] | None:
         """Return the `NodeFinished` event of a node, or nothing if it is not there within `WAIT_SECONDS`."""
@@ -36,6 +41,10 @@ class DebugLog:
             if self._file is None or time.monotonic() > deadline:
                 return None
             time.sleep(POLL_SECONDS)
+
+    def statements(self, unique_id: str) -> list[Mapping[str, Any]]:
+        """Return the `SQLQuery` and `SQLQueryStatus` events of a node that has finished, once."""
+        return self._statements.pop(unique_id, [])
 
     def close(self) -> None:
         """Let go of the file."""
@@ -67,10 +76,16 @@ class DebugLog:
         *lines, self._partial = (self._partial + self._file.read()).split("\n")
         for line in lines:
             # Parsing only these keeps a debug log of megabytes cheap.
-            if '"NodeFinished"' not in line:
-                continue
-            try:
-                event = json.loads(line)
-                self._finished[event["data"]["node_info"]["unique_id"]] = event
-            except (ValueError, KeyError, TypeError):
-                continue
+            if any(name in line for name in self._wanted):
+                self._take(line)
+
+    def _take(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+            name, unique_id = event["info"]["name"], event["data"]["node_info"]["unique_id"]
+        except (ValueError, KeyError, TypeError):  # of no node, or torn
+            return
+        if name == "NodeFinished":
+            self._finished[unique_id] = event
+        else:
+            self._statements.setdefault(unique_id, []).append(event)

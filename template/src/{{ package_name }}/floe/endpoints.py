@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunEvent
 from openlineage.client.serde import Serde
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -49,7 +51,7 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL."""
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return None
-    if _is_configured_by_owner():
+    if _owner_configuration():
         return OpenLineageClient()
     if not settings.openlineage_url:
         return None
@@ -71,11 +73,20 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
             del os.environ[variable]
 
 
-def _is_configured_by_owner() -> bool:
+def lineage_source(settings: Settings) -> str:
+    """Return where lineage goes, and what says so, in words."""
+    if owner := _owner_configuration():
+        return f"as {owner} says"
+    by = "OPENLINEAGE_URL" if os.environ.get("OPENLINEAGE_URL") else "floe/settings.toml"
+    return f"{settings.openlineage_url} ({by})"
+
+
+def _owner_configuration() -> str | None:
+    """Return the file or variable by which the owner configures OpenLineage's client, if there is one."""
     files = (os.environ.get("OPENLINEAGE_CONFIG"), "openlineage.yml", "~/.openlineage/openlineage.yml")
-    return any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ) or any(
-        Path(file).expanduser().is_file() for file in files if file
-    )
+    found = (file for file in files if file and Path(file).expanduser().is_file())
+    variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
+    return next(found, None) or next(variables, None)
 
 
 def _sender(client: OpenLineageClient) -> Callable[[Sequence[LineageItem]], None]:
@@ -97,39 +108,80 @@ def _sender(client: OpenLineageClient) -> Callable[[Sequence[LineageItem]], None
 
 
 def open_spans(settings: Settings) -> Delivery[ReadableSpan] | None:
-    """Return the channel for spans."""
-    exporter = span_exporter(settings)
-    if exporter is None:
+    """Return the channel for spans, by OpenTelemetry's own OTLP exporter."""
+    target = otlp_target(settings, "traces")
+    if target is None:
         return None
+    if target.is_grpc:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+
+        exporter: SpanExporter = GrpcExporter(endpoint=target.endpoint, timeout=target.timeout)
+    else:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
 
     def send(spans: Sequence[ReadableSpan]) -> None:
-        if exporter.export(spans) is not SpanExportResult.SUCCESS:
-            msg = f"the OTLP endpoint {settings.otlp_endpoint} took no spans"
-            raise ConnectionError(msg)
+        _succeed(exporter.export(spans) is SpanExportResult.SUCCESS, target)
 
     return Delivery("traces", send, batch=SPAN_BATCH)
 
 
-def span_exporter(settings: Settings) -> SpanExporter | None:
-    """Return OpenTelemetry's own OTLP exporter; the OTEL_* variables that it reads win over the answer."""
-    told = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    if not (told or settings.otlp_endpoint) or _is_off():
+def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
+    """Return the channel for metrics, by OpenTelemetry's own OTLP exporter."""
+    target = otlp_target(settings, "metrics")
+    if target is None:
         return None
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", settings.otlp_protocol)
-    timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"} & set(os.environ)
-    timeout = None if timed else TIMEOUT_SECONDS
-    if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
+    if target.is_grpc:
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
-        return grpc.OTLPSpanExporter(endpoint=told or settings.otlp_endpoint, timeout=timeout)
-    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
+        exporter: MetricExporter = GrpcExporter(endpoint=target.endpoint, timeout=target.timeout)
+    else:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-    # Only the general endpoint gets the signal's path (the specification of the OTLP exporter, "Endpoint URLs").
-    return http.OTLPSpanExporter(endpoint=told or f"{settings.otlp_endpoint.rstrip('/')}/v1/traces", timeout=timeout)
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
+
+    def send(items: Sequence[MetricsData]) -> None:
+        for data in items:
+            _succeed(exporter.export(data) is MetricExportResult.SUCCESS, target)
+
+    return Delivery("metrics", send)
 
 
-def _is_off() -> bool:
+@dataclass(frozen=True, slots=True)
+class OtlpTarget:
+    """Where an OTLP exporter sends; `timeout` is in seconds, or nothing where a variable sets it."""
+
+    endpoint: str
+    is_grpc: bool
+    timeout: int | None
+
+
+def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
+    """Return where a signal goes, or nothing where it is off.
+
+    The variables of the specification win over the answers
+    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); headers and certificates the exporter reads itself.
+    """
+    variables = {
+        name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
+    }
+    if not (variables["ENDPOINT"] or settings.otlp_endpoint) or _is_off(signal):
+        return None
+    is_grpc = (variables["PROTOCOL"] or settings.otlp_protocol) == "grpc"
+    # Only the general endpoint gets the signal's path, and only over HTTP.
+    general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
+    timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
+    return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
+
+
+def _succeed(success: bool, target: OtlpTarget) -> None:
+    if not success:
+        raise ConnectionError(f"{target.endpoint} did not take it; the line above says why")
+
+
+def _is_off(signal: str) -> bool:
     return (
         os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        or os.environ.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none"
+        or os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none"
     )

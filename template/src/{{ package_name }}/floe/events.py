@@ -35,9 +35,19 @@ OUTCOMES = {
     "skipped": Outcome.SKIPPED,
 }
 # Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
-RESULTS = {"LogModelResult", "LogSeedResult", "LogSnapshotResult", "LogTestResult", "LogFreshnessResult"}
+RESULTS = {
+    "LogFreshnessResult",
+    "LogFunctionResult",
+    "LogModelResult",
+    "LogNodeNoOpResult",
+    "LogSeedResult",
+    "LogSnapshotResult",
+    "LogTestResult",
+}
 SKIPS = {"SkippingDetails", "LogSkipBecauseError"}
 STARTS = {"LogStartLine", "NodeStart"}
+# What dbt runs; an exposure, a metric or a hook is no node of these events.
+EXECUTED = {"function", "model", "seed", "snapshot", "source", "test", "unit_test"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +107,7 @@ class Lives:
         self._command: CommandStarted | None = None
         self._open: dict[str, NodeStarted] = {}
         self._finished: set[str] = set()
+        self._failures = 0
 
     def feed(self, raw: Mapping[str, Any]) -> Iterator[Life]:
         """Yield what `raw` tells: usually nothing, a start, or an end."""
@@ -106,7 +117,7 @@ class Lives:
             yield self._command
         node = data.get("node_info") or {}
         unique_id = node.get("unique_id")
-        if not unique_id or unique_id in self._finished:
+        if not unique_id or unique_id in self._finished or not _is_executed(node):
             return
         name = info["name"]
         if name in STARTS and unique_id not in self._open:
@@ -135,6 +146,9 @@ class Lives:
                 started=started,
                 message=message or "dbt ended before this node did",
             )
+            self._failures += 1
+        if message is None and self._failures:  # dagster-dbt was told not to raise
+            message = f"{self._failures} of dbt's nodes failed"
         outcome = Outcome.SUCCESS if message is None else bad
         yield CommandFinished(at=at, started=command, outcome=outcome, message=message)
 
@@ -142,7 +156,14 @@ class Lives:
         data = raw["data"]
         unique_id = data["node_info"]["unique_id"]
         self._finished.add(unique_id)
-        return _node_finished(raw["info"], data, self._open.pop(unique_id, None))
+        life = _node_finished(raw["info"], data, self._open.pop(unique_id, None))
+        self._failures += life.outcome is Outcome.FAIL
+        return life
+
+
+def _is_executed(node: Mapping[str, Any]) -> bool:
+    # An ephemeral model is text in others.
+    return node.get("resource_type") in EXECUTED and node.get("materialized") != "ephemeral"
 
 
 def _command_started(info: Mapping[str, Any], data: Mapping[str, Any]) -> CommandStarted:

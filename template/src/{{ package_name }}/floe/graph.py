@@ -1,4 +1,4 @@
-"""The run's own manifest: dbt's nodes, and the SQL that was compiled for them.
+"""The run's own manifest: dbt's nodes, what each reads, and the SQL that was compiled for it.
 
 The manifest that Dagster's assets were made from may be older, or of another target; it serves only until dbt has
 written the run's.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 Node = Mapping[str, Any]
 
 TABLES = {"model", "seed", "snapshot", "source"}
+CHECKS = {"test", "unit_test"}
 
 
 class Graph:
@@ -22,6 +24,7 @@ class Graph:
     def __init__(self, manifest: Mapping[str, Any], target_path: Path) -> None:
         self.metadata: Mapping[str, Any] = manifest["metadata"]
         self._target_path = target_path
+        self._exposures: Mapping[str, Node] = manifest.get("exposures", {})
         self._nodes: dict[str, Node] = {
             unique_id: node
             for kind in ("nodes", "sources", "unit_tests")
@@ -40,22 +43,78 @@ class Graph:
         return self._nodes.get(unique_id, bare)
 
     def tables_upstream(self, node: Node) -> Iterator[Node]:
-        """Yield the tables that a node reads, those behind ephemeral models included."""
-        for unique_id in node.get("depends_on", {}).get("nodes", []):
+        """Yield the tables that a node reads, those behind ephemeral models included.
+
+        A unit test reads none: its rows stand in the project.
+        """
+        if node["resource_type"] == "source":  # its freshness is looked at
+            yield node
+        for unique_id in () if node["resource_type"] == "unit_test" else depends_on(node):
             upstream = self.node(unique_id)
             if is_table(upstream):
-                yield upstream
+                yield self.built(upstream)
             elif materialized(upstream) == "ephemeral":
                 yield from self.tables_upstream(upstream)
 
+    def built(self, node: Node) -> Node:
+        """Return the node that builds the table of `node`: of a source that lies in a seed's table, the seed."""
+        return self._builders.get(relation(node), node)
+
+    def blockers(self, node: Node, bad: Mapping[str, str]) -> list[str]:
+        """Return those of `bad`, unique ids, that keep dbt from building `node`: upstream nodes and their tests."""
+        upstream = set(depends_on(node))
+        return [
+            unique_id
+            for unique_id in bad
+            if unique_id in upstream
+            or (self.node(unique_id)["resource_type"] in CHECKS and upstream & {*depends_on(self.node(unique_id))})
+        ]
+
+    def exposures(self, node: Node) -> list[Node]:
+        """Return the exposures that read a node's table."""
+        return self._exposures_by_node.get(node["unique_id"], [])
+
     def compiled_sql(self, node: Node) -> str | None:
-        """Return a node's compiled SQL; dbt writes it before it runs the node."""
-        if not node.get("original_file_path"):
+        """Return a node's compiled SQL; dbt writes it before it runs the node, a snapshot's only at the end."""
+        file = self.compiled_file(node)
+        if file is not None and file.suffix == ".sql" and file.is_file():
+            return file.read_text(encoding="utf-8")
+        if node["resource_type"] == "snapshot" and str(node.get("original_file_path")).endswith((".yml", ".yaml")):
+            # Written in YAML, a snapshot is all of one relation.
+            relations = [self.node(unique_id).get("relation_name") for unique_id in depends_on(node)]
+            return f"select * from {relations[0]}" if len(relations) == 1 and relations[0] else None  # noqa: S608
+        return None
+
+    def compiled_file(self, node: Node) -> Path | None:
+        """Return where dbt writes a node's compiled code."""
+        if not node.get("original_file_path") or not node.get("package_name"):
             return None
-        file = self._target_path / "compiled" / node["package_name"] / node["original_file_path"]
+        file: Path = self._target_path / "compiled" / node["package_name"] / node["original_file_path"]
         if file.suffix in {".yml", ".yaml"}:  # of a generic test: a folder named after the file
             file /= node.get("path", "")
-        return file.read_text(encoding="utf-8") if file.is_file() else None
+        return file
+
+    @cached_property
+    def _builders(self) -> dict[tuple[str, ...], Node]:
+        return {
+            relation(node): node
+            for node in self._nodes.values()
+            if node["resource_type"] != "source" and is_table(node) and node.get("schema")
+        }
+
+    @cached_property
+    def _exposures_by_node(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for exposure in self._exposures.values():
+            for unique_id in depends_on(exposure):
+                found.setdefault(unique_id, []).append(exposure)
+        return found
+
+
+def depends_on(node: Node) -> list[str]:
+    """Return the unique ids of the nodes that `node` refers to."""
+    nodes: list[str] = node.get("depends_on", {}).get("nodes", [])
+    return nodes
 
 
 def materialized(node: Node) -> str:
@@ -66,3 +125,10 @@ def materialized(node: Node) -> str:
 def is_table(node: Node) -> bool:
     """Say whether a node stands for a table or view in the warehouse."""
     return node["resource_type"] in TABLES and materialized(node) != "ephemeral"
+
+
+def relation(node: Node) -> tuple[str, ...]:
+    """Return the parts of a table's name, in lower case: two nodes with the same are one table."""
+    # A source may lie in a table that is not called as the source is.
+    parts = (node.get("database"), node.get("schema"), node.get("identifier") or node.get("alias") or node["name"])
+    return tuple(str(part).lower() for part in parts if part)

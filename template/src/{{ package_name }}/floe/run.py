@@ -20,18 +20,18 @@ from dagster_dbt import DbtCliInvocation, DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from opentelemetry.sdk.trace import ReadableSpan
 
-from .datasets import Datasets
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS, Delivery
 from .endpoints import LineageItem, open_lineage, open_spans
-from .events import Life, Lives, NodeFinished, NodeStarted
+from .events import Life, Lives, NodeFinished, NodeStarted, Outcome
 from .graph import Graph, Node
-from .lineage import JobRun, Lineage
+from .kept_columns import Kept
+from .lineage import Lineage
+from .lineage_setup import claim_run, lineage_of, run_started_at, will_be_retried
 from .logs import write_logs
 from .settings import Settings, settings
-from .target import TARGET
 from .tracing import Handoff, Tracing
-from .warehouse import DUCKDB, other_warehouse
+from .tracing_setup import ends_run, resource_of, step_of
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,8 @@ class Observer:
         self._log: DebugLog | None = None
         self._graph: Callable[[], Graph] | None = None
         self._lineage: Lineage | None = None
+        self._kept: Kept | None = None
+        self._owns_run = False
         self._tracing: Tracing | None = None
         self._lineage_delivery: Delivery[LineageItem] | None = None
         self._span_delivery: Delivery[ReadableSpan] | None = None
@@ -112,12 +114,11 @@ class Observer:
             self._log = DebugLog(invocation.target_path / "dbt.log")
             self._lives = Lives(self._log.finished)
             self._graph = graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
-            self._lineage = Lineage(
-                invocation.manifest["metadata"]["project_name"],
-                JobRun(self._settings.namespace, self._context.job_name, self._context.run_id),
-                graph,
-                cache(lambda: _datasets(graph(), invocation)),
-            )
+            if self._lineage_delivery:
+                self._lineage, self._kept = lineage_of(self._context, invocation, self._settings, graph)
+                self._owns_run = claim_run(self._context)
+                if self._owns_run and self._context.retry_number == 0:
+                    self._lineage_delivery.put(self._lineage.run_started(run_started_at(self._context)))
 
     def see(self, raw: Mapping[str, Any]) -> None:
         """Take note of a raw event."""
@@ -131,20 +132,23 @@ class Observer:
         with self._guard():
             self._pass_on(self._lives.end(at=datetime.now(UTC), message=message, interrupted=interrupted))
         with self._guard():
+            self._end_run(error, message, interrupted=interrupted)
+        with self._guard():
             if self._tracing:
-                self._tracing.end(message)
+                outcome = Outcome.INTERRUPTED if interrupted else Outcome.FAIL if message else Outcome.SUCCESS
+                self._tracing.end(outcome, message, ends_run=ends_run(self._context))
         with self._guard():
             self._close()
 
     def _start_tracing(self) -> Tracing:
-        context, delivery = self._context, self._span_delivery
-        return Tracing(
-            context.run_id,
-            self._settings.name,
-            str(context.op_handle),
-            {"dagster.run_id": context.run_id, "dagster.job.name": context.job_name},
-            Handoff(delivery.put) if delivery else None,
-        )
+        delivery = self._span_delivery
+        return Tracing(step_of(self._context), resource_of(self._settings), Handoff(delivery.put) if delivery else None)
+
+    def _end_run(self, error: BaseException | None, message: str | None, *, interrupted: bool) -> None:
+        if not (self._owns_run and self._lineage and self._lineage_delivery) or will_be_retried(self._context, error):
+            return
+        outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
+        self._lineage_delivery.put(self._lineage.run_finished(datetime.now(UTC), outcome, message))
 
     def _pass_on(self, lives: Iterator[Life]) -> None:
         for life in lives:
@@ -154,7 +158,7 @@ class Observer:
                         self._lineage_delivery.put(event)
             with self._guard():
                 if self._tracing:
-                    self._tracing.record(life, self._node(life))
+                    self._tracing.record(life, self._node(life), {}, [])
 
     def _node(self, life: Life) -> Node:
         if self._graph and isinstance(life, NodeStarted | NodeFinished):
@@ -164,6 +168,8 @@ class Observer:
     def _close(self) -> None:
         if self._log:
             self._log.close()
+        if self._kept:
+            self._kept.save()
         deadline = time.monotonic() + BUDGET_SECONDS
         lineage = str(self._lineage_delivery.close(deadline)) if self._lineage_delivery else "off"
         traces = str(self._span_delivery.close(deadline)) if self._span_delivery else "off"
@@ -181,15 +187,6 @@ class Observer:
             if not self._warned:
                 logger.warning("a fault in lineage or tracing; the run goes on without", exc_info=True)
             self._warned = True
-
-
-def _datasets(graph: Graph, invocation: DbtCliInvocation) -> Datasets:
-    adapter = graph.metadata["adapter_type"]
-    known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
-    warehouse = known.get(adapter) or other_warehouse(adapter)
-    credentials = invocation.adapter.config.credentials if invocation.adapter else None
-    connection = {key: getattr(credentials, key, None) for key in warehouse.connection_keys}
-    return Datasets(graph, warehouse, connection)
 
 
 @contextmanager

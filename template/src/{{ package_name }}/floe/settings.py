@@ -26,6 +26,7 @@ class Settings:
     dbt_profiles_dir: Path
     dbt_target: str
     openlineage_url: str
+    facet_schema: str
     otlp_endpoint: str
     otlp_protocol: str
     sla_tiers: Mapping[str, str]
@@ -33,7 +34,7 @@ class Settings:
 
     @property
     def state_dir(self) -> Path:
-        """Return the folder for what outlives a run: unsent lineage events."""
+        """Return the folder for what outlives a run: unsent lineage events, the columns of models."""
         return Path(os.environ.get("FLOE_STATE_DIR") or ROOT / ".floe")
 
 
@@ -54,6 +55,7 @@ def read_settings(file: Path = FILE) -> Settings:
             dbt_profiles_dir=ROOT / told["dbt"]["profiles_dir"],
             dbt_target=_first("DBT_TARGET", told["dbt"]["target"]),
             openlineage_url=_first("OPENLINEAGE_URL", told["openlineage"]["url"]),
+            facet_schema=told["openlineage"]["facet_schema"],
             otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", told["otlp"]["endpoint"]),
             otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", told["otlp"]["protocol"]),
             sla_tiers=told["sla"],

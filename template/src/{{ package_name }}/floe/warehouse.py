@@ -6,7 +6,7 @@ The warehouse of the outputs `dev` and `prod` stands in `target.py`. Names follo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ class Warehouse:
         connection_keys: The only credentials that lineage and tracing read; none is secret.
         namespace: Connection -> the OpenLineage namespace of its tables.
         parts: Which of a relation's parts make a table's name.
+        fold: An unquoted identifier -> as the engine keeps it.
+        others: Connection and a table's name -> the namespaces and names that other tools have for the table.
+        rows_of_create: What the engine answers for the rows of any `create table as`, if that is no count.
     """
 
     adapter: str
@@ -34,6 +37,9 @@ class Warehouse:
     connection_keys: tuple[str, ...]
     namespace: Callable[[Connection], str]
     parts: tuple[str, ...] = ("database", "schema", "identifier")
+    fold: Callable[[str], str] = str
+    others: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
+    rows_of_create: int | None = None
 
     def dataset_name(self, relation: Mapping[str, str | None]) -> str:
         """Return the OpenLineage name of a table from its database, schema and identifier."""
@@ -42,7 +48,9 @@ class Warehouse:
 
 def _duckdb_namespace(connection: Connection) -> str:
     path = str(connection.get("path") or ":memory:")
-    # An absolute path, since relative ones of two projects would collide; md:… is MotherDuck, not a path.
+    # The specification has no DuckDB; this is dbt-ol's name, of an absolute path, since relative ones of two projects
+    # would collide. md:… is MotherDuck, not a path; what follows its ? may hold a token.
+    path = path.partition("?")[0]
     return f"duckdb://{path if ':' in path else Path(path).absolute()}"
 
 

@@ -7,7 +7,16 @@ from .warehouse import Connection, Warehouse
 
 def _namespace(connection: Connection) -> str:
     # The specification has no Databricks; dbt-ol and OpenLineage's Spark integration use the workspace's host.
-    return f"databricks://{str(connection['host']).removeprefix('https://').rstrip('/')}"
+    return f"databricks://{_host(connection)}"
+
+
+def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+    # Tools that read Unity Catalog itself know its tables by this; the Hive metastore is outside of it.
+    return [] if name.startswith("hive_metastore.") else [(f"unitycatalog://{_host(connection)}", name)]
+
+
+def _host(connection: Connection) -> str:
+    return str(connection["host"]).removeprefix("https://").rstrip("/")
 
 
 TARGET = Warehouse(
@@ -16,4 +25,5 @@ TARGET = Warehouse(
     dialect="databricks",
     connection_keys=("host",),
     namespace=_namespace,
+    others=_others,
 )

@@ -7,12 +7,24 @@ from .warehouse import Connection, Warehouse
 
 def _namespace(connection: Connection) -> str:
     # https://openlineage.io/docs/spec/naming#redshift: redshift://{cluster}.{region}:{port}.
-    # The host of a cluster reads cluster.id.region.redshift.amazonaws.com.
-    host, port = str(connection["host"]), connection.get("port") or 5439
+    # A cluster's host reads cluster.id.region.redshift.amazonaws.com, a workgroup's
+    # workgroup.account.region.redshift-serverless.amazonaws.com.
+    host, port = _address(connection)
     labels = host.split(".")
-    if host.endswith(".redshift.amazonaws.com") and len(labels) >= 6:
+    if len(labels) >= 6 and labels[3] in {"redshift", "redshift-serverless"}:
         host = f"{labels[0]}.{labels[2]}"
     return f"redshift://{host}:{port}"
+
+
+def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+    # dbt-ol takes the host as it is.
+    host, port = _address(connection)
+    plain = f"redshift://{host}:{port}"
+    return [] if plain == _namespace(connection) else [(plain, name)]
+
+
+def _address(connection: Connection) -> tuple[str, int]:
+    return str(connection["host"]), int(connection.get("port") or 5439)
 
 
 TARGET = Warehouse(
@@ -21,4 +33,5 @@ TARGET = Warehouse(
     dialect="redshift",
     connection_keys=("host", "port"),
     namespace=_namespace,
+    others=_others,
 )

@@ -6,8 +6,18 @@ from .warehouse import Connection, Warehouse
 
 
 def _namespace(connection: Connection) -> str:
-    # https://openlineage.io/docs/spec/naming#snowflake: snowflake://{organization}-{account}
-    return f"snowflake://{connection['account']}"
+    # https://openlineage.io/docs/spec/naming#snowflake: snowflake://{organization}-{account}, or for the older
+    # locators snowflake://{locator}.{region}.{cloud}, which default as in OpenLineage's own integrations.
+    account, *where = str(connection["account"]).removesuffix(".privatelink").split(".")
+    if "-" in account:
+        return f"snowflake://{account}"
+    region, cloud, *_ = (*where, *("us-west-1", "aws")[len(where) :])
+    return f"snowflake://{account}.{region}.{cloud}"
+
+
+def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+    # dbt-ol writes names as the project does, most often in lower case.
+    return [(_namespace(connection), name.lower())] if name != name.lower() else []
 
 
 TARGET = Warehouse(
@@ -16,4 +26,7 @@ TARGET = Warehouse(
     dialect="snowflake",
     connection_keys=("account",),
     namespace=_namespace,
+    fold=str.upper,
+    others=_others,
+    rows_of_create=1,  # the row that says "Table … successfully created."
 )

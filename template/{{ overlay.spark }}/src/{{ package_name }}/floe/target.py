@@ -7,15 +7,26 @@ from .warehouse import Connection, Warehouse
 
 def _namespace(connection: Connection) -> str:
     # The specification names Spark's tables by their storage, which dbt does not know; this is dbt-ol's name.
-    return f"spark://{connection['host']}:{connection.get('port') or 10000}"
+    return f"spark://{_address(connection)}"
+
+
+def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+    # https://openlineage.io/docs/spec/naming#hive: a Thrift server speaks HiveServer2's protocol, so Hive clients
+    # know its tables by hive://{host}:{port}.
+    return [(f"hive://{_address(connection)}", name)] if connection.get("method") == "thrift" else []
+
+
+def _address(connection: Connection) -> str:
+    return f"{connection['host']}:{connection.get('port') or 10000}"
 
 
 TARGET = Warehouse(
     adapter="spark",
     db_system="spark",
     dialect="spark",
-    connection_keys=("host", "port"),
+    connection_keys=("host", "port", "method"),
     namespace=_namespace,
     # A session catalog has schemas only.
     parts=("schema", "identifier"),
+    others=_others,
 )

@@ -1,0 +1,160 @@
+"""CPU that lineage costs per node, at 100 and at 1,000 tables: first run, and again with nothing changed.
+
+    python -m benchmarks.emitter_cpu [TABLES …]
+
+A project is made up: each table reads one to three of those before it and has one test. dbt's events are made up with
+it, so that only our own work is measured: reading them, making events, and turning these into JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from openlineage.client.serde import Serde
+
+from tests.rendering import render, snapshot
+
+COLUMNS = 12
+INVOCATION = "0192f0b5-0a2f-7f4d-9a5e-000000000001"
+ALLOWED = 1.2  # what a node at 1,000 tables may cost of one at 100
+
+
+def project(folder: Path, tables: int) -> None:
+    """Write the manifest and the compiled SQL of a project with so many tables."""
+    nodes: dict[str, Any] = {}
+    models = folder / "compiled" / "shop" / "models"
+    models.mkdir(parents=True)
+    for i in range(tables):
+        parents = [i - step for step in (1, 7, 31) if i - step >= 0 and (step == 1 or i % step == 0)]
+        (models / f"t{i}.sql").write_text(_sql(parents))
+        upstream = [f"model.shop.t{parent}" for parent in parents]
+        nodes[f"model.shop.t{i}"] = _node(i, upstream)
+        nodes[f"test.shop.not_null_t{i}"] = _test(i)
+    told = {"metadata": {"project_name": "shop", "adapter_type": "duckdb"}, "nodes": nodes}
+    (folder / "manifest.json").write_text(json.dumps(told))
+
+
+def _sql(parents: list[int]) -> str:
+    if not parents:
+        return "select " + ", ".join(f"cast({n} as integer) as c{n}" for n in range(COLUMNS))
+    named = [f't{parent} as (select * from "shop"."main"."t{parent}")' for parent in parents]  # noqa: S608 - SQL that nobody runs
+    joins = "".join(f" join t{parent} on t{parents[0]}.c0 = t{parent}.c0" for parent in parents[1:])
+    columns = [f"coalesce(t{parents[n % len(parents)]}.c{n}, 0) as c{n}" for n in range(1, COLUMNS)]
+    return f"with {', '.join(named)} select t{parents[0]}.c0, {', '.join(columns)} from t{parents[0]}{joins}"  # noqa: S608 - as above
+
+
+def _node(i: int, upstream: list[str]) -> dict[str, Any]:
+    columns = {f"c{n}": {"name": f"c{n}", "description": f"Column {n} of the table."} for n in range(COLUMNS)}
+    return {
+        "unique_id": f"model.shop.t{i}",
+        "resource_type": "model",
+        "name": f"t{i}",
+        "alias": f"t{i}",
+        "package_name": "shop",
+        "original_file_path": f"models/t{i}.sql",
+        "database": "shop",
+        "schema": "main",
+        "relation_name": f'"shop"."main"."t{i}"',
+        "description": "A table of the benchmark.",
+        "columns": columns,
+        "tags": ["bench"],
+        "config": {"materialized": "table", "meta": {"floe": {"owner": "team:bench"}}},
+        "depends_on": {"nodes": upstream},
+    }
+
+
+def _test(i: int) -> dict[str, Any]:
+    return {
+        "unique_id": f"test.shop.not_null_t{i}",
+        "resource_type": "test",
+        "name": f"not_null_t{i}",
+        "package_name": "shop",
+        "original_file_path": "models/schema.yml",
+        "path": f"not_null_t{i}.sql",
+        "config": {"materialized": "test", "severity": "ERROR"},
+        "test_metadata": {"name": "not_null", "kwargs": {"column_name": "c0"}},
+        "column_name": "c0",
+        "attached_node": f"model.shop.t{i}",
+        "depends_on": {"nodes": [f"model.shop.t{i}"]},
+    }
+
+
+def events(tables: int) -> Iterator[dict[str, Any]]:
+    """Yield dbt's events of a build."""
+    yield _event("MainReportVersion", {"version": "=1.11.16"})
+    for i in range(tables):
+        ran = (("Model", f"model.shop.t{i}", "success"), ("Test", f"test.shop.not_null_t{i}", "pass"))
+        for kind, unique_id, status in ran:
+            node = {"unique_id": unique_id, "resource_type": kind.lower(), "materialized": "table"}
+            started = node | {"node_status": "started", "node_started_at": "2026-11-23T04:00:00.000000"}
+            finished = started | {"node_status": status, "node_finished_at": "2026-11-23T04:00:01.000000"}
+            yield _event("LogStartLine", {"node_info": started})
+            result = {"status": status, "num_failures": 0, "adapter_response": {}, "message": "OK"}
+            yield _event(f"Log{kind}Result", {"node_info": finished, "run_result": result})
+
+
+def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"info": {"name": name, "invocation_id": INVOCATION, "ts": "2026-11-23T04:00:00.000000Z"}, "data": data}
+
+
+def run(folder: Path, tables: int) -> tuple[float, float]:
+    """Return the CPU seconds of making a build's events, and of turning them into JSON."""
+    from pipeline.floe.datasets import Datasets
+    from pipeline.floe.events import Lives
+    from pipeline.floe.graph import Graph
+    from pipeline.floe.jobs import Jobs
+    from pipeline.floe.kept_columns import Kept
+    from pipeline.floe.lineage import Lineage
+    from pipeline.floe.parents import Command, DagsterRun, JobRun
+    from pipeline.floe.schemas import Schemas
+    from pipeline.floe.warehouse import DUCKDB
+
+    raws = list(events(tables))
+    begin = time.process_time()
+    kept = Kept(folder / "columns.json")
+    graph = Graph.read(folder, {})
+    datasets = Datasets(graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}))
+    jobs = Jobs(graph, "duckdb", folder, None)
+    dagster_run = DagsterRun(run=JobRun("shop", "daily", INVOCATION))
+    lineage = Lineage(dagster_run, Command(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs)
+    lives = Lives()
+    as_json = 0.0
+    for raw in raws:
+        for life in lives.feed(raw):
+            for event in lineage.events(life):
+                made = time.process_time()
+                Serde.to_json(event)
+                as_json += time.process_time() - made
+    kept.save()
+    return time.process_time() - begin - as_json, as_json
+
+
+def main(sizes: list[int]) -> int:
+    """Print the table; fail if a node costs much more among many than among few."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        sys.path.insert(0, str(render(snapshot(root / "template"), root / "project", project_name="pipeline") / "src"))
+        print("CPU ms a node     first run   unchanged   as JSON")
+        again: dict[int, float] = {}
+        for tables in [sizes[0], *sizes]:  # the first is thrown away: it imports
+            target = root / f"target{len(again)}_{tables}"
+            project(target, tables)
+            first, _ = run(target, tables)
+            second, as_json = run(target, tables)
+            count = 2 * tables
+            again[tables] = (second + as_json) / count
+            shown = (1000 * each / count for each in (first, second, as_json))
+            print(f"{tables:6,} tables   " + "".join(f"{each:12.2f}" for each in shown))
+    ratio = again[sizes[-1]] / again[sizes[0]]
+    print(f"a node at {sizes[-1]:,} costs {ratio:.2f} of one at {sizes[0]:,}; allowed {ALLOWED}")
+    return int(ratio > ALLOWED)
+
+
+if __name__ == "__main__":
+    sys.exit(main([int(each) for each in sys.argv[1:]] or [100, 1000]))

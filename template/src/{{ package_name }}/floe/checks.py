@@ -1,0 +1,127 @@
+"""A dbt test and its result -> what it says of the tables it read.
+
+Standard facets, in the places that the specification gives them: assertions and metrics belong to the *input* of a
+run (https://openlineage.io/docs/spec/facets/dataset-facets/input-dataset-facets/data_quality_assertions), a test's
+execution to the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openlineage.client.facet_v2 import (
+    InputDatasetFacet,
+    RunFacet,
+    data_quality_assertions_dataset,
+    data_quality_metrics_input_dataset,
+    test_run,
+)
+
+from .events import NodeFinished
+from .graph import CHECKS, Node
+
+# The statuses with which a test, or a source's freshness, was found out; others mean that it could not be run.
+FOUND_OUT = {"pass", "fail", "warn"}
+FRESHNESS = {**dict.fromkeys(FOUND_OUT, True), "error": True}
+
+
+def input_facets(node: Node, life: NodeFinished, table: Node) -> dict[str, InputDatasetFacet]:
+    """Return what a check's end says of `table`, which it read."""
+    if node["resource_type"] == "source" and life.status in FRESHNESS:
+        return {"dataQualityAssertions": _facet(_freshness(life))}
+    if node["resource_type"] != "test" or life.status not in FOUND_OUT:
+        return {}
+    if (node.get("attached_node") or table["unique_id"]) != table["unique_id"]:
+        return {}
+    found: dict[str, InputDatasetFacet] = {"dataQualityAssertions": _facet(_assertion(node, life))}
+    if (nulls := _nulls(node, life)) is not None:
+        found["dataQualityMetrics"] = nulls
+    return found
+
+
+def run_facets(node: Node, life: NodeFinished) -> dict[str, RunFacet]:
+    """Return the execution of a test as a facet of its run; its SQL stands in the job."""
+    if node["resource_type"] not in CHECKS:
+        return {}
+    found_out = life.status in FOUND_OUT
+    status = ("pass" if life.status == "pass" else "fail") if found_out else "skip"
+    test = test_run.TestExecution(
+        name=life.unique_id,
+        status=status,
+        severity=_severity(node),
+        type=_type(node),
+        description=node.get("description") or None,
+        expected=_expected(node) if found_out else None,
+        actual=_actual(life) if found_out else None,
+        params=_parameters(node),
+    )
+    return {"test": test_run.TestRunFacet(tests=[test])}
+
+
+def _facet(assertion: data_quality_assertions_dataset.Assertion) -> InputDatasetFacet:
+    return data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(assertions=[assertion])
+
+
+def _assertion(node: Node, life: NodeFinished) -> data_quality_assertions_dataset.Assertion:
+    return data_quality_assertions_dataset.Assertion(
+        assertion=_type(node) if node.get("test_metadata") else node["name"],
+        success=life.status == "pass",
+        column=_column(node),
+        severity=_severity(node),
+        name=node["name"],
+        description=node.get("description") or None,
+        expected=_expected(node),
+        actual=_actual(life),
+        params=_parameters(node),
+    )
+
+
+def _freshness(life: NodeFinished) -> data_quality_assertions_dataset.Assertion:
+    return data_quality_assertions_dataset.Assertion(
+        assertion="freshness",
+        success=life.status == "pass",
+        severity="warn" if life.status == "warn" else "error",
+        name=life.unique_id,
+    )
+
+
+def _nulls(node: Node, life: NodeFinished) -> InputDatasetFacet | None:
+    """Return the count of nulls that a `not_null` test has found, if it has looked at all rows."""
+    config, column = node.get("config", {}), _column(node)
+    narrowed = config.get("where") or config.get("limit") or config.get("fail_calc", "count(*)") != "count(*)"
+    if _type(node) != "not_null" or column is None or narrowed or life.failures is None:
+        return None
+    metrics = data_quality_metrics_input_dataset
+    return metrics.DataQualityMetricsInputDatasetFacet(
+        columnMetrics={column: metrics.ColumnMetrics(nullCount=life.failures)}
+    )
+
+
+def _type(node: Node) -> str:
+    if node["resource_type"] == "unit_test":
+        return "unit_test"
+    return str((node.get("test_metadata") or {}).get("name") or "singular")
+
+
+def _column(node: Node) -> str | None:
+    named = node.get("column_name") or (node.get("test_metadata") or {}).get("kwargs", {}).get("column_name")
+    return str(named) if named else None
+
+
+def _severity(node: Node) -> str:
+    return str(node.get("config", {}).get("severity") or "error").lower()
+
+
+def _expected(node: Node) -> str:
+    config = node.get("config", {})
+    threshold = str(config.get("warn_if" if _severity(node) == "warn" else "error_if") or "!= 0")
+    return "0" if threshold.replace(" ", "") == "!=0" else threshold
+
+
+def _actual(life: NodeFinished) -> str | None:
+    return None if life.failures is None else str(life.failures)
+
+
+def _parameters(node: Node) -> dict[str, Any]:
+    told = (node.get("test_metadata") or {}).get("kwargs", {})
+    return {name: value for name, value in told.items() if name not in {"model", "column_name"}}

@@ -1,0 +1,203 @@
+"""What the manifest says of a table -> the facets that every event of a run has for it.
+
+In: a node, and what is known of its columns. Out: facets of https://openlineage.io/docs/spec/facets/dataset-facets,
+each only where there is something to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openlineage.client.facet_v2 import (
+    DatasetFacet,
+    catalog_dataset,
+    dataset_type_dataset,
+    documentation_dataset,
+    ownership_dataset,
+    schema_dataset,
+    storage_dataset,
+    tags_dataset,
+)
+
+from .columns import Table
+from .facets import (
+    ColumnClassification,
+    ColumnClassificationDatasetFacet,
+    DbtExposure,
+    DbtExposuresDatasetFacet,
+    DbtIncremental,
+    DbtModelConfig,
+    DbtModelDatasetFacet,
+)
+from .graph import Node, materialized
+from .meta import ColumnMeta, read_column_meta, read_node_meta
+
+TAG_SOURCE = "DBT"
+TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_table": "MATERIALIZED_VIEW"}
+# Table formats; https://openlineage.io/docs/spec/facets/dataset-facets/storage names them.
+FORMATS = {"delta", "iceberg"}
+
+
+def described(node: Node, table: Table, exposures: list[Node], *, adapter: str) -> dict[str, DatasetFacet]:
+    """Return the facets of a node's table that do not depend on how it was built."""
+    # As the engine calls the columns, which may be in another case than the project does.
+    names = {name.lower(): name for name in table.columns}
+    classified = {names.get(name.lower(), name): meta for name, meta in read_column_meta(node, _ignore).items()}
+    facets: dict[str, DatasetFacet | None] = {
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=_type(node)),
+        "documentation": _documentation(node),
+        "ownership": _ownership(node),
+        "schema": _schema(node, table),
+        "tags": _tags(node, classified),
+        "floe_columnClassification": _classification(classified),
+        "storage": _storage(node, adapter),
+        "catalog": _catalog(node, adapter),
+        "dbt_model": _model(node),
+        "dbt_exposures": _exposures(exposures),
+    }
+    return {name: facet for name, facet in facets.items() if facet is not None}
+
+
+def _type(node: Node) -> str:
+    return TYPES.get(materialized(node), "TABLE")
+
+
+def _documentation(node: Node) -> DatasetFacet | None:
+    text = node.get("description")
+    return documentation_dataset.DocumentationDatasetFacet(description=text) if text else None
+
+
+def _ownership(node: Node) -> DatasetFacet | None:
+    owner = read_node_meta(node, _ignore).owner
+    if not owner:
+        return None
+    return ownership_dataset.OwnershipDatasetFacet(owners=[ownership_dataset.Owner(name=owner, type="OWNER")])
+
+
+def _schema(node: Node, table: Table) -> DatasetFacet | None:
+    told = {name.lower(): column for name, column in node.get("columns", {}).items()}
+    fields = [
+        schema_dataset.SchemaDatasetFacetFields(
+            name=name,
+            type=data_type,
+            description=told.get(name.lower(), {}).get("description") or None,
+            # Columns that are merely documented may have others between them.
+            ordinal_position=position if table.complete else None,
+        )
+        for position, (name, data_type) in enumerate(table.columns.items(), start=1)
+    ]
+    return schema_dataset.SchemaDatasetFacet(fields=fields) if fields else None
+
+
+def _tags(node: Node, classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
+    field = tags_dataset.TagsDatasetFacetFields
+    meta = read_node_meta(node, _ignore)
+    tags = [field(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
+    tags += [
+        field(key=key, value=value, source=TAG_SOURCE)
+        for key, value in (("classification", meta.classification), ("sla", meta.sla))
+        if value
+    ]
+    for column in node.get("columns", {}).values():
+        own = {*column.get("tags", []), *column.get("config", {}).get("tags", [])}
+        tags += [field(key=tag, value="true", source=TAG_SOURCE, field=column["name"]) for tag in sorted(own)]
+    for name, column_meta in classified.items():
+        tags += [
+            field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in _said(column_meta).items()
+        ]
+    return tags_dataset.TagsDatasetFacet(tags=tags) if tags else None
+
+
+def _classification(classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
+    if not classified:
+        return None
+    return ColumnClassificationDatasetFacet(
+        classifications={name: ColumnClassification(**_said(meta)) for name, meta in classified.items()}
+    )
+
+
+def _storage(node: Node, adapter: str) -> DatasetFacet | None:
+    layer = _format(node, adapter)
+    return storage_dataset.StorageDatasetFacet(storageLayer=layer, fileFormat="parquet") if layer else None
+
+
+def _catalog(node: Node, adapter: str) -> DatasetFacet | None:
+    name = node.get("database")
+    if adapter != "databricks" or not name or name == "hive_metastore":
+        return None
+    return catalog_dataset.CatalogDatasetFacet(
+        framework=_format(node, adapter) or "delta", type="unity", name=name, source="databricks"
+    )
+
+
+def _format(node: Node, adapter: str) -> str | None:
+    config = node.get("config", {})
+    # Views and sources have no format of their own, or none that dbt knows.
+    if node["resource_type"] == "source" or materialized(node) in TYPES:
+        return None
+    told = config.get("file_format" if adapter in {"databricks", "spark"} else "table_format")
+    return told if told in FORMATS else None
+
+
+def _model(node: Node) -> DatasetFacet | None:
+    config = node.get("config", {})
+    if node["resource_type"] == "source" or not config.get("materialized"):
+        return None
+    incremental = _incremental(config) if config["materialized"] == "incremental" else None
+    return DbtModelDatasetFacet(
+        config=DbtModelConfig(
+            materialized=config["materialized"],
+            access=config.get("access"),
+            owner=config.get("owner"),
+            group=config.get("group"),
+            incremental=incremental,
+        )
+    )
+
+
+def _incremental(config: Node) -> DbtIncremental:
+    # dbt resolves their defaults for every model, but they say nothing of other strategies.
+    microbatch = config.get("incremental_strategy") == "microbatch"
+    return DbtIncremental(
+        strategy=config.get("incremental_strategy"),
+        unique_key=_listed(config.get("unique_key")),
+        incremental_predicates=_listed(config.get("incremental_predicates") or config.get("predicates")),
+        on_schema_change=config.get("on_schema_change"),
+        partition_by=_partition(config.get("partition_by")),
+        event_time=config.get("event_time") if microbatch else None,
+        batch_size=config.get("batch_size") if microbatch else None,
+        begin=str(config["begin"]) if microbatch and config.get("begin") else None,
+        lookback=config.get("lookback") if microbatch else None,
+        full_refresh=config.get("full_refresh"),
+    )
+
+
+def _partition(told: Any) -> dict[str, str | list[str]] | None:
+    if isinstance(told, dict):
+        return {key: told[key] for key in ("field", "data_type", "granularity") if told.get(key)} or None
+    columns = _listed(told)
+    return {"columns": columns} if columns else None
+
+
+def _exposures(exposures: list[Node]) -> DatasetFacet | None:
+    if not exposures:
+        return None
+    return DbtExposuresDatasetFacet(
+        exposures=[
+            DbtExposure(unique_id=each["unique_id"], name=each["name"], type=each.get("type"), url=each.get("url"))
+            for each in exposures
+        ]
+    )
+
+
+def _listed(told: Any) -> list[str] | None:
+    values = [told] if isinstance(told, str) else list(told or [])
+    return [str(value) for value in values if value] or None
+
+
+def _said(meta: ColumnMeta) -> dict[str, str]:
+    return {key: value for key in meta.__slots__ if (value := getattr(meta, key))}
+
+
+def _ignore(_: str) -> None:
+    """Say nothing: the translator has warned already."""

@@ -1,0 +1,147 @@
+"""A dbt node -> the OpenLineage job that it is.
+
+In: a node of the manifest, and where the repository lies. Out: the facets of
+https://openlineage.io/docs/spec/facets/job-facets.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from openlineage.client.facet_v2 import (
+    JobFacet,
+    documentation_job,
+    job_type_job,
+    ownership_job,
+    source_code_location_job,
+    sql_job,
+    tags_job,
+)
+from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
+
+from .facets import DbtNodeJobFacet
+from .graph import Graph, Node
+from .meta import read_node_meta
+
+TAG_SOURCE = "DBT"
+SSH = re.compile(r"(?:ssh://)?(?:[^@/]+@)(?P<host>[^:/]+)[:/](?P<path>.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A git checkout: where it is fetched from, without credentials, and what is checked out."""
+
+    root: Path
+    url: str
+    version: str | None
+    branch: str | None
+    tag: str | None
+
+    @classmethod
+    def around(cls, folder: Path) -> Repository | None:
+        """Return the checkout that `folder` lies in; nothing without git or without a remote."""
+        root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
+        if root is None:
+            return None
+        git = root / ".git"
+        if git.is_file():  # a worktree: gitdir: <folder>
+            git = (root / git.read_text().strip().removeprefix("gitdir: ")).resolve()
+        common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+        url = get_git_repo_url(git_dir=common)
+        if not url:
+            return None
+        version = get_git_version(git) or _worktree_version(git, common)
+        return cls(root, _https(url), version, get_git_branch(git), get_git_tag(common))
+
+
+class Jobs:
+    """The jobs of one run, by dbt's nodes; each node's facets are made once."""
+
+    def __init__(self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None) -> None:
+        self._graph = graph
+        self._dialect = dialect
+        self._project_dir = project_dir.resolve()
+        self._repository = repository
+        self._made: dict[str, dict[str, JobFacet]] = {}
+
+    def facets(self, node: Node) -> dict[str, JobFacet]:
+        """Return the facets of a node's job; its SQL is there once dbt has compiled it."""
+        key = node["unique_id"]
+        if key not in self._made:
+            self._made[key] = self._make(node)
+        made = self._made[key]
+        if "sql" not in made and (sql := self._graph.compiled_sql(node)):
+            made["sql"] = sql_job.SQLJobFacet(query=sql, dialect=self._dialect)
+        return dict(made)  # the sender reads it from another thread
+
+    def _make(self, node: Node) -> dict[str, JobFacet]:
+        meta = read_node_meta(node, lambda _: None)  # the translator has warned already
+        tags = [tags_job.TagsJobFacetFields(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
+        facets: dict[str, JobFacet | None] = {
+            "jobType": job_type(_kind(node)),
+            "dbt_node": _dbt_node(node),
+            "sourceCodeLocation": self._source(node),
+            "documentation": documentation_job.DocumentationJobFacet(description=node["description"])
+            if node.get("description")
+            else None,
+            "ownership": ownership_job.OwnershipJobFacet(owners=[ownership_job.Owner(name=meta.owner, type="OWNER")])
+            if meta.owner
+            else None,
+            "tags": tags_job.TagsJobFacet(tags=tags) if tags else None,
+        }
+        return {name: facet for name, facet in facets.items() if facet is not None}
+
+    def _source(self, node: Node) -> JobFacet | None:
+        repository, path = self._repository, node.get("original_file_path")
+        # A package's file is not in this repository.
+        if repository is None or not path or node.get("package_name") != self._graph.metadata.get("project_name"):
+            return None
+        file = self._project_dir / path
+        if not file.is_relative_to(repository.root):
+            return None
+        inside = file.relative_to(repository.root).as_posix()
+        return source_code_location_job.SourceCodeLocationJobFacet(
+            type="git",
+            url=f"{repository.url.removesuffix('.git')}/blob/{repository.version or repository.branch}/{inside}",
+            repoUrl=repository.url,
+            path=inside,
+            version=repository.version,
+            tag=repository.tag,
+            branch=repository.branch,
+        )
+
+
+def job_type(kind: str, integration: str = "DBT") -> JobFacet:
+    """Return the facet that says what sort of job it is."""
+    return job_type_job.JobTypeJobFacet(processingType="BATCH", integration=integration, jobType=kind)
+
+
+def _kind(node: Node) -> str:
+    return "SOURCE_FRESHNESS" if node["resource_type"] == "source" else str(node["resource_type"]).upper()
+
+
+def _dbt_node(node: Node) -> JobFacet:
+    test = ("generic" if node.get("test_metadata") else "singular") if node["resource_type"] == "test" else None
+    return DbtNodeJobFacet(
+        original_file_path=node.get("original_file_path"),
+        database=node.get("database"),
+        schema=node.get("schema"),
+        alias=node.get("alias"),
+        unique_id=node["unique_id"],
+        test_type=test,
+    )
+
+
+def _https(url: str) -> str:
+    """Return a remote's address as a browser opens it, and without what may be a token."""
+    if match := SSH.fullmatch(url):
+        return f"https://{match['host']}/{match['path']}"
+    return re.sub(r"^(https?://)[^@/]*@", r"\1", url)
+
+
+def _worktree_version(git: Path, common: Path) -> str | None:
+    """Return the commit of a worktree's branch, whose reference lies in the main checkout."""
+    reference = common / (git / "HEAD").read_text().strip().removeprefix("ref: ")
+    return reference.read_text().strip() if reference.is_file() else None

@@ -1,0 +1,84 @@
+"""What was worked out of SQL, kept between runs: a file of JSON, one entry a node.
+
+An entry counts only for the very input that it was made of, so nothing here is ever out of date; a file that cannot
+be read is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from .columns import Query
+from .origins import Column, Origin
+
+# Of what is written below and of how SQL is read: raise it with either.
+VERSION = 1
+
+
+class Kept:
+    """The entries of one project; read at the first question, written by `save` if there are new ones."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._entries: dict[str, Any] | None = None
+        self._changed = False
+
+    def get(self, unique_id: str, key: str) -> Any:
+        """Return what was put for a node under the same key."""
+        entry = self._read().get(unique_id)
+        return entry["value"] if entry and entry["key"] == key else None
+
+    def put(self, unique_id: str, key: str, value: Any, checksum: Any = None) -> None:
+        """Keep a value of a node in place of the one before."""
+        self._read()[unique_id] = {"key": key, "checksum": checksum, "value": value}
+        self._changed = True
+
+    def query(self, unique_id: str, *, key: str | None = None, checksum: Any = None) -> Query | None:
+        """Return the query of a model, for the same input, or at least for the same file."""
+        entry = self._read().get(unique_id)
+        if not entry or (entry["key"] != key and (checksum is None or entry["checksum"] != checksum)):
+            return None
+        value = entry["value"]
+        columns = {
+            name: Column(frozenset(Origin(*origin) for origin in origins), data_type, known)
+            for name, data_type, known, origins in value["columns"]
+        }
+        rows = frozenset(Origin(*origin) for origin in value["rows"])
+        return Query(columns, rows, value["complete"], value["problem"])
+
+    def put_query(self, unique_id: str, key: str, checksum: Any, query: Query) -> None:
+        """Keep the query of a model."""
+        value = {
+            "columns": [
+                [name, column.type, column.known, sorted(map(astuple, column.origins))]
+                for name, column in query.columns.items()
+            ],
+            "rows": sorted(map(astuple, query.rows)),
+            "complete": query.complete,
+            "problem": query.problem,
+        }
+        self.put(unique_id, key, value, checksum)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all; a disk that is full or read-only costs only the next run's time."""
+        if self._file is None or not self._changed:
+            return
+        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps({"version": VERSION, "nodes": self._read()}), encoding="utf-8")
+            temporary.replace(self._file)
+            self._changed = False
+
+    def _read(self) -> dict[str, Any]:
+        if self._entries is None:
+            self._entries = {}
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                told = json.loads(self._file.read_bytes()) if self._file else {}
+                self._entries = told["nodes"] if told["version"] == VERSION else {}
+        return self._entries

@@ -1,0 +1,172 @@
+"""What Dagster and dagster-dbt know of a step -> the `Lineage` of its dbt command.
+
+The rim of the pure modules: here the environment, git, the project's files and dbt's adapter are read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtCliInvocation
+
+from .datasets import Datasets
+from .facets import ColumnClassificationDatasetFacet
+from .graph import Graph, Node
+from .jobs import Jobs, Repository
+from .kept_columns import Kept
+from .lineage import Lineage
+from .parents import HIDDEN, Command, DagsterRun, JobRun, outer_run
+from .schemas import Schemas, SeedTypes
+from .settings import Settings
+from .target import TARGET
+from .warehouse import DUCKDB, Warehouse, other_warehouse
+
+logger = logging.getLogger(__name__)
+
+# Tags of a Dagster run that say why it runs, and its schedule's tick.
+RUN_TAGS = ("dagster/partition", "dagster/schedule_name", "dagster/sensor_name", "dagster/backfill")
+SCHEDULED = ".dagster/scheduled_execution_time"
+
+_claimed: set[tuple[str, int]] = set()
+
+
+def lineage_of(
+    context: dg.AssetExecutionContext, invocation: DbtCliInvocation, settings: Settings, graph: Callable[[], Graph]
+) -> tuple[Lineage, Kept]:
+    """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
+    if settings.facet_schema:
+        ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
+    kept = Kept(settings.state_dir / "columns.json")
+    warehouse = cache(lambda: _warehouse(graph().metadata["adapter_type"]))
+    lineage = Lineage(
+        dagster_run_of(context, settings.namespace),
+        _command(invocation),
+        graph,
+        cache(lambda: _datasets(graph(), warehouse(), invocation, kept)),
+        cache(
+            lambda: Jobs(
+                graph(),
+                warehouse().dialect,
+                invocation.project_dir,
+                Repository.around(invocation.project_dir.resolve()),
+            )
+        ),
+        lambda text: _without_secrets(text, settings.secret_variables),
+    )
+    return lineage, kept
+
+
+def dagster_run_of(context: dg.AssetExecutionContext, namespace: str) -> DagsterRun:
+    """Return what OpenLineage is to know of the Dagster run."""
+    outer = outer_run(os.environ)
+    tags = context.run.tags
+    return DagsterRun(
+        run=JobRun(namespace, context.job_name, context.run_id),
+        parent=outer[0] if outer else None,
+        root=outer[1] if outer else None,
+        nominal=_nominal(context),
+        tags={name: tags[name] for name in RUN_TAGS if name in tags},
+        version=dg.__version__,
+    )
+
+
+def claim_run(context: dg.AssetExecutionContext) -> bool:
+    """Say whether the events of the Dagster run itself are the caller's to send.
+
+    They are the first command's of each attempt, and only if the step is all that the run consists of: of a run with
+    more steps no process of a step knows the end.
+    """
+    snapshot = context.run.execution_plan_snapshot_id
+    attempt = (context.run_id, context.retry_number)
+    if snapshot is None or attempt in _claimed:
+        return False
+    _claimed.add(attempt)
+    return len(context.instance.get_execution_plan_snapshot(snapshot).step_keys_to_execute) == 1
+
+
+def run_started_at(context: dg.AssetExecutionContext) -> datetime:
+    """Return when the run started."""
+    record = context.instance.get_run_record_by_id(context.run_id)
+    return datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
+
+
+def will_be_retried(context: dg.AssetExecutionContext, error: BaseException | None) -> bool:
+    """Say whether Dagster runs the step again after `error`."""
+    if isinstance(error, dg.RetryRequested):
+        return bool(context.retry_number < error.max_retries)
+    policy = context.get_step_execution_context().op_retry_policy
+    if policy is None or not isinstance(error, Exception) or not getattr(error, "allow_retries", True):
+        return False
+    return bool(context.retry_number < policy.max_retries)
+
+
+def _nominal(context: dg.AssetExecutionContext) -> tuple[str, str | None] | None:
+    if context.has_partition_key or context.has_partition_key_range:
+        try:
+            window = context.partition_time_window
+        except Exception:  # partitioned by something else than time; Dagster has a kind of error for each
+            logger.debug("no time window", exc_info=True)
+        else:
+            return window.start.isoformat(), window.end.isoformat()
+    if tick := context.run.tags.get(SCHEDULED):
+        return tick, None
+    return None
+
+
+def _command(invocation: DbtCliInvocation) -> Command:
+    config = invocation.adapter.config if invocation.adapter else None
+    arguments = [str(each) for each in invocation.process.args] if isinstance(invocation.process.args, list) else []
+    return Command(
+        project_name=invocation.manifest["metadata"]["project_name"],
+        project_version=str(config.version) if config and getattr(config, "version", None) else None,
+        profile_name=getattr(config, "profile_name", None),
+        arguments=arguments,
+    )
+
+
+def _warehouse(adapter: str) -> Warehouse:
+    known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
+    return known.get(adapter) or other_warehouse(adapter)
+
+
+def _datasets(graph: Graph, warehouse: Warehouse, invocation: DbtCliInvocation, kept: Kept) -> Datasets:
+    credentials = invocation.adapter.config.credentials if invocation.adapter else None
+    connection = {key: getattr(credentials, key, None) for key in warehouse.connection_keys}
+    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation.project_dir), _seed_types(invocation))
+    return Datasets(graph, warehouse, connection, schemas)
+
+
+def _without_secrets(text: str, variables: Iterable[str]) -> str:
+    for value in filter(None, map(os.environ.get, variables)):
+        text = text.replace(value, HIDDEN)
+    return text
+
+
+def _catalog(project_dir: Path) -> dict[str, Any]:
+    """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
+    file = project_dir / "target" / "catalog.json"
+    loaded: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
+    return loaded
+
+
+def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
+    adapter = invocation.adapter
+
+    def types(file: Path, node: Node) -> Mapping[str, str]:
+        if adapter is None:
+            return {}
+        from dbt_common.clients.agate_helper import from_csv  # imported only where a seed has changed
+
+        told = node.get("config", {}).get("column_types") or {}
+        table = from_csv(file, text_columns=told.keys(), delimiter=node.get("config", {}).get("delimiter") or ",")
+        return {name: told.get(name) or adapter.convert_type(table, i) for i, name in enumerate(table.column_names)}
+
+    return types

@@ -1,0 +1,62 @@
+"""What a step did, in numbers: OpenTelemetry metrics, sent once, when it ends.
+
+    dbt.node.duration          histogram, s    how long nodes ran, by resource type and status
+    dbt.node.rows              counter         rows that the warehouse says it wrote
+    dbt.command.count          counter         dbt commands, by outcome
+    floe.lineage.events        counter         lineage events, by what became of them: sent, spooled, dropped …
+
+A process lives as long as its step, so its counts are deltas; a collector adds them up.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.resources import Resource
+
+from .delivery import Counts
+from .events import CommandFinished, Life, NodeFinished
+
+# The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
+DELTA: dict[type, AggregationTemporality] = {
+    Counter: AggregationTemporality.DELTA,
+    Histogram: AggregationTemporality.DELTA,
+}
+
+
+class Metrics:
+    """The numbers of one step."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._reader = InMemoryMetricReader(preferred_temporality=DELTA)
+        meter = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False).get_meter("floe")
+        self._duration = meter.create_histogram(
+            "dbt.node.duration", unit="s", explicit_bucket_boundaries_advisory=SECONDS
+        )
+        self._rows = meter.create_counter("dbt.node.rows", unit="{row}")
+        self._commands = meter.create_counter("dbt.command.count", unit="{command}")
+        self._lineage = meter.create_counter("floe.lineage.events", unit="{event}")
+
+    def record(self, life: Life) -> None:
+        """Count what has ended."""
+        match life:
+            case CommandFinished():
+                self._commands.add(1, {"dbt.status": life.outcome.value})
+            case NodeFinished():
+                kind = {"dbt.resource_type": life.resource_type, "dbt.status": life.status}
+                seconds = (life.at - life.started.at).total_seconds() if life.started else 0.0
+                self._duration.record(max(0.0, seconds), kind)
+                rows = life.response.get("rows_affected")
+                if isinstance(rows, int) and rows > 0:
+                    self._rows.add(rows, {"dbt.resource_type": life.resource_type})
+
+    def record_lineage(self, counts: Counts) -> None:
+        """Count what became of lineage events."""
+        for name in ("sent", "replayed", "spooled", "dropped"):
+            if number := getattr(counts, name):
+                self._lineage.add(number, {"floe.delivery": name})
+
+    def collect(self) -> MetricsData | None:
+        """Return the numbers of the step."""
+        return self._reader.get_metrics_data()

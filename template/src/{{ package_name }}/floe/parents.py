@@ -1,0 +1,120 @@
+"""What a dbt command runs within: the Dagster run, and whatever has started that.
+
+In: the environment and the names of the Dagster run. Out: plain data that `lineage.py` puts into events. A parent from
+outside comes as OpenLineage's own integrations hand it on: `OPENLINEAGE_CONTEXT` (JSON), else `OPENLINEAGE_PARENT_ID`
+and `OPENLINEAGE_ROOT_PARENT_ID` (namespace/job/run id).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+logger = logging.getLogger(__name__)
+
+HIDDEN = "[hidden]"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """A run of a job, as a child names its parent."""
+
+    namespace: str
+    name: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DagsterRun:
+    """The Dagster run that a step belongs to.
+
+    Attributes:
+        run: Its job and id.
+        parent: What has started it, and the root above: none if it was started by Dagster itself.
+        nominal: Start and end, if there is one, of the time that it is for: its partition's, or its schedule's tick.
+        tags: What Dagster says of why it runs.
+        version: Dagster's.
+    """
+
+    run: JobRun
+    parent: JobRun | None = None
+    root: JobRun | None = None
+    nominal: tuple[str, str | None] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """The dbt command."""
+
+    project_name: str
+    project_version: str | None = None
+    profile_name: str | None = None
+    arguments: Sequence[str] = ()
+
+    @property
+    def full_refresh(self) -> bool:
+        """Say whether incremental tables are built anew; the last word of the command line counts."""
+        told = [each for each in self.arguments if each in {"-f", "--full-refresh", "--no-full-refresh"}]
+        return bool(told) and told[-1] != "--no-full-refresh"
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """Return the command and its options; variables may hold secrets, so their values stay out."""
+        # The first word is the program.
+        found: list[tuple[str, list[str]]] = [("command", [])]
+        for each in self.arguments[1:]:
+            if each.startswith("--"):
+                name, _, value = each.removeprefix("--").partition("=")
+                found.append((name, [value] if value else []))
+            else:
+                found[-1][1].append(each)
+        return [(name, HIDDEN if name == "vars" else " ".join(values) or "true") for name, values in found]
+
+
+def outer_run(environment: Mapping[str, str]) -> tuple[JobRun, JobRun] | None:
+    """Return the parent given from outside and the root above it; a malformed one is warned about and left out."""
+    if context := environment.get("OPENLINEAGE_CONTEXT"):
+        found = _of_context(context)
+    elif told := environment.get("OPENLINEAGE_PARENT_ID"):
+        parent = _of_text(told)
+        root = _of_text(environment.get("OPENLINEAGE_ROOT_PARENT_ID") or told)
+        found = (parent, root or parent) if parent else None
+    else:
+        return None
+    if found is None:
+        logger.warning("OPENLINEAGE_PARENT_ID or OPENLINEAGE_CONTEXT names no run; write namespace/job/uuid")
+    return found
+
+
+def _of_text(text: str) -> JobRun | None:
+    # A namespace may hold slashes, a job's name not.
+    rest, _, run_id = text.strip().rpartition("/")
+    namespace, _, name = rest.rpartition("/")
+    return _job_run(namespace, name, run_id)
+
+
+def _of_context(text: str) -> tuple[JobRun, JobRun] | None:
+    try:
+        told = json.loads(text)["parent"]
+        parent, root = _of_mapping(told), _of_mapping(told.get("root") or told)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return (parent, root or parent) if parent else None
+
+
+def _of_mapping(told: Mapping[str, Any]) -> JobRun | None:
+    return _job_run(told["job"]["namespace"], told["job"]["name"], told["run"]["runId"])
+
+
+def _job_run(namespace: str, name: str, run_id: str) -> JobRun | None:
+    try:
+        UUID(run_id)
+    except ValueError:
+        return None
+    return JobRun(namespace, name, run_id) if namespace and name else None

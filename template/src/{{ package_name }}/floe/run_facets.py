@@ -1,0 +1,189 @@
+"""The facets of a run: of the Dagster run, of the dbt command, of a node.
+
+Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the specification has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+
+from openlineage.client.facet_v2 import (
+    RunFacet,
+    error_message_run,
+    execution_parameters_run,
+    external_query_run,
+    extraction_error_run,
+    nominal_time_run,
+    parent_run,
+    processing_engine_run,
+    set_producer,
+    tags_run,
+)
+
+from . import checks
+from .columns import Query
+from .events import CommandStarted, NodeFinished, Outcome
+from .facets import DbtRunRunFacet, DbtVersionRunFacet
+from .graph import CHECKS, Graph, Node
+from .parents import Command, DagsterRun, JobRun
+
+PRODUCER = "https://github.com/org/floe-template"
+# Of a node's configuration, what decides how it runs.
+PARAMETERS = ("materialized", "incremental_strategy", "unique_key", "batch_size", "full_refresh", "severity")
+TAG_SOURCE = "DBT"
+CLIENT = version("openlineage-python")
+
+set_producer(PRODUCER)
+
+
+class RunFacets:
+    """The facets of one command's runs; those that all its nodes share are made once."""
+
+    def __init__(self, dagster_run: DagsterRun, command: Command, hide: Callable[[str], str]) -> None:
+        """Take `hide`, which an error message goes through: an engine's may repeat what it was given to sign in."""
+        self._hide = hide
+        self._dagster_run = dagster_run
+        self._command = command
+        self._root = dagster_run.root or dagster_run.run
+        self._own: dict[str, RunFacet] = {}
+        self._of_nodes: dict[str, RunFacet] = {}
+
+    def command_started(self, life: CommandStarted, run: JobRun) -> None:
+        """Take note of the command's id and version; all facets but the Dagster run's are asked for after it."""
+        number = life.dbt_version or ""
+        command = self._command
+        shared = {
+            "processing_engine": _engine(number, "dbt"),
+            "dbt_version": DbtVersionRunFacet(version=number),
+            "dbt_run": DbtRunRunFacet(
+                invocation_id=life.invocation_id,
+                project_name=command.project_name,
+                dbt_runtime="fusion" if number.startswith("2.") else "core",
+                project_version=command.project_version,
+                profile_name=command.profile_name,
+                full_refresh=command.full_refresh,
+            ),
+            **self._nominal_time(),
+        }
+        self._own = shared | {"parent": self._parent(self._dagster_run.run), **_parameters(command.parameters)}
+        self._of_nodes = shared | {"parent": self._parent(run)}
+
+    def dagster_run(self, message: str | None) -> dict[str, RunFacet]:
+        """Return the facets of the Dagster run."""
+        run = self._dagster_run
+        facets = {"processing_engine": _engine(run.version, "dagster"), **self._nominal_time(), **self._error(message)}
+        if run.parent:
+            facets["parent"] = self._parent(run.parent)
+        if run.tags:
+            facets["tags"] = _tags(run.tags.items(), "DAGSTER")
+        return facets
+
+    def command(self, message: str | None) -> dict[str, RunFacet]:
+        """Return the facets of the dbt command."""
+        return self._own | self._error(message)
+
+    def node(
+        self,
+        node: Node,
+        life: NodeFinished | None = None,
+        graph: Graph | None = None,
+        source: str = "",
+        query: Query | None = None,
+    ) -> dict[str, RunFacet]:
+        """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
+        facets = {**self._of_nodes, **_parameters(_configuration(node))}
+        if tags := [(tag, "true") for tag in node.get("tags", [])]:
+            facets["tags"] = _tags(tags, TAG_SOURCE)
+        if life is None or graph is None:
+            return facets
+        if life.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
+            language = "PYTHON" if node.get("language") == "python" else "SQL"
+            facets |= self._error(_with_file(life.message or life.status, graph, node), language)
+        if query_id := _query_id(life):
+            facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(query_id, source)
+        if node["resource_type"] in CHECKS:
+            facets |= checks.run_facets(node, life)
+        return facets | (_left_out(node, query) if life.outcome is Outcome.SUCCESS else {})
+
+    def _error(self, message: str | None, language: str = "SQL") -> dict[str, RunFacet]:
+        if not message:
+            return {}
+        shown = self._hide(message)
+        return {"errorMessage": error_message_run.ErrorMessageRunFacet(message=shown, programmingLanguage=language)}
+
+    def _parent(self, parent: JobRun) -> RunFacet:
+        root = self._root
+        return parent_run.ParentRunFacet(
+            run=parent_run.Run(runId=parent.run_id),
+            job=parent_run.Job(namespace=parent.namespace, name=parent.name),
+            root=parent_run.Root(
+                run=parent_run.RootRun(runId=root.run_id),
+                job=parent_run.RootJob(namespace=root.namespace, name=root.name),
+            ),
+        )
+
+    def _nominal_time(self) -> dict[str, RunFacet]:
+        nominal = self._dagster_run.nominal
+        return {"nominalTime": nominal_time_run.NominalTimeRunFacet(*nominal)} if nominal else {}
+
+
+def _engine(number: str, name: str) -> RunFacet:
+    return processing_engine_run.ProcessingEngineRunFacet(version=number, name=name, openlineageAdapterVersion=CLIENT)
+
+
+def _with_file(message: str, graph: Graph, node: Node) -> str:
+    file = graph.compiled_file(node)
+    if file is None or not file.is_file() or file.name in message:
+        return message
+    return f"{message}\n\ncompiled code at {file}"
+
+
+def _query_id(life: NodeFinished) -> str | None:
+    told = life.response
+    if job := told.get("job_id"):  # BigQuery's, by its full name
+        where = [told.get("project_id"), told.get("location")]
+        return f"{where[0]}:{where[1]}.{job}" if all(where) else str(job)
+    query = told.get("query_id")
+    return str(query) if query and str(query).lower() != "n/a" else None
+
+
+def _configuration(node: Node) -> list[tuple[str, str]]:
+    config = node.get("config", {})
+    return [(name, str(config[name])) for name in PARAMETERS if config.get(name) is not None]
+
+
+def _parameters(told: Iterable[tuple[str, str]]) -> dict[str, RunFacet]:
+    parameters = [execution_parameters_run.ExecutionParameter(key=key, value=value) for key, value in told]
+    if not parameters:
+        return {}
+    return {"executionParameters": execution_parameters_run.ExecutionParametersRunFacet(parameters=parameters)}
+
+
+def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
+    return tags_run.TagsRunFacet(
+        tags=[tags_run.TagsRunFacetFields(key=key, value=value, source=source) for key, value in tags]
+    )
+
+
+def _left_out(node: Node, query: Query | None) -> dict[str, RunFacet]:
+    """Return the count of columns whose lineage could not be followed, and why."""
+    if node["resource_type"] not in {"model", "snapshot"}:
+        return {}
+    if query is None:
+        query = Query()
+        problems = [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
+    elif query.problem:
+        problems = [f"column lineage: {query.problem}"]
+    else:
+        problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
+        if not query.complete:
+            problems.append("column lineage: the columns behind a * are not known")
+    if not problems:
+        return {}
+    errors = [extraction_error_run.Error(errorMessage=problem, task="columnLineage") for problem in problems]
+    return {
+        "extractionError": extraction_error_run.ExtractionErrorRunFacet(
+            totalTasks=max(len(query.columns), len(problems)), failedTasks=len(problems), errors=errors
+        )
+    }

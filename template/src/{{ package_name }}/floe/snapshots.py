@@ -1,0 +1,39 @@
+"""The columns that dbt adds to a snapshot's query (https://docs.getdbt.com/docs/build/snapshots#snapshot-meta-fields)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .columns import Query, fold
+from .graph import Node
+from .origins import DIRECT, Column
+
+
+def with_snapshot_columns(query: Query, node: Node, dialect: str) -> Query:
+    """Return a snapshot's query with dbt's columns behind its own."""
+    if query.problem:
+        return query
+    config = node.get("config", {})
+    named = config.get("snapshot_meta_column_names") or {}
+    keys = config.get("unique_key") or []
+    key = _together(query, [keys] if isinstance(keys, str) else keys, dialect)
+    # By the strategy `check` the time is the run's, by `timestamp` a column's.
+    time = _together(query, [config["updated_at"]] if config.get("updated_at") else [], dialect)
+    added = {
+        "dbt_scd_id": Column(
+            key.through(DIRECT, "TRANSFORMATION").origins | time.through(DIRECT, "TRANSFORMATION").origins
+        ),
+        "dbt_updated_at": time,
+        "dbt_valid_from": time,
+        "dbt_valid_to": time.through(DIRECT, "TRANSFORMATION"),
+    }
+    if config.get("hard_deletes") == "new_record":
+        added["dbt_is_deleted"] = Column()
+    columns = {fold(named.get(name) or name, dialect): column for name, column in added.items()}
+    return replace(query, columns={**query.columns, **columns})
+
+
+def _together(query: Query, names: list[str], dialect: str) -> Column:
+    by_name = {name.lower(): column for name, column in query.columns.items()}
+    found = [by_name.get(fold(name, dialect).lower(), Column()) for name in names]
+    return found[0] if len(found) == 1 else Column(frozenset(origin for column in found for origin in column.origins))

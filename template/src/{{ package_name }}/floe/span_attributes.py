@@ -1,0 +1,108 @@
+"""What a span says.
+
+Names follow OpenTelemetry's semantic conventions for databases and code (schema 1.44,
+https://opentelemetry.io/docs/specs/semconv/); what they have no name for is called `dbt.*` or `dagster.*`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from .events import NodeFinished, parse_time
+from .graph import Node
+from .warehouse import Connection, Warehouse
+
+Attributes = Mapping[str, str | int | float | bool]
+
+SQL_CHARACTERS = 4_096  # of a statement's text; dbt's SQL can be megabytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One SQL statement that dbt ran for a node."""
+
+    text: str
+    started_at: datetime
+    finished_at: datetime
+    query_id: str | None = None
+
+    @property
+    def operation(self) -> str:
+        """Return its first word, such as CREATE, comments left out."""
+        text = self.text
+        while text.lstrip().startswith("/*"):
+            text = text.partition("*/")[2]
+        return (text.split(maxsplit=1) or ["SQL"])[0].upper()[:40]
+
+
+def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attributes:
+    """Return what tells of the database."""
+    port = connection.get("port")
+    return _said(
+        {
+            "db.system.name": warehouse.db_system,
+            "server.address": connection.get("host") or connection.get("account"),
+            "server.port": int(port) if port else None,
+        }
+    )
+
+
+def node_attributes(life: NodeFinished, node: Node) -> Attributes:
+    """Return what tells of a node's execution, and of its table."""
+    response = life.response
+    is_test = life.resource_type in {"test", "unit_test"}
+    return _said(
+        {
+            "dbt.invocation_id": life.invocation_id,
+            "dbt.unique_id": life.unique_id,
+            "dbt.resource_type": life.resource_type,
+            "dbt.materialized": node.get("config", {}).get("materialized"),
+            "dbt.status": life.status,
+            "dbt.failures": life.failures,
+            "dbt.rows_affected": response.get("rows_affected"),
+            "dbt.bytes_processed": response.get("bytes_processed"),
+            "dbt.query_id": response.get("query_id") or response.get("job_id"),
+            "db.operation.name": response.get("code"),
+            "db.namespace": ".".join(part for part in (node.get("database"), node.get("schema")) if part),
+            "db.collection.name": None if is_test else node.get("alias") or node.get("name"),
+            "code.file.path": node.get("original_file_path"),
+        }
+    )
+
+
+def statement_attributes(statement: Statement, attributes: Attributes) -> Attributes:
+    """Return what tells of a statement; its text is cut at `SQL_CHARACTERS`."""
+    return {
+        **attributes,
+        **_said(
+            {
+                "db.query.text": statement.text[:SQL_CHARACTERS],
+                "db.operation.name": statement.operation,
+                "dbt.query_id": statement.query_id,
+            }
+        ),
+    }
+
+
+def statements(events: list[Mapping[str, Any]]) -> Iterator[Statement]:
+    """Yield the statements of a node from its `SQLQuery` and `SQLQueryStatus` events in dbt's debug log."""
+    open_query: Mapping[str, Any] | None = None
+    for event in events:
+        data, at = event["data"], parse_time(event["info"]["ts"])
+        if event["info"]["name"] == "SQLQuery":
+            open_query = data
+        elif open_query is not None:
+            yield Statement(
+                text=str(open_query["sql"]),
+                started_at=at - timedelta(seconds=float(data.get("elapsed") or 0)),
+                finished_at=at,
+                query_id=data.get("query_id") or None,
+            )
+            open_query = None
+
+
+def _said(values: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float) and value != ""}

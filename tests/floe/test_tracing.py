@@ -1,0 +1,250 @@
+"""The life of a node as spans: one tree, dbt's own times, errors with dbt's message."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind, StatusCode
+from pipeline.floe.events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
+from pipeline.floe.span_attributes import SQL_CHARACTERS, Statement, statements
+from pipeline.floe.tracing import Handoff, Step, Tracing
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
+INVOCATION = "8e506743-094c-4c0d-bc0a-b6576ba61d52"
+ORDERS = {"name": "orders", "alias": "orders", "database": "db", "schema": "main", "config": {"materialized": "table"}}
+
+
+def at(seconds: float) -> datetime:
+    """Return a moment of the test's clock."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def finished(name: str, start: float, end: float, outcome: Outcome = Outcome.SUCCESS, **said: Any) -> NodeFinished:
+    """Return the end of a model's execution, its start included."""
+    common = {"unique_id": f"model.shop.{name}", "resource_type": "model", "invocation_id": INVOCATION}
+    started = None if outcome is Outcome.SKIPPED else NodeStarted(at=at(start), **common)
+    return NodeFinished(at=at(end), outcome=outcome, status=outcome.value, started=started, **common, **said)
+
+
+class Recorded:
+    """A step's tracing, and the spans that it has sent."""
+
+    def __init__(self, run_id: str = RUN_ID, step: str = "dbt_models", **said: Any) -> None:
+        self.spans: list[ReadableSpan] = []
+        self.step = Step(
+            run_id=run_id,
+            job_name="daily",
+            key=step,
+            run_started_at=at(-5),
+            attributes={"dagster.run_id": run_id},
+            **said,
+        )
+        self.tracing = Tracing(self.step, Resource({"service.name": "shop"}), Handoff(self.spans.append))
+
+    def command(self, *lives: NodeFinished, node: dict[str, Any] | None = None, **more: Any) -> Recorded:
+        """Record a command with these nodes."""
+        started = CommandStarted(at=at(0), invocation_id=INVOCATION, dbt_version="1.11.16")
+        self.tracing.record(started, {}, {}, [])
+        for life in lives:
+            self.tracing.record(life, node or ORDERS, {"db.system.name": "duckdb"}, more.get("statements", []))
+        self.tracing.record(CommandFinished(at=at(100), started=started, outcome=Outcome.SUCCESS), {}, {}, [])
+        return self
+
+    def end(self, *, ends_run: bool = True) -> Recorded:
+        """End the step."""
+        self.tracing.end(Outcome.SUCCESS, None, ends_run=ends_run)
+        return self
+
+    def __getitem__(self, name: str) -> ReadableSpan:
+        """Return the one span of that name."""
+        (span,) = (span for span in self.spans if span.name == name)
+        return span
+
+
+def span_id(span: ReadableSpan) -> int:
+    """Return a span's id."""
+    return span.get_span_context().span_id  # type: ignore[union-attr]
+
+
+def seconds(span: ReadableSpan) -> tuple[float, float]:
+    """Return a span's start and end on the test's clock."""
+    noon = NOON.timestamp()
+    return tuple(round((time or 0) / 1e9 - noon, 3) for time in (span.start_time, span.end_time))  # type: ignore[return-value]
+
+
+class TestTree:
+    """Run > step > dbt command > node > statement."""
+
+    def test_levels(self) -> None:
+        """Each level hangs below the one above, in the trace whose id is the run id."""
+        recorded = Recorded().command(finished("orders", 1, 2)).end()
+        chain = ["model.shop.orders", "dbt", "step dbt_models", "run daily"]
+
+        spans = [recorded[name] for name in chain]
+
+        assert [span_id(span) for span in spans[1:]] == [span.parent.span_id for span in spans[:-1] if span.parent]
+        assert recorded["run daily"].parent is None
+        assert {RUN_ID.replace("-", "")} == {f"{span.get_span_context().trace_id:032x}" for span in spans}  # type: ignore[union-attr]
+
+    def test_two_steps(self) -> None:
+        """Steps of one run, in processes that know nothing of each other, hang below one run span."""
+        first = Recorded(step="one").command().end(ends_run=False)
+        second = Recorded(step="two").command().end(ends_run=True)
+
+        run = second["run daily"]
+        assert {span_id(run)} == {
+            recorded[f"step {name}"].parent.span_id for name, recorded in (("one", first), ("two", second))
+        }  # type: ignore[union-attr]
+        assert "run daily" not in [span.name for span in first.spans]
+
+    def test_times(self) -> None:
+        """Times are dbt's, so nodes that ran at once overlap, however late they were told."""
+        recorded = Recorded().command(finished("a", 1, 5), finished("b", 2, 4)).end()
+
+        assert ((1, 5), (2, 4), (0, 100)) == (
+            seconds(recorded["model.shop.a"]),
+            seconds(recorded["model.shop.b"]),
+            seconds(recorded["dbt"]),
+        )
+        assert -5 == seconds(recorded["run daily"])[0]
+
+    def test_links(self) -> None:
+        """A node is linked to the spans of the nodes that it reads."""
+        recorded = Recorded()
+        downstream = {**ORDERS, "depends_on": {"nodes": ["model.shop.a", "model.shop.elsewhere"]}}
+        started = CommandStarted(at=at(0), invocation_id=INVOCATION)
+        recorded.tracing.record(started, {}, {}, [])
+        recorded.tracing.record(finished("a", 1, 2), ORDERS, {}, [])
+        recorded.tracing.record(finished("b", 3, 4), downstream, {}, [])
+
+        (link,) = recorded["model.shop.b"].links
+        assert span_id(recorded["model.shop.a"]) == link.context.span_id
+
+    def test_outer_trace(self) -> None:
+        """A trace that the run was started from is linked."""
+        outer = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+        (link,) = Recorded(traceparent=outer).command().end()["run daily"].links
+
+        assert ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331") == (
+            f"{link.context.trace_id:032x}",
+            f"{link.context.span_id:016x}",
+        )
+
+    @pytest.mark.parametrize("traceparent", [None, "", "nonsense"])
+    def test_no_outer_trace(self, traceparent: str | None) -> None:
+        """Without one, or with nonsense, there is no link."""
+        assert () == tuple(Recorded(traceparent=traceparent).command().end()["run daily"].links)
+
+
+class TestNode:
+    """What a node's span says."""
+
+    def test_attributes(self) -> None:
+        """It carries dbt's names, the database's and Dagster's."""
+        life = finished("orders", 1, 2, response={"rows_affected": 540, "query_id": "q1", "code": "INSERT"})
+
+        span = Recorded().command(life).end()["model.shop.orders"]
+
+        assert {
+            "dagster.run_id": RUN_ID,
+            "dbt.invocation_id": INVOCATION,
+            "dbt.unique_id": "model.shop.orders",
+            "dbt.resource_type": "model",
+            "dbt.materialized": "table",
+            "dbt.status": "success",
+            "dbt.rows_affected": 540,
+            "dbt.query_id": "q1",
+            "db.system.name": "duckdb",
+            "db.namespace": "db.main",
+            "db.collection.name": "orders",
+            "db.operation.name": "INSERT",
+        } == dict(span.attributes or {})
+        assert (SpanKind.INTERNAL, StatusCode.UNSET) == (span.kind, span.status.status_code)
+
+    def test_failed(self) -> None:
+        """A failed node has an error status, its type, and dbt's message as an exception."""
+        span = (
+            Recorded()
+            .command(finished("orders", 1, 2, Outcome.FAIL, message="Binder Error"))
+            .end()["model.shop.orders"]
+        )
+
+        (event,) = span.events
+        assert (StatusCode.ERROR, "dbt.error") == (span.status.status_code, (span.attributes or {})["error.type"])
+        assert ("exception", "Binder Error") == (event.name, (event.attributes or {})["exception.message"])
+
+    def test_skipped(self) -> None:
+        """A skipped node has a span without length, and no error."""
+        span = Recorded().command(finished("orders", 0, 3, Outcome.SKIPPED)).end()["model.shop.orders"]
+
+        assert (3, 3) == seconds(span)
+        assert (StatusCode.UNSET, "skipped") == (span.status.status_code, (span.attributes or {})["dbt.status"])
+
+
+class TestStatements:
+    """SQL, when it is asked for."""
+
+    EVENTS = (
+        {
+            "info": {"name": "SQLQuery", "ts": "2026-01-01T12:00:01.100Z"},
+            "data": {"sql": "/* dbt */\n  create table x"},
+        },
+        {
+            "info": {"name": "SQLQueryStatus", "ts": "2026-01-01T12:00:01.500Z"},
+            "data": {"elapsed": 0.4, "query_id": "q"},
+        },
+        {"info": {"name": "SQLQuery", "ts": "2026-01-01T12:00:01.600Z"}, "data": {"sql": "broken"}},
+    )
+
+    def test_read(self) -> None:
+        """A statement is what dbt's debug log says, from its start to its end; one without an end is left out."""
+        (statement,) = statements(list(self.EVENTS))
+
+        assert ("CREATE", "q", at(1.1), at(1.5)) == (
+            statement.operation,
+            statement.query_id,
+            statement.started_at,
+            statement.finished_at,
+        )
+
+    def test_span(self) -> None:
+        """It is a client span below its node and within it, its text cut at the bound."""
+        statement = Statement(text="select " + "x" * 9_000, started_at=at(0.9), finished_at=at(2.1))
+
+        recorded = Recorded().command(finished("orders", 1, 2), statements=[statement]).end()
+
+        span, node = recorded["SELECT"], recorded["model.shop.orders"]
+        assert (span_id(node), (1, 2), SpanKind.CLIENT) == (span.parent.span_id, seconds(span), span.kind)  # type: ignore[union-attr]
+        assert SQL_CHARACTERS == len(str((span.attributes or {})["db.query.text"]))
+
+
+def test_to_dbt() -> None:
+    """The dbt command is given the step's span as its parent, twice: to join, and to repeat."""
+    recorded = Recorded()
+    told = recorded.tracing.environment()
+    recorded.end()
+
+    expected = f"00-{RUN_ID.replace('-', '')}-{span_id(recorded['step dbt_models']):016x}-01"
+    assert {"TRACEPARENT": expected, "DBT_ENV_CUSTOM_ENV_TRACEPARENT": expected} == told
+
+
+def test_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The standard sampler decides for the whole trace."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+
+    assert [] == Recorded().command(finished("orders", 1, 2)).end().spans
+
+
+def test_off() -> None:
+    """Without export the ids are as valid."""
+    step = Recorded().step
+    tracing = Tracing(step, Resource({}), None)
+
+    assert RUN_ID.replace("-", "") == f"{tracing.context_of().trace_id:032x}"
+    assert tracing.context_of().is_valid

@@ -1,0 +1,1 @@
+"""Lineage: names, facets, columns and runs, from recorded dbt events."""

@@ -1,0 +1,121 @@
+"""Recorded dbt events -> the OpenLineage events that a run with them would send; no dbt, no warehouse, no network."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from openlineage.client.serde import Serde
+
+from tests.rendering import REPOSITORY, TARGETS
+
+RECORDED = REPOSITORY / "tests" / "recorded"
+RECORDINGS = [target for target in TARGETS if (RECORDED / target).is_dir()]
+RUN_ID = "5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"
+AT = datetime(2026, 11, 23, 4, tzinfo=UTC)
+# What a profile of each target has, and the namespace that its tables are to be in.
+CONNECTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "bigquery": ({}, "bigquery"),
+    "databricks": ({"host": "adb-1.2.azuredatabricks.net"}, "databricks://adb-1.2.azuredatabricks.net"),
+    "duckdb": ({"path": "/data/warehouse.duckdb"}, "duckdb:///data/warehouse.duckdb"),
+    "postgres": ({"host": "db.example.com", "port": 5432}, "postgres://db.example.com:5432"),
+    "redshift": (
+        {"host": "shop.c1x2.eu-west-1.redshift.amazonaws.com", "port": 5439},
+        "redshift://shop.eu-west-1:5439",
+    ),
+    "snowflake": ({"account": "myorg-prod"}, "snowflake://myorg-prod"),
+    "spark": ({"host": "thrift.example.com", "port": 10000, "method": "thrift"}, "spark://thrift.example.com:10000"),
+}
+
+
+@cache
+def warehouse(target: str) -> Any:
+    """Return `TARGET` of a target's own `floe/target.py`, as it lies in the template."""
+    file = next((REPOSITORY / "template").glob(f"*overlay.{target} *")) / "src" / "{{ package_name }}" / "floe"
+    name = f"pipeline.floe.target_{target}"
+    spec = importlib.util.spec_from_file_location(name, file / "target.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module.TARGET
+
+
+def replay(
+    target: str,
+    *,
+    folder: Path | None = None,
+    raws: list[dict[str, Any]] | None = None,
+    kept: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **end: Any,
+) -> list[dict[str, Any]]:
+    """Return the events of a recorded command in a Dagster run of its own.
+
+    Args:
+        target: Of which the engine is.
+        folder: Where the recording lies, if not under `tests/recorded`.
+        raws: dbt's events, if not all that were recorded.
+        kept: The file of what is known of columns from runs before.
+        environment: The variables that name a parent from outside.
+        end: How the command ended: `message`, `interrupted`.
+    """
+    from pipeline.floe.datasets import Datasets
+    from pipeline.floe.events import Lives, Outcome
+    from pipeline.floe.graph import Graph
+    from pipeline.floe.jobs import Jobs
+    from pipeline.floe.kept_columns import Kept
+    from pipeline.floe.lineage import Lineage
+    from pipeline.floe.parents import Command, DagsterRun, JobRun, outer_run
+    from pipeline.floe.schemas import Schemas
+
+    folder = folder or RECORDED / target
+    details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
+    graph = Graph.read(folder, {})
+    engine = warehouse(target)
+    columns = Kept(kept)
+    datasets = Datasets(
+        graph, engine, CONNECTIONS[target][0], Schemas(graph, engine.dialect, columns, {}, lambda _file, _node: {})
+    )
+    outer = outer_run(environment or {})
+    run = DagsterRun(
+        run=JobRun("shop", "daily", RUN_ID),
+        parent=outer[0] if outer else None,
+        root=outer[1] if outer else None,
+        nominal=("2026-11-23T00:00:00+00:00", "2026-11-24T00:00:00+00:00"),
+        tags={"dagster/partition": "2026-11-23"},
+        version="1.13.27",
+    )
+    command = Command(project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"])
+    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None)
+    lineage = Lineage(run, command, lambda: graph, lambda: datasets, lambda: jobs)
+    lives = Lives(details.get)
+    events = [lineage.run_started(AT)]
+    for raw in lines(folder / "events.jsonl") if raws is None else raws:
+        for life in lives.feed(raw):
+            events += lineage.events(life)
+    now = datetime.now(UTC)
+    for life in lives.end(at=now, **end):
+        events += lineage.events(life)
+    interrupted = Outcome.INTERRUPTED if end.get("interrupted") else Outcome.FAIL
+    events.append(lineage.run_finished(now, interrupted if end.get("message") else Outcome.SUCCESS, end.get("message")))
+    columns.save()
+    return [json.loads(Serde.to_json(event)) for event in events]
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    """Return a file of JSON lines."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def of(events: list[dict[str, Any]], unique_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the start and the end of a node's run."""
+    start, end = (event for event in events if event["job"]["name"] == unique_id)
+    return start, end

@@ -1,0 +1,1 @@
+select cohort_month from `hive_metastore`.`default`.`customer_cohorts` where cohort_size > 0

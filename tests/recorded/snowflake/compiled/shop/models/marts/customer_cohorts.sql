@@ -1,0 +1,86 @@
+with orders as (
+
+    select
+        customer_id,
+        cast(date_trunc('month', ordered_on) as date) as order_month,
+        net_amount
+
+    from ANALYTICS.PUBLIC.orders
+    where order_status <> 'cancelled'
+
+),
+
+first_orders as (
+
+    select
+        customer_id,
+        min(order_month) as cohort_month
+
+    from orders
+    group by customer_id
+
+),
+
+cohorts as (
+
+    select
+        cohort_month,
+        count(*) as cohort_size
+
+    from first_orders
+    group by cohort_month
+
+),
+
+-- Both dates are the first of a month: engines disagree on the months between other days.
+activity as (
+
+    select
+        first_orders.cohort_month,
+        cast(
+            datediff(
+        month,
+        first_orders.cohort_month,
+        orders.order_month
+        )
+            as integer
+        ) as months_since_first_order,
+        orders.customer_id,
+        orders.net_amount
+
+    from orders
+    inner join first_orders on orders.customer_id = first_orders.customer_id
+
+),
+
+monthly as (
+
+    select
+        cohort_month,
+        months_since_first_order,
+        count(distinct customer_id) as active_customer_count,
+        cast(sum(net_amount) as numeric(16,2)) as net_amount
+
+    from activity
+    group by cohort_month, months_since_first_order
+
+),
+
+final as (
+
+    select
+        monthly.cohort_month,
+        monthly.months_since_first_order,
+        cohorts.cohort_size,
+        monthly.active_customer_count,
+        cast(
+            1.0 * monthly.active_customer_count / cohorts.cohort_size as numeric(5,4)
+        ) as retention_rate,
+        monthly.net_amount
+
+    from monthly
+    inner join cohorts on monthly.cohort_month = cohorts.cohort_month
+
+)
+
+select * from final

@@ -1,0 +1,35 @@
+"""The projects of the targets, each beside its engine; `--target` chooses one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines.project import Project, project_of
+from tests.rendering import TARGETS
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--target`, and `--row` for what a session shows at its end."""
+    parser.addoption("--target", choices=TARGETS, help="build this target only")
+    parser.addoption("--row", type=Path, help="file that takes the row of the target in the table of results")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test that builds the targets in turn; all tests of a target run on one engine."""
+    if "built" in metafunc.fixturenames or "running_project" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("--target")
+        targets = [chosen] if chosen else TARGETS
+        metafunc.parametrize("running_project", targets, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def running_project(
+    request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    """Render a target's sample project, install it, and start its engine."""
+    target: str = request.param
+    with project_of(target, template, tmp_path_factory.mktemp("targets") / target) as project:
+        yield project
