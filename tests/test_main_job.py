@@ -24,6 +24,8 @@ import json, sys
 from my_pipeline.definitions import defs
 graph = defs().resolve_asset_graph()
 built = set(graph.materializable_asset_keys)
+for key in built:  # each can be launched by itself
+    defs().resolve_implicit_global_asset_job_def().get_subset(asset_selection={key})
 json.dump({
     "assets": sorted(key.to_user_string() for key in built),
     "upstream": sorted(key.to_user_string() for key in set(graph.get_all_asset_keys()) - built),

@@ -30,8 +30,29 @@ class FloeTranslator(DagsterDbtTranslator):
         memo = (id(manifest), unique_id)
         if memo not in specs:
             spec = super().get_asset_spec(manifest, unique_id, project)
-            specs[memo] = _merge(spec, self.get_resource_props(manifest, unique_id))
+            node = self.get_resource_props(manifest, unique_id)
+            specs[memo] = _merge(self._one_dep_a_table(spec, manifest, node), node)
         return specs[memo]
+
+    def _one_dep_a_table(
+        self, spec: dg.AssetSpec, manifest: Mapping[str, Any], node: Mapping[str, Any]
+    ) -> dg.AssetSpec:
+        """Drop a source that is the table of another dep, such as the seed that lands it.
+
+        Dagster takes assets with one `dagster/table_name` for one asset, and refuses two deps on it in a subset.
+        """
+        upstream = [
+            self.get_resource_props(manifest, unique_id)
+            for unique_id in node.get("depends_on", {}).get("nodes", [])
+            if unique_id in manifest["nodes"] or unique_id in manifest["sources"]
+        ]
+        built = {parent.get("relation_name") for parent in upstream if parent["resource_type"] != "source"}
+        twice = {
+            self.get_asset_key(parent)
+            for parent in upstream
+            if parent["resource_type"] == "source" and parent.get("relation_name") in built
+        }
+        return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key not in twice]) if twice else spec
 
 
 def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
