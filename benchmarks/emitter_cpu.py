@@ -105,14 +105,14 @@ def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def run(folder: Path, tables: int) -> tuple[float, float]:
     """Return the CPU seconds of making a build's events, and of turning them into JSON."""
-    from pipeline.floe.datasets import Datasets
     from pipeline.floe.events import Lives
     from pipeline.floe.graph import Graph
-    from pipeline.floe.jobs import Jobs
-    from pipeline.floe.kept_columns import Kept
-    from pipeline.floe.lineage import Lineage
-    from pipeline.floe.parents import Command, DagsterRun, JobRun
-    from pipeline.floe.schemas import Schemas
+    from pipeline.floe.lineage.datasets import Datasets
+    from pipeline.floe.lineage.jobs import Jobs
+    from pipeline.floe.lineage.kept_columns import Kept
+    from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun
+    from pipeline.floe.lineage.run_events import Lineage
+    from pipeline.floe.lineage.schemas import Schemas
     from pipeline.floe.warehouse import DUCKDB
 
     raws = list(events(tables))

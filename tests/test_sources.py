@@ -71,3 +71,13 @@ class TestRendered:
 def test_readme_tables() -> None:
     """The README's tables say what the facts files and copier.yml say; `nox -s readme` writes them."""
     assert with_tables(README.read_text()) == README.read_text()
+
+
+def test_published_facet() -> None:
+    """The facet's schema at the URL that events name is the one that projects ship."""
+    name = "ColumnClassificationDatasetFacet.json"
+    shipped = TEMPLATE / "src" / "{{ package_name }}" / "floe" / "lineage" / name
+    settings = (TEMPLATE / "src" / "{{ package_name }}" / "floe" / "settings.toml.jinja").read_text()
+
+    assert shipped.read_bytes() == (REPOSITORY / "facets" / "1-0-0" / name).read_bytes()
+    assert f"/main/facets/1-0-0/{name}" in settings

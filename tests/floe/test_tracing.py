@@ -10,8 +10,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pipeline.floe.events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
-from pipeline.floe.span_attributes import SQL_CHARACTERS, Statement, statements
-from pipeline.floe.tracing import Handoff, Step, Tracing
+from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, statements
+from pipeline.floe.tracing.spans import Handoff, Step, Tracing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"

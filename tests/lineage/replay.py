@@ -67,14 +67,14 @@ def replay(
         environment: The variables that name a parent from outside.
         end: How the command ended: `message`, `interrupted`.
     """
-    from pipeline.floe.datasets import Datasets
     from pipeline.floe.events import Lives, Outcome
     from pipeline.floe.graph import Graph
-    from pipeline.floe.jobs import Jobs
-    from pipeline.floe.kept_columns import Kept
-    from pipeline.floe.lineage import Lineage
-    from pipeline.floe.parents import Command, DagsterRun, JobRun, outer_run
-    from pipeline.floe.schemas import Schemas
+    from pipeline.floe.lineage.datasets import Datasets
+    from pipeline.floe.lineage.jobs import Jobs
+    from pipeline.floe.lineage.kept_columns import Kept
+    from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun, outer_run
+    from pipeline.floe.lineage.run_events import Lineage
+    from pipeline.floe.lineage.schemas import Schemas
 
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from pipeline.floe.columns import Table, read_query
-from pipeline.floe.origins import Origin
+from pipeline.floe.lineage.columns import Table, read_query
+from pipeline.floe.lineage.origins import Origin
 
 FOLDER = Path(__file__).parent / "columns"
 CASES: list[dict[str, Any]] = [

@@ -206,7 +206,7 @@ def test_no_secret(events: list[Event]) -> None:
 
 def test_nothing_learnt_twice(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an unchanged project no SQL is read again, and the events are the same."""
-    from pipeline.floe import schemas
+    from pipeline.floe.lineage import schemas
 
     first = replay(target, kept=tmp_path / "columns.json", message=FAILED)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openlineage.client.serde import Serde
-from pipeline.floe import checks, datasets, run_facets
 from pipeline.floe.events import Lives, NodeFinished, Outcome
-from pipeline.floe.facets import ColumnClassification, ColumnClassificationDatasetFacet
 from pipeline.floe.graph import Graph
-from pipeline.floe.jobs import Jobs, Repository
+from pipeline.floe.lineage import checks, datasets, run_facets
+from pipeline.floe.lineage.facets import ColumnClassification, ColumnClassificationDatasetFacet
+from pipeline.floe.lineage.jobs import Jobs, Repository
 
 from tests.lineage.replay import warehouse
 from tests.lineage.spec import MISSING, SPEC, registry
@@ -161,8 +161,9 @@ def test_no_git(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SPEC.is_dir(), reason=MISSING)
 def test_classification() -> None:
     """The classification facet is valid by the schema that the project ships."""
-    floe = REPOSITORY / "template" / "src" / "{{ package_name }}" / "floe"
-    schema = json.loads((floe / "ColumnClassificationDatasetFacet.json").read_bytes())
+    name = "ColumnClassificationDatasetFacet.json"
+    shipped = REPOSITORY / "template" / "src" / "{{ package_name }}" / "floe" / "lineage" / name
+    schema = json.loads(shipped.read_bytes())
     facet = ColumnClassificationDatasetFacet(
         classifications={"email": ColumnClassification(classification="pii", pii_type="email")}
     )

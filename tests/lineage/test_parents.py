@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline.floe.parents import Command, JobRun, outer_run
+from pipeline.floe.lineage.parents import Command, JobRun, outer_run
 
 RUN, ROOT = "0192f0b5-0a2f-7f4d-9a5e-000000000001", "0192f0b5-0a2f-7f4d-9a5e-000000000002"
 PARENT = {"run": {"runId": RUN}, "job": {"namespace": "prod", "name": "daily.build"}}

@@ -27,8 +27,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from .endpoints import lineage_client, lineage_source, open_spans, otlp_target
 from .settings import Settings, settings
-from .tracing import Handoff
-from .tracing_setup import resource_of
+from .tracing.setup import resource_of
+from .tracing.spans import Handoff
 
 CHECK_SECONDS = 8.0
 MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}

@@ -17,9 +17,7 @@ import dagster as dg
 import structlog
 from opentelemetry import trace
 
-from .settings import settings
-
-HIDDEN = "[hidden]"
+from .secret_values import without_secrets
 
 EventDict = MutableMapping[str, Any]
 
@@ -46,9 +44,8 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Replace the values of the secret variables of `settings.toml` wherever they stand."""
-    secrets = [value for name in settings.secret_variables if (value := os.environ.get(name))]
-    return {key: _hidden(value, secrets) for key, value in event.items()} if secrets else event
+    """Replace the values of secret variables wherever they stand."""
+    return {key: _hidden(value) for key, value in event.items()}
 
 
 def formatter() -> structlog.stdlib.ProcessorFormatter:
@@ -110,13 +107,11 @@ def _is_json() -> bool:
     return told == "json" if told in {"json", "console"} else not sys.stderr.isatty()
 
 
-def _hidden(value: Any, secrets: list[str]) -> Any:
+def _hidden(value: Any) -> Any:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, HIDDEN)
-        return value
+        return without_secrets(value)
     if isinstance(value, dict):
-        return {key: _hidden(item, secrets) for key, item in value.items()}
+        return {key: _hidden(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_hidden(item, secrets) for item in value]
+        return [_hidden(item) for item in value]
     return value

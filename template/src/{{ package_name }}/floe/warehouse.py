@@ -29,6 +29,8 @@ class Warehouse:
         fold: An unquoted identifier -> as the engine keeps it.
         others: Connection and a table's name -> the namespaces and names that other tools have for the table.
         rows_of_create: What the engine answers for the rows of any `create table as`, if that is no count.
+        format_key: The entry of a model's config that names its table format.
+        catalog: The kind of catalog that its databases are, such as `unity`.
     """
 
     adapter: str
@@ -40,6 +42,8 @@ class Warehouse:
     fold: Callable[[str], str] = str
     others: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
     rows_of_create: int | None = None
+    format_key: str = "table_format"
+    catalog: str | None = None
 
     def dataset_name(self, relation: Mapping[str, str | None]) -> str:
         """Return the OpenLineage name of a table from its database, schema and identifier."""

@@ -26,4 +26,6 @@ TARGET = Warehouse(
     connection_keys=("host",),
     namespace=_namespace,
     others=_others,
+    format_key="file_format",
+    catalog="unity",
 )

@@ -24,6 +24,7 @@ TARGET = Warehouse(
     adapter="spark",
     db_system="spark",
     dialect="spark",
+    format_key="file_format",
     connection_keys=("host", "port", "method"),
     namespace=_namespace,
     # A session catalog has schemas only.

@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..graph import Graph, Node, relation
 from .columns import Query, Table, fold, read_query
-from .graph import Graph, Node, relation
 from .kept_columns import Kept
 from .snapshots import with_snapshot_columns
 
@@ -109,7 +109,8 @@ class Schemas:
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
             kept = [[name, types.get(name)] for name in _header(file, node)]
             self._kept.put(node["unique_id"], checksum, kept)
-        quoted = self._dialect != "snowflake" or bool(node.get("config", {}).get("quote_columns"))
+        # Where unquoted names become upper case, dbt quotes a seed's header only if it is told to.
+        quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
         return Table({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in kept})
 
     def _read(self, node: Node) -> Query | None:

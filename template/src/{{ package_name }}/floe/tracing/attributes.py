@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .events import NodeFinished, parse_time
-from .graph import Node
-from .warehouse import Connection, Warehouse
+from ..events import NodeFinished, parse_time
+from ..graph import Node
+from ..warehouse import Connection, Warehouse
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -21,14 +21,14 @@ from openlineage.client.facet_v2 import (
     symlinks_dataset,
 )
 
+from ..events import NodeFinished
+from ..graph import Graph, Node, is_table, materialized, relation
+from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Query
 from .described import TYPES, described
-from .events import NodeFinished
-from .graph import Graph, Node, is_table, materialized, relation
 from .origins import Origin
 from .schemas import Schemas
-from .warehouse import Connection, Warehouse
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
 
@@ -109,7 +109,7 @@ class Datasets:
                     identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
                 )
             table, exposures = self._schemas.table(node), self._graph.exposures(node)
-            self._facets[key] = facets | described(node, table, exposures, adapter=self._warehouse.adapter)
+            self._facets[key] = facets | described(node, table, exposures, warehouse=self._warehouse)
         return self._facets[key]
 
     def _version(self, node: Node) -> dict[str, DatasetFacet]:

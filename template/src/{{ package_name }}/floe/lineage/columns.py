@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlglot import exp, parse_one
+from sqlglot.dialects.dialect import Dialect, NormalizationStrategy
+from sqlglot.dialects.postgres import Postgres
 from sqlglot.errors import OptimizeError, SqlglotError
 from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope
@@ -20,8 +22,6 @@ from sqlglot.schema import MappingSchema
 from .column_reader import Reader
 from .origins import Column, Origin
 
-# How an engine reads the case of a name: it folds unquoted ones, or it ignores case and keeps the spelling.
-FOLDS = {"snowflake": str.upper, "postgres": str.lower, "redshift": str.lower}
 # sqlglot's name for a column without one; each engine has its own.
 UNNAMED = re.compile(r"_col_\d+", re.IGNORECASE)
 
@@ -62,7 +62,7 @@ def read_query(sql: str, dialect: str, tables: Mapping[str, Table]) -> Query:
         tree = parse_one(sql, dialect=dialect)
         if not isinstance(tree, exp.Query):
             return Query(problem=f"a statement of kind {tree.key} is no query")
-        spelling = _spelling(tree, tables.values()) if dialect not in FOLDS else {}
+        spelling = _spelling(tree, tables.values()) if fold("aA", dialect) == "aA" else {}
         keys = _rename_tables(tree, tables)
         known = {
             short: {_compared(name, dialect): tables[key].columns[name] for name in tables[key].columns}
@@ -112,12 +112,20 @@ def _set_aside_unclear(tree: exp.Query, complete: set[str]) -> None:
 
 def fold(name: str, dialect: str, *, quoted: bool = False) -> str:
     """Return a column's name as the engine keeps it."""
-    return name if quoted or dialect not in FOLDS else FOLDS[dialect](name)
+    engine = Dialect.get_or_raise(dialect)
+    if quoted:
+        return name
+    if engine.normalization_strategy is NormalizationStrategy.UPPERCASE:
+        return name.upper()
+    # Redshift is one of these too; the others ignore case and keep the spelling.
+    return name.lower() if isinstance(engine, Postgres) else name
 
 
 def _compared(name: str, dialect: str) -> str:
     # As sqlglot normalises names: engines that ignore case compare in lower case, quotes or not.
-    return name if dialect in {"snowflake", "postgres"} else name.lower()
+    strategy = Dialect.get_or_raise(dialect).normalization_strategy
+    is_compared = strategy in {NormalizationStrategy.UPPERCASE, NormalizationStrategy.LOWERCASE}
+    return name if is_compared else name.lower()
 
 
 def _spelling(tree: exp.Query, tables: Iterable[Table]) -> dict[str, str]:

@@ -19,6 +19,9 @@ from openlineage.client.facet_v2 import (
     tags_dataset,
 )
 
+from ..graph import Node, materialized
+from ..meta import ColumnMeta, read_column_meta, read_node_meta
+from ..warehouse import Warehouse
 from .columns import Table
 from .facets import (
     ColumnClassification,
@@ -29,8 +32,6 @@ from .facets import (
     DbtModelConfig,
     DbtModelDatasetFacet,
 )
-from .graph import Node, materialized
-from .meta import ColumnMeta, read_column_meta, read_node_meta
 
 TAG_SOURCE = "DBT"
 TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_table": "MATERIALIZED_VIEW"}
@@ -38,7 +39,7 @@ TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_tabl
 FORMATS = {"delta", "iceberg"}
 
 
-def described(node: Node, table: Table, exposures: list[Node], *, adapter: str) -> dict[str, DatasetFacet]:
+def described(node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
     names = {name.lower(): name for name in table.columns}
@@ -50,8 +51,8 @@ def described(node: Node, table: Table, exposures: list[Node], *, adapter: str) 
         "schema": _schema(node, table),
         "tags": _tags(node, classified),
         "floe_columnClassification": _classification(classified),
-        "storage": _storage(node, adapter),
-        "catalog": _catalog(node, adapter),
+        "storage": _storage(node, warehouse),
+        "catalog": _catalog(node, warehouse),
         "dbt_model": _model(node),
         "dbt_exposures": _exposures(exposures),
     }
@@ -116,26 +117,26 @@ def _classification(classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
     )
 
 
-def _storage(node: Node, adapter: str) -> DatasetFacet | None:
-    layer = _format(node, adapter)
+def _storage(node: Node, warehouse: Warehouse) -> DatasetFacet | None:
+    layer = _format(node, warehouse)
     return storage_dataset.StorageDatasetFacet(storageLayer=layer, fileFormat="parquet") if layer else None
 
 
-def _catalog(node: Node, adapter: str) -> DatasetFacet | None:
+def _catalog(node: Node, warehouse: Warehouse) -> DatasetFacet | None:
     name = node.get("database")
-    if adapter != "databricks" or not name or name == "hive_metastore":
+    if warehouse.catalog is None or not name or name == "hive_metastore":
         return None
     return catalog_dataset.CatalogDatasetFacet(
-        framework=_format(node, adapter) or "delta", type="unity", name=name, source="databricks"
+        framework=_format(node, warehouse) or "delta", type=warehouse.catalog, name=name, source=warehouse.adapter
     )
 
 
-def _format(node: Node, adapter: str) -> str | None:
+def _format(node: Node, warehouse: Warehouse) -> str | None:
     config = node.get("config", {})
     # Views and sources have no format of their own, or none that dbt knows.
     if node["resource_type"] == "source" or materialized(node) in TYPES:
         return None
-    told = config.get("file_format" if adapter in {"databricks", "spark"} else "table_format")
+    told = config.get(warehouse.format_key)
     return told if told in FORMATS else None
 
 

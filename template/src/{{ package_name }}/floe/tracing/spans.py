@@ -2,7 +2,7 @@
 
 One trace a Dagster run, its trace id the run id: run > step > dbt command > node > SQL statement (if asked for). The
 run's span id is derived from the run id too, so that all processes of a run hang their steps below it without having
-to tell each other; the step that ends last sends it. What a span says stands in `span_attributes.py`.
+to tell each other; the step that ends last sends it. What a span says stands in `attributes.py`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
-from .graph import Node
-from .span_attributes import Attributes, Statement, node_attributes, statement_attributes
+from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
+from ..graph import Node
+from .attributes import Attributes, Statement, node_attributes, statement_attributes
 
 # As in OpenTelemetry's semantic conventions, what is no error is left unset.
 ERRORS = {Outcome.FAIL: "dbt.error", Outcome.INTERRUPTED: "dbt.interrupted"}

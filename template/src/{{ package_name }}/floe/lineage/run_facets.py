@@ -5,7 +5,7 @@ Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.metadata import version
 
 from openlineage.client.facet_v2 import (
@@ -21,11 +21,11 @@ from openlineage.client.facet_v2 import (
     tags_run,
 )
 
+from ..events import CommandStarted, NodeFinished, Outcome
+from ..graph import CHECKS, Graph, Node
 from . import checks
 from .columns import Query
-from .events import CommandStarted, NodeFinished, Outcome
 from .facets import DbtRunRunFacet, DbtVersionRunFacet
-from .graph import CHECKS, Graph, Node
 from .parents import Command, DagsterRun, JobRun
 
 PRODUCER = "https://github.com/org/floe-template"
@@ -40,9 +40,7 @@ set_producer(PRODUCER)
 class RunFacets:
     """The facets of one command's runs; those that all its nodes share are made once."""
 
-    def __init__(self, dagster_run: DagsterRun, command: Command, hide: Callable[[str], str]) -> None:
-        """Take `hide`, which an error message goes through: an engine's may repeat what it was given to sign in."""
-        self._hide = hide
+    def __init__(self, dagster_run: DagsterRun, command: Command) -> None:
         self._dagster_run = dagster_run
         self._command = command
         self._root = dagster_run.root or dagster_run.run
@@ -109,8 +107,7 @@ class RunFacets:
     def _error(self, message: str | None, language: str = "SQL") -> dict[str, RunFacet]:
         if not message:
             return {}
-        shown = self._hide(message)
-        return {"errorMessage": error_message_run.ErrorMessageRunFacet(message=shown, programmingLanguage=language)}
+        return {"errorMessage": error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage=language)}
 
     def _parent(self, parent: JobRun) -> RunFacet:
         root = self._root

@@ -17,8 +17,8 @@ from openlineage.client.facet_v2 import (
     test_run,
 )
 
-from .events import NodeFinished
-from .graph import CHECKS, Node
+from ..events import NodeFinished
+from ..graph import CHECKS, Node
 
 # The statuses with which a test, or a source's freshness, was found out; others mean that it could not be run.
 FOUND_OUT = {"pass", "fail", "warn"}

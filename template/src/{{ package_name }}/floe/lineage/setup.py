@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,17 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..graph import Node
+from ..settings import Settings
+from ..step import steps_of_run
+from ..watcher import DbtCommand
 from .datasets import Datasets
 from .facets import ColumnClassificationDatasetFacet
-from .graph import Graph, Node
 from .jobs import Jobs, Repository
 from .kept_columns import Kept
-from .lineage import Lineage
-from .parents import HIDDEN, Command, DagsterRun, JobRun, outer_run
+from .parents import Command, DagsterRun, JobRun, outer_run
+from .run_events import Lineage
 from .schemas import Schemas, SeedTypes
-from .settings import Settings
-from .target import TARGET
-from .warehouse import DUCKDB, Warehouse, other_warehouse
 
 logger = logging.getLogger(__name__)
 
@@ -38,28 +37,22 @@ SCHEDULED = ".dagster/scheduled_execution_time"
 _claimed: set[tuple[str, int]] = set()
 
 
-def lineage_of(
-    context: dg.AssetExecutionContext, invocation: DbtCliInvocation, settings: Settings, graph: Callable[[], Graph]
-) -> tuple[Lineage, Kept]:
+def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings: Settings) -> tuple[Lineage, Kept]:
     """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     kept = Kept(settings.state_dir / "columns.json")
-    warehouse = cache(lambda: _warehouse(graph().metadata["adapter_type"]))
+    project_dir = command.invocation.project_dir
     lineage = Lineage(
         dagster_run_of(context, settings.namespace),
-        _command(invocation),
-        graph,
-        cache(lambda: _datasets(graph(), warehouse(), invocation, kept)),
+        _command(command.invocation),
+        command.graph,
+        cache(lambda: _datasets(command, kept)),
         cache(
             lambda: Jobs(
-                graph(),
-                warehouse().dialect,
-                invocation.project_dir,
-                Repository.around(invocation.project_dir.resolve()),
+                command.graph(), command.warehouse()[0].dialect, project_dir, Repository.around(project_dir.resolve())
             )
         ),
-        lambda text: _without_secrets(text, settings.secret_variables),
     )
     return lineage, kept
 
@@ -84,28 +77,11 @@ def claim_run(context: dg.AssetExecutionContext) -> bool:
     They are the first command's of each attempt, and only if the step is all that the run consists of: of a run with
     more steps no process of a step knows the end.
     """
-    snapshot = context.run.execution_plan_snapshot_id
     attempt = (context.run_id, context.retry_number)
-    if snapshot is None or attempt in _claimed:
+    if attempt in _claimed:
         return False
     _claimed.add(attempt)
-    return len(context.instance.get_execution_plan_snapshot(snapshot).step_keys_to_execute) == 1
-
-
-def run_started_at(context: dg.AssetExecutionContext) -> datetime:
-    """Return when the run started."""
-    record = context.instance.get_run_record_by_id(context.run_id)
-    return datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
-
-
-def will_be_retried(context: dg.AssetExecutionContext, error: BaseException | None) -> bool:
-    """Say whether Dagster runs the step again after `error`."""
-    if isinstance(error, dg.RetryRequested):
-        return bool(context.retry_number < error.max_retries)
-    policy = context.get_step_execution_context().op_retry_policy
-    if policy is None or not isinstance(error, Exception) or not getattr(error, "allow_retries", True):
-        return False
-    return bool(context.retry_number < policy.max_retries)
+    return len(steps_of_run(context)) == 1
 
 
 def _nominal(context: dg.AssetExecutionContext) -> tuple[str, str | None] | None:
@@ -132,22 +108,10 @@ def _command(invocation: DbtCliInvocation) -> Command:
     )
 
 
-def _warehouse(adapter: str) -> Warehouse:
-    known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
-    return known.get(adapter) or other_warehouse(adapter)
-
-
-def _datasets(graph: Graph, warehouse: Warehouse, invocation: DbtCliInvocation, kept: Kept) -> Datasets:
-    credentials = invocation.adapter.config.credentials if invocation.adapter else None
-    connection = {key: getattr(credentials, key, None) for key in warehouse.connection_keys}
+def _datasets(command: DbtCommand, kept: Kept) -> Datasets:
+    (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
     schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation.project_dir), _seed_types(invocation))
     return Datasets(graph, warehouse, connection, schemas)
-
-
-def _without_secrets(text: str, variables: Iterable[str]) -> str:
-    for value in filter(None, map(os.environ.get, variables)):
-        text = text.replace(value, HIDDEN)
-    return text
 
 
 def _catalog(project_dir: Path) -> dict[str, Any]:

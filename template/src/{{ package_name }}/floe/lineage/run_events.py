@@ -15,9 +15,9 @@ from uuid import UUID, uuid5
 
 from openlineage.client.event_v2 import Job, OutputDataset, Run, RunEvent, RunState
 
+from ..events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
+from ..graph import CHECKS, Graph
 from .datasets import Datasets
-from .events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
-from .graph import CHECKS, Graph
 from .jobs import Jobs, job_type
 from .parents import Command, DagsterRun
 from .run_facets import PRODUCER, RunFacets
@@ -41,16 +41,12 @@ class Lineage:
         graph: Callable[[], Graph],
         datasets: Callable[[], Datasets],
         jobs: Callable[[], Jobs],
-        hide: Callable[[str], str] = str,
     ) -> None:
-        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts.
-
-        `hide` takes secrets out of error messages.
-        """
+        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts."""
         self._run = dagster_run.run
         self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
         self._full_refresh = command.full_refresh
-        self._facets = RunFacets(dagster_run, command, hide)
+        self._facets = RunFacets(dagster_run, command)
         self._graph = graph
         self._datasets = datasets
         self._jobs = jobs

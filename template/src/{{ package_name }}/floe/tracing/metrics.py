@@ -14,8 +14,8 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from .delivery import Counts
-from .events import CommandFinished, Life, NodeFinished
+from ..delivery import Counts
+from ..events import CommandFinished, Life, NodeFinished
 
 # The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-logger = logging.getLogger(__name__)
+from ..secret_values import HIDDEN
 
-HIDDEN = "[hidden]"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
 
+from ..graph import Graph, Node
+from ..meta import read_node_meta
 from .facets import DbtNodeJobFacet
-from .graph import Graph, Node
-from .meta import read_node_meta
 
 TAG_SOURCE = "DBT"
 SSH = re.compile(r"(?:ssh://)?(?:[^@/]+@)(?P<host>[^:/]+)[:/](?P<path>.+)")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..graph import Node
 from .columns import Query, fold
-from .graph import Node
 from .origins import DIRECT, Column
 
 

@@ -1,0 +1,67 @@
+"""Watches a dbt command for OpenLineage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from ..delivery import Counts
+from ..endpoints import open_lineage
+from ..events import Life
+from ..settings import Settings
+from ..step import run_started_at
+from ..watcher import DbtCommand, Ending
+from .kept_columns import Kept
+from .run_events import Lineage
+from .setup import claim_run, lineage_of
+
+
+class LineageWatcher:
+    """Sends run events while dbt runs; without an endpoint it does nothing."""
+
+    name = "lineage"
+
+    def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
+        self._context = context
+        self._settings = settings
+        self._delivery = open_lineage(settings)
+        self._lineage: Lineage | None = None
+        self._kept: Kept | None = None
+        self._owns_run = False
+
+    @property
+    def counts(self) -> Counts | None:
+        """Return what has become of events so far."""
+        return self._delivery.counts if self._delivery else None
+
+    def environment(self) -> Mapping[str, str]:
+        """Return nothing: dbt sends no lineage of its own."""
+        return {}
+
+    def attach(self, command: DbtCommand) -> None:
+        """Take the command, and send the start of the Dagster run if it is this command's to send."""
+        if self._delivery is None:
+            return
+        self._lineage, self._kept = lineage_of(self._context, command, self._settings)
+        self._owns_run = claim_run(self._context)
+        if self._owns_run and self._context.retry_number == 0:
+            self._delivery.put(self._lineage.run_started(run_started_at(self._context)))
+
+    def record(self, life: Life) -> None:
+        """Send the event that `life` is."""
+        if self._delivery and self._lineage:
+            for event in self._lineage.events(life):
+                self._delivery.put(event)
+
+    def finish(self, ending: Ending) -> None:
+        """Send the end of the Dagster run, and keep what was worked out of SQL."""
+        if self._delivery and self._lineage and self._owns_run and ending.ends_run:
+            self._delivery.put(self._lineage.run_finished(datetime.now(UTC), ending.outcome, ending.message))
+        if self._kept:
+            self._kept.save()
+
+    def close(self, deadline: float) -> Counts | None:
+        """Send what is left until `deadline`."""
+        return self._delivery.close(deadline) if self._delivery else None

@@ -1,0 +1,82 @@
+"""Watches a dbt command for OpenTelemetry: spans, and metrics when it ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+import dagster as dg
+
+from ..delivery import Counts
+from ..endpoints import open_metrics, open_spans
+from ..events import Life, NodeFinished
+from ..graph import Node
+from ..settings import Settings
+from ..watcher import DbtCommand, Ending
+from .attributes import Attributes, Statement, statements, warehouse_attributes
+from .metrics import Metrics
+from .setup import resource_of, step_of
+from .spans import Handoff, Tracing
+
+# db.query.text holds whatever literals the SQL has: it is sent on request only.
+WITH_SQL = "FLOE_TRACE_SQL"
+
+
+class TraceWatcher:
+    """Makes a run's spans, and sends them if there is an endpoint; the ids are in the logs either way."""
+
+    name = "traces"
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, settings: Settings, lineage_counts: Callable[[], Counts | None]
+    ) -> None:
+        self._context = context
+        self._settings = settings
+        self._lineage_counts = lineage_counts
+        self._delivery = open_spans(settings)
+        resource = resource_of(settings)
+        self._tracing = Tracing(step_of(context), resource, Handoff(self._delivery.put) if self._delivery else None)
+        self._metrics = Metrics(resource)
+        self._command: DbtCommand | None = None
+
+    def environment(self) -> Mapping[str, str]:
+        """Return the trace that dbt is to join."""
+        return self._tracing.environment()
+
+    def attach(self, command: DbtCommand) -> None:
+        """Take the command."""
+        self._command = command
+
+    def record(self, life: Life) -> None:
+        """Start or end the span that `life` tells of."""
+        node: Node = {}
+        attributes: Attributes = {}
+        ran: list[Statement] = []
+        if isinstance(life, NodeFinished) and self._command:
+            node = self._command.graph().node(life.unique_id)
+            attributes = {**warehouse_attributes(*self._command.warehouse()), **self._asset(node)}
+            if os.environ.get(WITH_SQL):
+                ran = list(statements(self._command.log.statements(life.unique_id)))
+        self._tracing.record(life, node, attributes, ran)
+        self._metrics.record(life)
+
+    def finish(self, ending: Ending) -> None:
+        """End the step's span, and the run's."""
+        self._tracing.end(ending.outcome, ending.message, ends_run=ending.ends_run)
+
+    def close(self, deadline: float) -> Counts | None:
+        """Send spans and metrics until `deadline`."""
+        counts = self._delivery.close(deadline) if self._delivery else None
+        if channel := open_metrics(self._settings):
+            if told := self._lineage_counts():
+                self._metrics.record_lineage(told)
+            if data := self._metrics.collect():
+                channel.put(data)
+            channel.close(deadline)
+        return counts
+
+    def _asset(self, node: Node) -> Attributes:
+        invocation = self._command.invocation if self._command else None
+        if invocation is None or node.get("resource_type") not in {"model", "seed", "snapshot"}:
+            return {}
+        return {"dagster.asset.key": invocation.dagster_dbt_translator.get_asset_key(node).to_user_string()}
