@@ -4,6 +4,7 @@ A session that runs rendered code installs what a rendered project depends on, r
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def tests(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check format, rules and types of the template's own Python and of the sources under template/ as they lie."""
     install(session, "tests")
-    session.install("nox")
+    install_rendered(session, "nox")
     for folder in (".", "template"):
         with session.chdir(folder):
             session.run("ruff", "check")
@@ -87,6 +88,18 @@ def targets(session: nox.Session, target: str) -> None:
     ROWS.append(json.loads(row.read_text()))
     # All rows so far: the last session of a run prints the whole table.
     print(table(ROWS))
+
+
+@nox.session(default=False)
+def sign_in(session: nox.Session) -> None:
+    """Try each way to sign in with its target's adapter, all seven in one environment, up to the connection."""
+    install(session, "tests")
+    facts = (HERE / "extensions" / "targets").glob("*.yml")
+    adapters = [re.search(r'^requirement: "(.+)"', file.read_text(), re.MULTILINE) for file in sorted(facts)]
+    session.install("dbt-core>=1.11,<1.12", "python-dotenv", *(found[1] for found in adapters if found))
+    session.run(
+        "pytest", "--override-ini=filterwarnings=error", *(session.posargs or ["tests/targets/test_sign_in.py"])
+    )
 
 
 @nox.session(default=False)

@@ -14,12 +14,11 @@ README = REPOSITORY / "README.md"
 def with_tables(text: str) -> str:
     """Return the README's text with its generated tables replaced by present ones."""
     for name, table in (("targets", _targets()), ("questions", _questions())):
-        text = re.sub(
-            rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- /{name} -->)",
-            lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}",
-            text,
-            flags=re.DOTALL,
-        )
+        start, end = re.search(rf"<!-- {name}: [^\n]*-->\n", text), text.index(f"<!-- /{name} -->")
+        if start is None:
+            msg = f"README.md has lost its marker <!-- {name}: … -->"
+            raise ValueError(msg)
+        text = f"{text[: start.end()]}\n{table}\n{text[end:]}"
     return text
 
 

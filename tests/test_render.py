@@ -32,7 +32,7 @@ def expected_files(target: str, start: str) -> set[str]:
             if overlay[1] not in (target, start):
                 continue
             path = path.removeprefix(overlay[0])
-        path = re.sub(r"\{\{ ([\w.]+) \}\}", lambda match: names[match[1]], path)
+        path = re.sub(r"\{\{ ([\w.]+) \}\}", lambda match: names[str(match[1])], path)
         found.add(path.removesuffix(".jinja"))
     return found
 

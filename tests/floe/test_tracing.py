@@ -96,10 +96,8 @@ class TestTree:
         first = Recorded(step="one").command().end(ends_run=False)
         second = Recorded(step="two").command().end(ends_run=True)
 
-        run = second["run daily"]
-        assert {span_id(run)} == {
-            recorded[f"step {name}"].parent.span_id for name, recorded in (("one", first), ("two", second))
-        }  # type: ignore[union-attr]
+        steps = [first["step one"], second["step two"]]
+        assert {span_id(second["run daily"])} == {step.parent.span_id for step in steps if step.parent}
         assert "run daily" not in [span.name for span in first.spans]
 
     def test_times(self) -> None:

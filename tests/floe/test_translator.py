@@ -35,7 +35,8 @@ def manifest(**node: Any) -> dict[str, Any]:
 
 def spec(**node: Any) -> dg.AssetSpec:
     """Return the asset spec of such a model."""
-    return FloeTranslator().get_asset_spec(manifest(**node), "model.shop.orders", None)
+    made: dg.AssetSpec = FloeTranslator().get_asset_spec(manifest(**node), "model.shop.orders", None)
+    return made
 
 
 def floe(**entries: Any) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class TestMerged:
 
     def test_columns(self) -> None:
         """A column's classification is its tags; its description and type stay."""
-        email = {"name": "email", "description": "Mail.", "data_type": "text", "tags": ["x"]}
+        email: dict[str, Any] = {"name": "email", "description": "Mail.", "data_type": "text", "tags": ["x"]}
         email["config"] = {"meta": {"floe": {"classification": "pii", "pii_type": "email", "sensitivity": "high"}}}
 
         (column,) = spec(columns={"email": email}).metadata["dagster/column_schema"].columns
