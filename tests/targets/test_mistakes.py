@@ -1,7 +1,7 @@
-"""Mistakes that an owner makes, on a running engine: each ends the run with an error that says where to look.
+"""Mistakes that an owner makes, on a running engine: each ends the run with an error that names the variable.
 
-A missing variable is named. Of the others dbt's adapters know only the values: they name the host and port, or the
-user that was refused, and none names a variable.
+Of a wrong port or secret dbt's adapters know only the value, and some do not tell that: the project itself adds which
+variables the output reads, and what they are set to.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import pytest
 
 from tests.engines.process import free_port
 from tests.engines.project import Project
+from tests.rendering import facts
 
 SECONDS = 120  # Snowflake's driver tries for 35, whatever the profile says
 # Databricks' client looks for a host that is not there for five minutes, and no key of the profile changes that.
 # It names the address at once.
 PATIENT = {"databricks": 30}
-# Whose error for a server that is not there has no address: `dbt debug` shows it.
-WITHOUT_ADDRESS = {"redshift", "snowflake"}
 SEED = ("seed", "--select", "countries")  # the least that connects
 WRONG_SECRET = "not the right one"
 REFUSALS = {
@@ -41,58 +40,73 @@ def wrong_port(running_project: Project) -> Iterator[int]:
     profiles.write_text(text)
 
 
-def dbt(project: Project, *command: str, **changed: str) -> str:
-    """Run a dbt command that is to fail, not for ever; return what it printed."""
-    seconds = PATIENT.get(project.target, SECONDS)
-    line = ("dbt", "--no-use-colors", *command, "--project-dir", "dbt", "--profiles-dir", "dbt")
-    try:
-        done = project.run(*line, seconds=seconds, changed=changed)
-    except subprocess.TimeoutExpired as expired:
-        if project.target not in PATIENT:
-            raise
-        return bytes(expired.output).decode()
+def launch(project: Project, **changed: str) -> str:
+    """Build one seed through Dagster, which is to fail; return what it printed."""
+    done = project.run("dg", "launch", "--assets", "countries", seconds=SECONDS, changed=changed)
     assert done.returncode != 0, done.stdout
     return done.stdout
 
 
+def interrupted_dbt(project: Project, seconds: float, **changed: str) -> str:
+    """Run dbt for `seconds` on an engine that it would go on looking for; return what it printed."""
+    line = ("dbt", "--no-use-colors", *SEED, "--project-dir", "dbt", "--profiles-dir", "dbt")
+    with pytest.raises(subprocess.TimeoutExpired) as expired:
+        project.run(*line, seconds=seconds, changed=changed)
+    return bytes(expired.value.output).decode()
+
+
 def test_wrong_port(running_project: Project, wrong_port: int) -> None:
-    """An engine that is not there is named by its address: by the run, or by `dbt debug`; a file by its path."""
+    """An engine that is not there ends the run with the name and the value of the variable that leads to it."""
     engine = running_project.engine
     if not engine.port:
-        assert "/no/such/folder/file.duckdb" in dbt(running_project, *SEED, DUCKDB_PATH="/no/such/folder/file.duckdb")
+        said = launch(running_project, DUCKDB_PATH="/no/such/folder/file.duckdb")
+        assert "DUCKDB_PATH=/no/such/folder/file.duckdb" in said
         return
     right, wrong = str(engine.port), str(wrong_port)
     changed = {name: value.replace(right, wrong) for name, value in running_project.variables.items()}
+    if seconds := PATIENT.get(running_project.target):
+        assert wrong in interrupted_dbt(running_project, seconds, **changed)
+        return
 
-    said = dbt(running_project, *SEED, **changed)
+    said = launch(running_project, **changed)
 
-    assert (wrong in said) is (running_project.target not in WITHOUT_ADDRESS), said
-    if wrong not in said:
-        assert wrong in dbt(running_project, "debug", **changed)
+    read = re.search(r"Its output dev reads ([^\n]*)", said)
+    assert read, said
+    known = facts(running_project.target)["variables"]
+    # A stand-in's port that no variable of the target leads to (Snowflake's, BigQuery's) leaves the others to name.
+    leading = [f"{name}={value}" for name, value in changed.items() if wrong in value and name in known]
+    assert [] == [text for text in leading if text not in read[1]]
+    assert [] == [name for name in required(running_project) if name not in read[1]]
+
+
+def required(project: Project) -> list[str]:
+    """Return the variables that the profile asks for without a default."""
+    profiles = (project.root / "dbt" / "profiles.yml").read_text()
+    return sorted(set(re.findall(r"env_var\('(\w+)'\)", profiles)))
 
 
 def test_missing_variable(running_project: Project) -> None:
     """A required variable that is not set is named, before anything is built."""
-    profiles = (running_project.root / "dbt" / "profiles.yml").read_text()
-    required = sorted(set(re.findall(r"env_var\('(\w+)'\)", profiles)))
+    names = required(running_project)
     if running_project.target == "duckdb":
-        assert required == []  # a file needs none
+        assert names == []  # a file needs none
         return
 
-    done = running_project.run("dg", "launch", "--assets", "*", changed={required[0]: None})
+    done = running_project.run("dg", "launch", "--assets", "*", changed={names[0]: None})
 
     assert done.returncode != 0
-    assert f"Env var required but not provided: '{required[0]}'" in done.stdout
+    assert f"Env var required but not provided: '{names[0]}'" in done.stdout
 
 
 def test_wrong_secret(running_project: Project) -> None:
-    """Where the engine checks a secret, a wrong one is refused in so many words, and is not shown."""
+    """Where the engine checks a secret, a wrong one is refused in so many words, its variable named, its value not."""
     name = running_project.engine.checks_secret
     assert (name is not None) is (running_project.target in REFUSALS)
     if name is None:
         return
 
-    said = dbt(running_project, *SEED, **{name: WRONG_SECRET})
+    said = launch(running_project, **{name: WRONG_SECRET})
 
     assert REFUSALS[running_project.target] in said
+    assert f"{name} (set)" in said
     assert WRONG_SECRET not in said

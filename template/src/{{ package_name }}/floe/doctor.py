@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 from uuid import uuid4
 
-import yaml
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from opentelemetry.sdk.trace import TracerProvider
 
 from .endpoints import lineage_client, lineage_source, open_spans, otlp_target
+from .profile import ProfileError, profiles_file, read_output, variables
 from .settings import Settings, settings
 from .tracing.setup import resource_of
 from .tracing.spans import Handoff
@@ -94,24 +93,19 @@ def examine(settings: Settings) -> list[Finding]:
 
 def profile(settings: Settings) -> Iterator[Finding]:
     """Say which output is built, and which of its variables are set; values only of those that are no secret."""
-    file = settings.dbt_profiles_dir / "profiles.yml"
-    if not file.is_file():
-        yield Finding("profile", "fail", f"{file} is missing: restore it, or see profiles_dir in floe/settings.toml")
+    try:
+        output = read_output(settings)
+    except ProfileError as error:
+        yield Finding("profile", "fail", str(error))
         return
-    outputs = next(iter(yaml.safe_load(file.read_text(encoding="utf-8")).values()))["outputs"]
-    if settings.dbt_target not in outputs:
-        yield Finding("profile", "fail", f"DBT_TARGET={settings.dbt_target} is none of {', '.join(outputs)} in {file}")
-        return
-    output = outputs[settings.dbt_target]
-    yield Finding("profile", "ok", f"output {settings.dbt_target}, {output['type']}, of {file}")
-    for name, default in sorted(_variables(json.dumps(output))):
-        value = os.environ.get(name)
-        if value is None and not default:
-            yield Finding(name, "fail", "is not set: .env.example says what it is")
-        elif value is None:
-            yield Finding(name, "off", "is not set; its default counts")
+    yield Finding("profile", "ok", f"output {settings.dbt_target}, {output['type']}, of {profiles_file(settings)}")
+    for variable in variables(output, settings):
+        if variable.value is not None:
+            yield Finding(variable.name, "ok", "is set" if variable.is_secret else f"is {variable.value}")
+        elif variable.has_default:
+            yield Finding(variable.name, "off", "is not set; its default counts")
         else:
-            yield Finding(name, "ok", "is set" if name in settings.secret_variables else f"is {value}")
+            yield Finding(variable.name, "fail", "is not set: .env.example says what it is")
 
 
 def dbt_debug(settings: Settings) -> Iterator[Finding]:
@@ -209,10 +203,6 @@ def _findings(check: Check, settings: Settings) -> list[Finding]:
         return list(check(settings))
     except Exception as error:  # one broken check must not hide the others
         return [Finding(check.__name__, "fail", _reason(error))]
-
-
-def _variables(text: str) -> set[tuple[str, bool]]:
-    return {(match[1], bool(match[2])) for match in re.finditer(r"env_var\('(\w+)'(\s*,)?", text)}
 
 
 def _reason(error: Exception) -> str:

@@ -27,6 +27,7 @@ from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph
 from .lineage.watcher import LineageWatcher
 from .logs import write_logs
+from .profile import hint
 from .secret_values import without_secrets
 from .settings import Settings, settings
 from .step import is_last_step, will_be_retried
@@ -86,7 +87,9 @@ class Observer:
 
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
         self._context = context
+        self._settings = settings
         self._warned = False
+        self._built = False
         self._watchers: list[Watcher] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
@@ -132,12 +135,16 @@ class Observer:
             ending = Ending(outcome=outcome, message=message, ends_run=ends_run)
             self._tell(lambda watcher: watcher.finish(ending))
         with self._guard():
+            if outcome is Outcome.FAIL and not self._built:
+                self._context.log.error(hint(self._settings))
+        with self._guard():
             if self._log:
                 self._log.close()
             self._close()
 
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:
+            self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
                 shown: Life = replace(life, message=without_secrets(life.message))
             else:
