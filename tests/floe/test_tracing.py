@@ -57,7 +57,7 @@ class Recorded:
 
     def end(self, *, ends_run: bool = True) -> Recorded:
         """End the step."""
-        self.tracing.end(Outcome.SUCCESS, None, ends_run=ends_run)
+        self.tracing.end(Outcome.SUCCESS, None, run_outcome=Outcome.SUCCESS if ends_run else None)
         return self
 
     def __getitem__(self, name: str) -> ReadableSpan:

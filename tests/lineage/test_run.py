@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.execution.stats import StepEventStatus
 from pipeline.floe import step
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
@@ -97,3 +98,29 @@ def test_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "")
 
     assert "no entry for [hidden]" == without_secrets("no entry for hunter2")
+
+
+def stats(**ended: bool) -> Any:
+    """Return the context of `step0`, of three steps, and the event log's word on those named, failed or not."""
+    made = context(steps=3)
+    told = [
+        SimpleNamespace(
+            step_key=key, end_time=1.0, status=StepEventStatus.FAILURE if failed else StepEventStatus.SUCCESS
+        )
+        for key, failed in ended.items()
+    ]
+    made.instance.get_run_step_stats = lambda _: told
+    made.get_step_execution_context = lambda: SimpleNamespace(step=SimpleNamespace(key="step0"))
+    return made
+
+
+def test_last_of_several() -> None:
+    """A run of several steps is ended by the step that has no other left."""
+    assert not step.is_last_step(stats(step1=False))
+    assert step.is_last_step(stats(step1=False, step2=False))
+
+
+def test_failed_elsewhere() -> None:
+    """A run in which another step has failed has failed."""
+    assert step.has_failed_step(stats(step1=True, step2=False))
+    assert not step.has_failed_step(stats(step1=False, step2=False))

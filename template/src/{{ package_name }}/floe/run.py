@@ -30,7 +30,7 @@ from .logs import write_logs
 from .profile import hint
 from .secret_values import without_secrets
 from .settings import Settings, settings
-from .step import is_last_step, will_be_retried
+from .step import has_failed_step, is_last_step, will_be_retried
 from .target import TARGET
 from .tracing.watcher import TraceWatcher
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
@@ -131,8 +131,7 @@ class Observer:
         with self._guard():
             self._record(self._lives.end(at=datetime.now(UTC), message=message, interrupted=interrupted))
         with self._guard():
-            ends_run = is_last_step(self._context) and not will_be_retried(self._context, error)
-            ending = Ending(outcome=outcome, message=message, ends_run=ends_run)
+            ending = Ending(outcome=outcome, message=message, run_outcome=self._run_outcome(outcome, error))
             self._tell(lambda watcher: watcher.finish(ending))
         with self._guard():
             if outcome is Outcome.FAIL and not self._built:
@@ -141,6 +140,11 @@ class Observer:
             if self._log:
                 self._log.close()
             self._close()
+
+    def _run_outcome(self, outcome: Outcome, error: BaseException | None) -> Outcome | None:
+        if not is_last_step(self._context) or will_be_retried(self._context, error):
+            return None
+        return Outcome.FAIL if outcome is Outcome.SUCCESS and has_failed_step(self._context) else outcome
 
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.execution.stats import StepEventStatus
 
 
 def run_started_at(context: dg.AssetExecutionContext) -> datetime:
@@ -28,6 +29,11 @@ def is_last_step(context: dg.AssetExecutionContext) -> bool:
         return True
     ended = {stats.step_key for stats in context.instance.get_run_step_stats(context.run_id) if stats.end_time}
     return steps - ended <= {context.get_step_execution_context().step.key}
+
+
+def has_failed_step(context: dg.AssetExecutionContext) -> bool:
+    """Say whether a step of the run has failed, as far as its event log tells."""
+    return any(stats.status is StepEventStatus.FAILURE for stats in context.instance.get_run_step_stats(context.run_id))
 
 
 def will_be_retried(context: dg.AssetExecutionContext, error: BaseException | None) -> bool:

@@ -34,11 +34,17 @@ class DbtCommand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a step's dbt command ended; `ends_run` if no other step, and no other attempt, is left of the run."""
+    """How a step's dbt command ended.
+
+    Attributes:
+        outcome: Of the command.
+        message: What dbt, or Dagster, says of a bad one.
+        run_outcome: Of the whole Dagster run, if no other step and no other attempt is left of it.
+    """
 
     outcome: Outcome
     message: str | None
-    ends_run: bool
+    run_outcome: Outcome | None
 
 
 class Watcher(Protocol):

@@ -11,7 +11,7 @@ from ..delivery import Counts
 from ..endpoints import open_lineage
 from ..events import Life
 from ..settings import Settings
-from ..step import run_started_at
+from ..step import run_started_at, steps_of_run
 from ..watcher import DbtCommand, Ending
 from .kept_columns import Kept
 from .run_events import Lineage
@@ -30,6 +30,9 @@ class LineageWatcher:
         self._lineage: Lineage | None = None
         self._kept: Kept | None = None
         self._owns_run = False
+        # Of several steps only the one that ends last can know the end: it sends the start too, so that none is left
+        # open where a step that runs no dbt comes last.
+        self._closes_run = len(steps_of_run(context)) > 1
 
     @property
     def counts(self) -> Counts | None:
@@ -56,9 +59,11 @@ class LineageWatcher:
                 self._delivery.put(event)
 
     def finish(self, ending: Ending) -> None:
-        """Send the end of the Dagster run, and keep what was worked out of SQL."""
-        if self._delivery and self._lineage and self._owns_run and ending.ends_run:
-            self._delivery.put(self._lineage.run_finished(datetime.now(UTC), ending.outcome, ending.message))
+        """Send the end of the Dagster run if this step ends it, and keep what was worked out of SQL."""
+        if self._delivery and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
+            if self._closes_run:
+                self._delivery.put(self._lineage.run_started(run_started_at(self._context)))
+            self._delivery.put(self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message))
         if self._kept:
             self._kept.save()
 

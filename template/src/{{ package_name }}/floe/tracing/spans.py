@@ -124,10 +124,10 @@ class Tracing:
             case NodeFinished() if self._command is not None:
                 self._record_node(self._command, life, node, attributes, statements)
 
-    def end(self, outcome: Outcome, message: str | None, *, ends_run: bool) -> None:
+    def end(self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None) -> None:
         """End the step's span, and the run's if it is this step that ends it."""
         _end(self._step, outcome, message, None)
-        if ends_run:
+        if run_outcome:
             self._ids.use_run_span_id()
             outer = PROPAGATOR.extract({"traceparent": self._said.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
@@ -138,7 +138,7 @@ class Tracing:
                 start_time=_nanoseconds(self._said.run_started_at),
                 attributes=self._said.attributes,
             )
-            _end(run, outcome, message, None)
+            _end(run, run_outcome, message, None)
 
     def _record_node(
         self, command: Span, life: NodeFinished, node: Node, attributes: Attributes, statements: list[Statement]

@@ -62,7 +62,7 @@ class TraceWatcher:
 
     def finish(self, ending: Ending) -> None:
         """End the step's span, and the run's."""
-        self._tracing.end(ending.outcome, ending.message, ends_run=ending.ends_run)
+        self._tracing.end(ending.outcome, ending.message, run_outcome=ending.run_outcome)
 
     def close(self, deadline: float) -> Counts | None:
         """Send spans and metrics until `deadline`."""
