@@ -10,17 +10,20 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent: `events` as dictionaries, `spans` as OTLP's own messages, both in order of arrival."""
+    """Keeps what it is sent, in order: `events` as dictionaries, `spans` and `metrics` as OTLP's own messages."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.events: list[dict[str, Any]] = []
         self.spans: list[Span] = []
+        self.metrics: list[Metric] = []
 
     @property
     def url(self) -> str:
@@ -35,6 +38,10 @@ class Receiver(ThreadingHTTPServer):
             for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in resource.scope_spans:
                     self.spans.extend(scope.spans)
+        elif path == "/v1/metrics":
+            for told in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                for group in told.scope_metrics:
+                    self.metrics.extend(group.metrics)
         else:
             return False
         return True

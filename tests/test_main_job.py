@@ -145,6 +145,16 @@ def test_trace(job: tuple[Path, Receiver]) -> None:
     assert executed(project) <= {span.name for span in endpoint.spans}
 
 
+def test_metrics(job: tuple[Path, Receiver]) -> None:
+    """The step's numbers arrive: one duration a node, and what became of lineage."""
+    project, endpoint = job
+    metrics = {metric.name: metric for metric in endpoint.metrics}
+
+    durations = sum(point.count for point in metrics["dbt.node.duration"].histogram.data_points)
+    sent = sum(point.as_int for point in metrics["floe.lineage.events"].sum.data_points)
+    assert (len(executed(project)), len(endpoint.events)) == (durations, sent)
+
+
 def test_own_tests(job: tuple[Path, Receiver]) -> None:
     """The project's own tests are green from the first minute."""
     assert re.search(r"\d+ passed", uv(job[0], "uv", "run", "pytest", "-q"))
