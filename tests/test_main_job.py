@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from demo import SUMMARY
 from tests.receiver import Receiver, receiver
 from tests.rendering import REPOSITORY, run, snapshot
 
@@ -81,7 +82,7 @@ def uv(project: Path, *command: str, **environment: str) -> str:
     path = {"PATH": f"{Path(shutil.which('uv') or 'uv').parent}:/usr/bin:/bin"}
     done = run(*command, cwd=project, **(kept | path | {"DAGSTER_CLI_TELEMETRY": "0"} | environment))
     assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return done.stdout
 
 
 def manifest(project: Path) -> dict[str, Any]:
@@ -119,6 +120,21 @@ def asset_of(told: dict[str, Any], test: dict[str, Any]) -> str:
     named = test["config"]["meta"].get("dagster", {}).get("ref", {}).get("name")
     parent = test.get("attached_node") or test["depends_on"]["nodes"][0]
     return str(named or told["nodes"][parent]["name"])
+
+
+def test_told_to_dagster(job: tuple[Path, Receiver]) -> None:
+    """Dagster has recorded each asset as built and each check as passed, and what was sent, in the run's tags."""
+    project, endpoint = job
+    told = manifest(project)["nodes"].values()
+    built = sum(n["resource_type"] in BUILT and n["config"]["materialized"] != "ephemeral" for n in told)
+    checks = sum(node["resource_type"] == "test" for node in told)
+
+    run_of = json.loads(uv(project, "uv", "run", "python", "-c", SUMMARY, DAGSTER_HOME=str(project / ".dagster")))
+
+    assert (built, checks, checks) == (run_of["assets"], run_of["checks"], run_of["passed"])
+    assert {"floe/lineage": f"{len(endpoint.events)} sent", "floe/traces": f"{len(endpoint.spans)} sent"} == {
+        name: run_of["tags"][name] for name in ("floe/lineage", "floe/traces")
+    }
 
 
 def test_lineage(job: tuple[Path, Receiver]) -> None:

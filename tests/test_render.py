@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import filecmp
+import gc
 import json
 import re
 import tomllib
@@ -11,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import UndefinedError
 
-from tests.rendering import REPOSITORY, TARGETS, facts, render, sign_ins
+from tests.rendering import REPOSITORY, TARGETS, facts, render, sign_ins, snapshot
 
 TEMPLATE = REPOSITORY / "template"
 STARTS = ("sample", "empty", "existing")
@@ -115,6 +117,17 @@ def test_twice(template: Path, tmp_path: Path, target: str) -> None:
 
     assert names == [path.relative_to(two).as_posix() for path in files(two)]
     assert ([], []) == filecmp.cmpfiles(one, two, names, shallow=False)[1:]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a folder that copier leaves open
+def test_undefined(tmp_path: Path) -> None:
+    """A name that nothing defines stops the rendering: it never shows as nothing."""
+    template = snapshot(tmp_path / "template")
+    (template / "template" / "note.txt.jinja").write_text("account: {{ acount }}\n")
+
+    with pytest.raises(UndefinedError, match="acount"):
+        render(template, tmp_path / "project")
+    gc.collect()
 
 
 def test_targets_differ(template: Path, tmp_path: Path) -> None:
