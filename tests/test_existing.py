@@ -66,3 +66,20 @@ def test_empty_start(template: Path, tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "PASS=3" in done.stdout + done.stderr
+
+
+def test_production_manifest(template: Path, tmp_path: Path) -> None:
+    """In production a missing manifest is an error that names the command which makes it; the command does."""
+    project = render(template, tmp_path / "project", project_name="pipeline", start_from="empty")
+    load, prepare = (
+        f"import sys; from pipeline.{what}"
+        for what in ("definitions import defs; defs()", "floe.cli import main; sys.argv[1:] = ['prepare']; main()")
+    )
+    production = {"PYTHONPATH": "src", "DBT_TARGET": "prod"}
+
+    missing = run("python", "-c", load, cwd=project, **production)
+    made = run("python", "-c", prepare, cwd=project, **production)
+    loaded = run("python", "-c", load, cwd=project, **production)
+
+    assert "manifest.json is missing: make it when the image is built, `DBT_TARGET=prod floe prepare`" in missing.stderr
+    assert (1, 0, 0) == (missing.returncode, made.returncode, loaded.returncode), made.stderr + loaded.stderr

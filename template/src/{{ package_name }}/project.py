@@ -1,6 +1,6 @@
 """The dbt project.
 
-Nothing else belongs here: `dagster-dbt project prepare-and-package` imports this module before a manifest exists.
+Nothing else belongs here: `floe prepare` imports this module before there is a manifest.
 """
 
 from dagster_dbt import DbtProject

@@ -6,15 +6,12 @@ the whole ends soon. Lineage and traces are tried with one test event and one te
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
@@ -25,12 +22,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from .endpoints import lineage_client, lineage_source, open_spans, otlp_target
 from .profile import ProfileError, profiles_file, read_output, variables
-from .settings import Settings, settings
+from .settings import Settings
 from .tracing.setup import resource_of
 from .tracing.spans import Handoff
 
 CHECK_SECONDS = 8.0
-MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
 # Each would send a second event or span for what this project sends already.
 DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
 
@@ -51,23 +47,6 @@ class Check(Protocol):
 
     def __call__(self, settings: Settings, /) -> Iterator[Finding]:
         """Yield what is found."""
-
-
-def main() -> int:
-    """Run the command line; return 1 if something fails, else 0."""
-    parser = argparse.ArgumentParser(prog="floe", description="Look after lineage and tracing.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    doctor = commands.add_parser("doctor", help="show what is set, try everything, say what came of it")
-    doctor.add_argument("--json", action="store_true", help="print JSON, for machines")
-    told = parser.parse_args()
-    findings = examine(settings)
-    if told.json:
-        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
-    else:
-        width = max(len(finding.check) for finding in findings)
-        for finding in findings:
-            sys.stdout.write(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}\n")
-    return int(any(finding.state == "fail" for finding in findings))
 
 
 def examine(settings: Settings) -> list[Finding]:

@@ -30,8 +30,7 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
     if not project.manifest_path.exists():
         if project.target == "prod":
             raise FileNotFoundError(
-                f"{project.manifest_path} is missing: make it when the image is built, with "
-                "`dagster-dbt project prepare-and-package --file` and the path of project.py"
+                f"{project.manifest_path} is missing: make it when the image is built, `DBT_TARGET=prod floe prepare`"
             )
         project.preparer.prepare(project)
     manifest: dict[str, Any] = json.loads(project.manifest_path.read_bytes())
