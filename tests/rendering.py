@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from functools import cache
@@ -56,8 +57,6 @@ def render(template: Path, destination: Path, **answers: Any) -> Path:
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in `cwd` with only PATH, HOME and `environment` set, and capture what it prints."""
-    import os
-
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return subprocess.run(
         [str(part) for part in command],

@@ -40,6 +40,11 @@ class ColumnMeta:
 Report = Callable[[str], None]
 
 
+def said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
+    """Return the entries that `meta` has, by name."""
+    return {name: value for name in meta.__slots__ if (value := getattr(meta, name))}
+
+
 def read_node_meta(node: Mapping[str, Any], report: Report) -> NodeMeta:
     """Return `meta.floe` of `node`; call `report` with a message for each entry that is left out."""
     return NodeMeta(**_known(_floe(node), NodeMeta, _prefixed(report, "meta.floe")))

@@ -32,7 +32,7 @@ from .secret_values import without_secrets
 from .settings import Settings, settings
 from .step import has_failed_step, is_last_step, will_be_retried
 from .target import TARGET
-from .tracing.watcher import TraceWatcher
+from .tracing.watcher import TraceWatcher, with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 from .watcher import DbtCommand, Ending, Watcher
 
@@ -95,11 +95,12 @@ class Observer:
         self._log: DebugLog | None = None
         with self._guard():
             write_logs(context)
+        lineage: LineageWatcher | None = None
         with self._guard():
             lineage = LineageWatcher(context, settings)
             self._watchers.append(lineage)
         with self._guard():
-            self._watchers.append(TraceWatcher(context, settings, lambda: lineage.counts))
+            self._watchers.append(TraceWatcher(context, settings, lambda: lineage.counts if lineage else None))
 
     def environment(self) -> dict[str, str]:
         """Return the variables that dbt is to get."""
@@ -110,7 +111,7 @@ class Observer:
     def attach(self, invocation: DbtCliInvocation) -> None:
         """Watch `invocation` from its first event on."""
         with self._guard():
-            self._log = log = DebugLog(invocation.target_path / "dbt.log", statements="FLOE_TRACE_SQL" in os.environ)
+            self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
             self._lives = Lives(log.finished)
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
             command = DbtCommand(
@@ -153,7 +154,9 @@ class Observer:
                 shown: Life = replace(life, message=without_secrets(life.message))
             else:
                 shown = life
-            self._tell(lambda watcher, shown=shown: watcher.record(shown))  # type: ignore[misc]
+            for watcher in self._watchers:
+                with self._guard():
+                    watcher.record(shown)
 
     def _tell(self, what: Callable[[Watcher], None]) -> None:
         for watcher in self._watchers:

@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
 
-from .meta import ColumnMeta, NodeMeta, Report, dagster_owner, read_column_meta, read_node_meta, sla_window
+from .meta import ColumnMeta, NodeMeta, Report, dagster_owner, read_column_meta, read_node_meta, said, sla_window
 from .settings import settings
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
     columns = read_column_meta(node, report)
     spec = spec.merge_attributes(
         tags=_tags(meta, report),
-        metadata={f"floe/{name}": value for name, value in _said(meta).items()} | _schema(spec, columns),
+        metadata={f"floe/{name}": value for name, value in said(meta).items()} | _schema(spec, columns),
     )
     owners = [dagster_owner(meta.owner, report)] if meta.owner else spec.owners or [settings.owner]
     window = sla_window(meta.sla, settings.sla_tiers, report) if meta.sla else None
@@ -72,14 +72,9 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
     return spec.replace_attributes(owners=owners, freshness_policy=dg.FreshnessPolicy.time_window(window))
 
 
-def _said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
-    values = {name: getattr(meta, name) for name in meta.__slots__}
-    return {name: value for name, value in values.items() if value}
-
-
 def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:
-    said = _said(meta)
-    return {f"floe/{name}": _tag_value(said[name], report) for name in ("classification", "sla") if name in said}
+    entries = said(meta)
+    return {f"floe/{name}": _tag_value(entries[name], report) for name in ("classification", "sla") if name in entries}
 
 
 def _tag_value(value: str, report: Report) -> str:
@@ -113,4 +108,4 @@ def _schema(spec: dg.AssetSpec, columns: Mapping[str, ColumnMeta]) -> dict[str, 
 
 
 def _column_tags(meta: ColumnMeta | None) -> dict[str, str]:
-    return {f"floe/{name}": value for name, value in _said(meta).items()} if meta else {}
+    return {f"floe/{name}": value for name, value in said(meta).items()} if meta else {}

@@ -20,7 +20,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..graph import Node, materialized
-from ..meta import ColumnMeta, read_column_meta, read_node_meta
+from ..meta import ColumnMeta, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
 from .columns import Table
 from .facets import (
@@ -103,9 +103,7 @@ def _tags(node: Node, classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
         own = {*column.get("tags", []), *column.get("config", {}).get("tags", [])}
         tags += [field(key=tag, value="true", source=TAG_SOURCE, field=column["name"]) for tag in sorted(own)]
     for name, column_meta in classified.items():
-        tags += [
-            field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in _said(column_meta).items()
-        ]
+        tags += [field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in said(column_meta).items()]
     return tags_dataset.TagsDatasetFacet(tags=tags) if tags else None
 
 
@@ -113,7 +111,7 @@ def _classification(classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
     if not classified:
         return None
     return ColumnClassificationDatasetFacet(
-        classifications={name: ColumnClassification(**_said(meta)) for name, meta in classified.items()}
+        classifications={name: ColumnClassification(**said(meta)) for name, meta in classified.items()}
     )
 
 
@@ -194,10 +192,6 @@ def _exposures(exposures: list[Node]) -> DatasetFacet | None:
 def _listed(told: Any) -> list[str] | None:
     values = [told] if isinstance(told, str) else list(told or [])
     return [str(value) for value in values if value] or None
-
-
-def _said(meta: ColumnMeta) -> dict[str, str]:
-    return {key: value for key in meta.__slots__ if (value := getattr(meta, key))}
 
 
 def _ignore(_: str) -> None:

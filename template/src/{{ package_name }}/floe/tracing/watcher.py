@@ -18,8 +18,10 @@ from .metrics import Metrics
 from .setup import resource_of, step_of
 from .spans import Handoff, Tracing
 
-# db.query.text holds whatever literals the SQL has: it is sent on request only.
-WITH_SQL = "FLOE_TRACE_SQL"
+
+def with_sql() -> bool:
+    """Say whether statements are asked for: their text holds whatever literals the SQL has."""
+    return bool(os.environ.get("FLOE_TRACE_SQL"))
 
 
 class TraceWatcher:
@@ -55,7 +57,7 @@ class TraceWatcher:
         if isinstance(life, NodeFinished) and self._command:
             node = self._command.graph().node(life.unique_id)
             attributes = {**warehouse_attributes(*self._command.warehouse()), **self._asset(node)}
-            if os.environ.get(WITH_SQL):
+            if with_sql():
                 ran = list(statements(self._command.log.statements(life.unique_id)))
         self._tracing.record(life, node, attributes, ran)
         self._metrics.record(life)
