@@ -22,7 +22,7 @@ from dagster_dbt import DbtCliInvocation, DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .debug_log import DebugLog
-from .delivery import BUDGET_SECONDS
+from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph
 from .lineage.watcher import LineageWatcher
@@ -165,11 +165,17 @@ class Observer:
 
     def _close(self) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
-        became: dict[str, str] = {}
-        self._tell(lambda watcher: became.update({watcher.name: str(watcher.close(deadline) or "off")}))
-        self._context.log.info("; ".join(f"{name}: {counts}" for name, counts in became.items()))
+        became: dict[str, Counts | None] = {}
+        self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
+        bad = {name: counts for name, counts in became.items() if counts and counts.is_bad}
+        said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
+        if bad:
+            why = without_secrets("; ".join(f"{name}: {counts.reason}" for name, counts in bad.items()))
+            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, why)
+        else:
+            self._context.log.info(said)
         self._context.instance.add_run_tags(
-            self._context.run_id, {f"floe/{name}": counts for name, counts in became.items()}
+            self._context.run_id, {f"floe/{name}": str(counts or "off") for name, counts in became.items()}
         )
 
     @contextmanager

@@ -74,7 +74,11 @@ class TraceWatcher:
                 self._metrics.record_lineage(told)
             if data := self._metrics.collect():
                 channel.put(data)
-            channel.close(deadline)
+            numbers = channel.close(deadline)
+            if counts is None or numbers.is_bad:
+                counts = counts or Counts()
+                counts.dropped += numbers.dropped
+                counts.last_error = numbers.last_error or counts.last_error
         return counts
 
     def _asset(self, node: Node) -> Attributes:
