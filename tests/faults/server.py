@@ -76,9 +76,8 @@ class FaultyServer(Receiver):
         self.status, self.delay = status, delay
         if fault in {Fault.REFUSE, Fault.DROP_SYN}:
             _shut(self._listener)
-        if fault is not Fault.NONE:
-            for connection in list(self._connections):
-                _reset(connection)
+        for connection in list(self._connections):
+            _reset(connection)
         if fault is Fault.DROP_SYN:
             self._listener = _listen(self.port, backlog=0)
             for _ in range(4):  # nobody accepts: once the backlog is full, the kernel answers no SYN

@@ -54,7 +54,8 @@ def dead(folder: Path, *events: RunEvent, run: str = "a-run") -> Path:
     for each in events:
         box.put(each)
     box.close(soon())
-    return journals(folder)[-1]
+    file: Path = journals(folder)[-1]
+    return file
 
 
 class TestRun:
@@ -159,8 +160,9 @@ class TestOpenRuns:
         dead(tmp_path, event(1), event(2))
         for _ in range(3):
             backlog = unsent(tmp_path)
-            next(backlog).acknowledge()
-            backlog.close()  # type: ignore[attr-defined]
+            entry = next(backlog)
+            entry.journal.acknowledge(entry.offset)
+            del backlog
 
         with receiver() as server:
             replay(client(server.url).transport, tmp_path, soon())
@@ -177,7 +179,8 @@ class TestOpenRuns:
             while len(server.events) < 3:
                 time.sleep(0.01)
             assert [("job1", "START"), ("job2", "START"), ("job2", "ABORT")] == told(server)
-            os.close(box._journal._descriptor)  # type: ignore[union-attr, arg-type]  # as if it were killed
+            assert box._journal is not None
+            box._journal.close()  # as its process would, if it were killed
             replay(client(server.url).transport, tmp_path, soon())
 
         assert [("job1", "ABORT")] == told(server)[3:]

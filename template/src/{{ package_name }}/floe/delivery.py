@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -135,7 +135,7 @@ class Delivery(Generic[Item]):
         try:
             self._send_all()
         finally:
-            self._backlog = None  # lets go of its files
+            self._drop_backlog()
 
     def _send_all(self) -> None:
         while not self._abandoned:
@@ -183,8 +183,8 @@ class Delivery(Generic[Item]):
     def _replay(self, backlog: Iterator[Item]) -> None:
         try:
             item = next(backlog, None)
-        except Exception as error:  # of a file, and no reason to send no more
-            self.counts.last_error = one_line(error)
+        except Exception as raised:  # of a file, and no reason to send no more
+            self.counts.last_error = one_line(raised)
             item = None
         if item is None:
             self._backlog = None
@@ -200,9 +200,14 @@ class Delivery(Generic[Item]):
         else:
             self._failures += 1
             if self._failures >= FAILURES:
-                self._backlog = None  # the next run's
+                self._drop_backlog()  # the next run's
             return
         self._sent([item])
+
+    def _drop_backlog(self) -> None:
+        if isinstance(self._backlog, Generator):
+            self._backlog.close()  # at once: it holds files
+        self._backlog = None
 
     def _try(self, items: Sequence[Item]) -> Exception | None:
         try:

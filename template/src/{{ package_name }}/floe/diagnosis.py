@@ -6,6 +6,7 @@ import re
 
 # The first that is found counts. Patterns are those of requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
+    (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is no URL: write http://host:port"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
     (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "it speaks no TLS there: use http://"),
     (r"[Hh]andshake", "no TLS session could be set up with it: check https:// and the certificates"),
@@ -15,7 +16,10 @@ FAULTS = (
         "its host name is not known: correct the host, or the DNS of this machine",
     ),
     (r"[Cc]onnection refused|Errno 111|Errno 61", "nothing listens there: start the receiver, or correct the port"),
-    (r"http1\.x server|HTTP/1\.|Received http2 header with status: 4", "it speaks HTTP, not gRPC: {to_http}"),
+    (
+        r"http1\.x server|HTTP/1\.|parsing HTTP/2|Received http2 header with status: 4",
+        "it speaks HTTP, not gRPC: {to_http}",
+    ),
     (r"BadStatusLine|bad status line|\\x00\\x00", "its answer is no HTTP; a gRPC port perhaps: {to_grpc}"),
     (r"\b401\b|UNAUTHENTICATED|Unauthorized", "it does not accept the key (401): set {key}"),
     (r"\b403\b|PERMISSION_DENIED|Forbidden", "the key may not write there (403): ask who runs the receiver"),

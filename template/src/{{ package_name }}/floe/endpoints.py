@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,17 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from .delivery import THREADS, Delivery, one_line
-from .kept_spans import KeptSpan, keep_spans, kept_spans
+from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
 from .settings import Settings
 
 TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
+SYNTAX = "https://openlineage.io/docs/client/python"
+
+
+class EndpointError(Exception):
+    """The owner's configuration of an endpoint is wrong; the message names the place and the next step."""
 
 
 def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
@@ -42,10 +47,14 @@ def journal_folder(settings: Settings) -> Path:
 
 
 def lineage_client(settings: Settings) -> OpenLineageClient | None:
-    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL."""
+    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL.
+
+    Raises:
+        EndpointError: The configuration is wrong.
+    """
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return None
-    if owner := _owner_configuration():
+    if owner := owner_configuration():
         return _configured_by(owner)
     if not settings.openlineage_url:
         return None
@@ -61,18 +70,12 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     before = set(os.environ)
     try:
         return OpenLineageClient(config={"transport": transport})
+    except ValueError as error:
+        raise EndpointError(f"OPENLINEAGE_URL={settings.openlineage_url} is no URL: write http://host:port") from error
     finally:
         # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
         for variable in set(os.environ) - before:
             del os.environ[variable]
-
-
-def lineage_source(settings: Settings) -> str:
-    """Return where lineage goes, and what says so, in words."""
-    if owner := _owner_configuration():
-        return f"as {owner} says"
-    by = "OPENLINEAGE_URL" if os.environ.get("OPENLINEAGE_URL") else "floe/settings.toml"
-    return f"{settings.openlineage_url} ({by})"
 
 
 def _configured_by(owner: str) -> OpenLineageClient:
@@ -81,13 +84,14 @@ def _configured_by(owner: str) -> OpenLineageClient:
         try:
             yaml.safe_load(file.read_bytes())
         except yaml.YAMLError as error:
-            raise ValueError(f"{owner} is no YAML: {one_line(error)}") from error
-    client = OpenLineageClient()
+            raise EndpointError(f"{owner} is no YAML, correct it: {' '.join(str(error).split())}") from error
+    try:
+        client = OpenLineageClient()
+    except Exception as error:  # the client checks nothing: whatever is missing raises in its own way
+        raise EndpointError(f"{owner} is not understood: {one_line(error)}; see {SYNTAX}") from error
     if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
         # The client's last resort, which would print each event into the log.
-        raise ValueError(
-            f"{owner} names no transport: give it a `transport:` with a `type:`, see openlineage.io/docs/client/python"
-        )
+        raise EndpointError(f"{owner} names no transport: give it `transport:` with `type:`; see {SYNTAX}")
     if isinstance(client.transport, AsyncHttpTransport):
         # It says of each event that it was sent, and keeps it in memory; here a thread of our own waits for the answer.
         client.transport.may_exit.set()
@@ -95,22 +99,46 @@ def _configured_by(owner: str) -> OpenLineageClient:
     return client
 
 
-def _owner_configuration() -> str | None:
+def owner_configuration() -> str | None:
     """Return the file or variable by which the owner configures OpenLineage's client, if there is one."""
     named = os.environ.get("OPENLINEAGE_CONFIG")
     if named and not Path(named).is_file():
-        raise ValueError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
+        raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
     files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
     found = (file for file in files if file and Path(file).expanduser().is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(found, None) or next(variables, None)
 
 
+def span_folder(settings: Settings) -> Path:
+    """Return where spans wait."""
+    return settings.state_dir / "traces"
+
+
 def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
-    """Return the channel for spans, by OpenTelemetry's own OTLP exporter."""
+    """Return the channel for spans, what earlier runs could not send in its backlog."""
     target = otlp_target(settings, "traces")
     if target is None:
         return None
+    folder = span_folder(settings)
+    return Delivery(
+        "traces",
+        send_spans(target),
+        batch=SPAN_BATCH,
+        sent=acknowledge_spans,
+        keep=lambda items: keep_spans(folder, items),
+        backlog=kept_spans(folder),
+    )
+
+
+def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
+    """Return the channel for metrics, which are not kept."""
+    target = otlp_target(settings, "metrics")
+    return Delivery("metrics", send_metrics(target)) if target else None
+
+
+def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan]], None]:
+    """Return what sends spans by OpenTelemetry's own OTLP exporter."""
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
@@ -121,30 +149,13 @@ def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
         exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
 
     def send(items: Sequence[ReadableSpan | KeptSpan]) -> None:
-        spans = [item.span if isinstance(item, KeptSpan) else item for item in items]
-        _export(exporter, spans, target)
+        _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target)
 
-    def sent(items: Sequence[ReadableSpan | KeptSpan]) -> None:
-        for item in items:
-            if isinstance(item, KeptSpan):
-                item.journal.acknowledge(item.offset)
-
-    folder = settings.state_dir / "traces"
-    return Delivery(
-        "traces",
-        send,
-        batch=SPAN_BATCH,
-        sent=sent,
-        keep=lambda items: keep_spans(folder, items),
-        backlog=kept_spans(folder),
-    )
+    return send
 
 
-def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
-    """Return the channel for metrics, by OpenTelemetry's own OTLP exporter."""
-    target = otlp_target(settings, "metrics")
-    if target is None:
-        return None
+def send_metrics(target: OtlpTarget) -> Callable[[Sequence[MetricsData]], None]:
+    """Return what sends metrics by OpenTelemetry's own OTLP exporter."""
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
@@ -158,7 +169,7 @@ def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
         for data in items:
             _export(exporter, data, target)
 
-    return Delivery("metrics", send)
+    return send
 
 
 @dataclass(frozen=True, slots=True)

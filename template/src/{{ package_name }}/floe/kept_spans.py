@@ -60,6 +60,13 @@ def kept_spans(folder: Path) -> Iterator[KeptSpan]:
                 yield KeptSpan(span, journal, line.offset)
 
 
+def acknowledge_spans(items: Sequence[ReadableSpan | KeptSpan]) -> None:
+    """Cross off those that were kept: they need sending no more."""
+    for item in items:
+        if isinstance(item, KeptSpan):
+            item.journal.acknowledge(item.offset)
+
+
 def _span(request: bytes) -> ReadableSpan:
     from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 

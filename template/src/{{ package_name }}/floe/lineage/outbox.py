@@ -35,11 +35,6 @@ class Entry:
     journal: Journal | None
     offset: int | None
 
-    def acknowledge(self) -> None:
-        """Cross it off: it needs sending no more."""
-        if self.journal:
-            self.journal.acknowledge(self.offset)
-
 
 class Outbox:
     """Takes the run events of one step."""
@@ -113,6 +108,11 @@ def unsent(folder: Path, own_run: str | None = None, carry: Callable[[str], None
 
 
 def _delivery(send: Send, backlog: Iterator[Entry]) -> Delivery[Entry]:
+    def acknowledge(entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.journal:
+                entry.journal.acknowledge(entry.offset)
+
     def send_text(entries: Sequence[Entry]) -> None:
         for entry in entries:
             if not entry.text:
@@ -123,7 +123,7 @@ def _delivery(send: Send, backlog: Iterator[Entry]) -> Delivery[Entry]:
         "lineage",
         send_text,
         size=lambda entry: len(entry.text),
-        sent=lambda entries: [entry.acknowledge() for entry in entries],
+        sent=acknowledge,
         keep=lambda entries: sum(entry.offset is not None for entry in entries),
         backlog=backlog,
     )

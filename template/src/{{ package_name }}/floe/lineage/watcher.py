@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ..delivery import Counts
-from ..endpoints import open_lineage
+from ..endpoints import EndpointError, open_lineage
 from ..events import Life
 from ..settings import Settings
 from ..step import run_started_at, steps_of_run
 from ..watcher import DbtCommand, Ending
 from .kept_columns import Kept
+from .outbox import Outbox
 from .run_events import Lineage
 from .setup import claim_run, lineage_of
 
@@ -26,7 +27,11 @@ class LineageWatcher:
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
         self._context = context
         self._settings = settings
-        self._outbox = open_lineage(settings, context.run_id)
+        self._outbox: Outbox | None = None
+        try:
+            self._outbox = open_lineage(settings, context.run_id)
+        except EndpointError as error:
+            context.log.warning("lineage is off: %s", error)
         self._lineage: Lineage | None = None
         self._kept: Kept | None = None
         self._owns_run = False
