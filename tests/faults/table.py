@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.faults.drive import CASES, CHANNELS, Case, Ran, made_project, run
 
+ALL_SENT = "0, all sent"
 HEAD = ("fault", "channel", "nodes", "seconds added", "lost", "twice", "warnings")
 
 
@@ -26,12 +27,8 @@ def main() -> int:
     parser.add_argument("--file", type=Path)
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="floe-faults-") as folder:
-        rows = [
-            row
-            for nodes in told.nodes
-            for channel in CHANNELS
-            for row in measure(Path(folder), channel, nodes, told.rounds)
-        ]
+        cases = [(channel, nodes) for nodes in told.nodes for channel in CHANNELS]
+        rows = [row for channel, nodes in cases for row in measure(Path(folder), channel, nodes, told.rounds)]
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(text)
@@ -39,7 +36,8 @@ def main() -> int:
         told.file.write_text(text + "\n")
     from pipeline.floe.delivery import BUDGET_SECONDS
 
-    bad = [row for row in rows if float(row[3]) > BUDGET_SECONDS + 0.5 or row[4] != "0" or row[6] != "1"]
+    limit = BUDGET_SECONDS + 0.5
+    bad = [row for row in rows if float(row[3]) > limit or row[4] != "0" or row[6] not in {"1", ALL_SENT}]
     print(f"{len(rows)} cases, {len(bad)} bad", *bad, sep="\n")
     return int(bool(bad))
 
@@ -71,11 +69,12 @@ def measure(folder: Path, channel: str, nodes: int, rounds: int) -> list[tuple[s
         arrived: Counter[tuple[str, str]] = first[case.name].arrived
         lost, twice = expected - len(arrived), sum(count - 1 for count in arrived.values())
         seconds = f"{statistics.median(added[case.name]):.1f}"
-        rows.append(
-            (case.name, channel, str(nodes), seconds, str(lost), str(twice), str(len(first[case.name].warnings)))
-        )
-        if len(first[case.name].warnings) != 1:
-            print(case, first[case.name].warnings, file=sys.stderr)
+        told = first[case.name]
+        kept = any("spooled" in tag or "dropped" in tag for tag in told.tags.values())
+        warnings = str(len(told.warnings)) if kept or told.warnings else ALL_SENT
+        rows.append((case.name, channel, str(nodes), seconds, str(lost), str(twice), warnings))
+        if len(told.warnings) > 1:
+            print(case, told.warnings, file=sys.stderr)
     return rows
 
 

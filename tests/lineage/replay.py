@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from openlineage.client.serde import Serde
+from openlineage.client.event_v2 import RunEvent
 
 from tests.rendering import REPOSITORY, TARGETS
 
@@ -48,7 +48,14 @@ def warehouse(target: str) -> Any:
     return module.TARGET
 
 
-def replay(
+def replay(target: str, **told: Any) -> list[dict[str, Any]]:
+    """Return the events of a recorded command, as they are sent; `told` is as for `run_events`."""
+    from pipeline.floe.lineage.as_json import as_json
+
+    return [json.loads(as_json(event)) for event in run_events(target, **told)]
+
+
+def run_events(
     target: str,
     *,
     folder: Path | None = None,
@@ -56,7 +63,7 @@ def replay(
     kept: Path | None = None,
     environment: Mapping[str, str] | None = None,
     **end: Any,
-) -> list[dict[str, Any]]:
+) -> list[RunEvent]:
     """Return the events of a recorded command in a Dagster run of its own.
 
     Args:
@@ -107,7 +114,7 @@ def replay(
     interrupted = Outcome.INTERRUPTED if end.get("interrupted") else Outcome.FAIL
     events.append(lineage.run_finished(now, interrupted if end.get("message") else Outcome.SUCCESS, end.get("message")))
     columns.save()
-    return [json.loads(Serde.to_json(event)) for event in events]
+    return events
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

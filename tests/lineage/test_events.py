@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openlineage.client.serde import Serde
+from pipeline.floe.lineage.as_json import as_json
 
-from tests.lineage.replay import CONNECTIONS, RECORDED, RECORDINGS, RUN_ID, lines, of, replay
+from tests.lineage.replay import CONNECTIONS, RECORDED, RECORDINGS, RUN_ID, lines, of, replay, run_events
 from tests.lineage.spec import MISSING, SPEC, Event, claim_problems, cycle_problems, problems, schema_problems
 
 pytestmark = pytest.mark.skipif(not RECORDINGS, reason=f"nothing is recorded in {RECORDED.name}")
@@ -49,6 +52,12 @@ def facets(dataset: dict[str, Any]) -> dict[str, Any]:
 def test_valid(events: list[Event]) -> None:
     """Each event of each recorded engine is valid, with each facet in its place."""
     assert [] == problems(events)
+
+
+def test_as_json(target: str) -> None:
+    """An event reads as OpenLineage's own client would write it."""
+    made = run_events(target, message=FAILED)
+    assert [json.loads(Serde.to_json(event)) for event in made] == [json.loads(as_json(event)) for event in made]
 
 
 def test_runs(events: list[Event]) -> None:

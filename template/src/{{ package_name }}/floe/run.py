@@ -1,44 +1,28 @@
 """The one seam: `observe` runs a dbt command for Dagster and watches it.
 
 dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
-unchanged, and besides through `events.py` to the watchers: lineage and tracing. A fault in those is logged once and
-costs nothing else.
+unchanged, and besides to the `Observer`, which tells lineage and tracing.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
-from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DbtCliInvocation, DbtCliResource
+from dagster_dbt.compat import DBT_PYTHON_VERSION
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
-from .debug_log import DebugLog
-from .delivery import BUDGET_SECONDS, Counts
-from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
-from .graph import Graph
-from .lineage.watcher import LineageWatcher
-from .logs import write_logs
-from .profile import hint
-from .secret_values import without_secrets
-from .settings import Settings, settings
-from .step import has_failed_step, is_last_step, will_be_retried
-from .target import TARGET
-from .tracing.watcher import TraceWatcher, with_sql
-from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
-from .watcher import DbtCommand, Ending, Watcher
+from .settings import settings
 
-logger = logging.getLogger(__name__)
-
-INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
+if TYPE_CHECKING:
+    from .observer import Observer
 
 
 def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecutionContext) -> DbtEventIterator[Any]:
@@ -52,8 +36,12 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
     Returns:
         dagster-dbt's event iterator: yield from it, or from its `fetch_row_counts()` and the like.
     """
+    # Here and not above: loading a code location starts no dbt and is to cost no more than without.
+    from .observer import Observer
+
     observer = Observer(context, settings)
     try:
+        _tell_version(dbt)
         with _environment(observer.environment()):
             invocation = dbt.cli(args, context=context)
     except BaseException as error:
@@ -82,121 +70,14 @@ def _watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
-class Observer:
-    """Tells the watchers what dbt says during one step; none of its methods raises."""
+def _tell_version(dbt: DbtCliResource) -> None:
+    """Spare dagster-dbt its `dbt --version`, two seconds a step, where dbt is the one of this environment.
 
-    def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
-        self._context = context
-        self._settings = settings
-        self._warned = False
-        self._built = False
-        self._watchers: list[Watcher] = []
-        self._lives = Lives()
-        self._log: DebugLog | None = None
-        with self._guard():
-            write_logs(context)
-        lineage: LineageWatcher | None = None
-        with self._guard():
-            lineage = LineageWatcher(context, settings)
-            self._watchers.append(lineage)
-        with self._guard():
-            self._watchers.append(TraceWatcher(context, settings, lambda: lineage.counts if lineage else None))
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables that dbt is to get."""
-        variables: dict[str, str] = {}
-        self._tell(lambda watcher: variables.update(watcher.environment()))
-        return variables
-
-    def attach(self, invocation: DbtCliInvocation) -> None:
-        """Watch `invocation` from its first event on."""
-        with self._guard():
-            self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
-            self._lives = Lives(log.finished)
-            graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
-            command = DbtCommand(
-                invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log
-            )
-            self._tell(lambda watcher: watcher.attach(command))
-
-    def see(self, raw: Mapping[str, Any]) -> None:
-        """Take note of a raw event."""
-        with self._guard():
-            self._record(self._lives.feed(raw))
-
-    def finish(self, error: BaseException | None) -> None:
-        """End what is open and send what is left, within `BUDGET_SECONDS`."""
-        message = _message(error)
-        interrupted = isinstance(error, INTERRUPTS)
-        outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
-        with self._guard():
-            self._record(self._lives.end(at=datetime.now(UTC), message=message, interrupted=interrupted))
-        with self._guard():
-            ending = Ending(outcome=outcome, message=message, run_outcome=self._run_outcome(outcome, error))
-            self._tell(lambda watcher: watcher.finish(ending))
-        with self._guard():
-            if outcome is Outcome.FAIL and not self._built:
-                self._context.log.error(hint(self._settings))
-        with self._guard():
-            if self._log:
-                self._log.close()
-            self._close()
-
-    def _run_outcome(self, outcome: Outcome, error: BaseException | None) -> Outcome | None:
-        if not is_last_step(self._context) or will_be_retried(self._context, error):
-            return None
-        return Outcome.FAIL if outcome is Outcome.SUCCESS and has_failed_step(self._context) else outcome
-
-    def _record(self, lives: Iterator[Life]) -> None:
-        for life in lives:
-            self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
-            if isinstance(life, NodeFinished | CommandFinished) and life.message:
-                shown: Life = replace(life, message=without_secrets(life.message))
-            else:
-                shown = life
-            for watcher in self._watchers:
-                with self._guard():
-                    watcher.record(shown)
-
-    def _tell(self, what: Callable[[Watcher], None]) -> None:
-        for watcher in self._watchers:
-            with self._guard():
-                what(watcher)
-
-    def _close(self) -> None:
-        deadline = time.monotonic() + BUDGET_SECONDS
-        became: dict[str, Counts | None] = {}
-        self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
-        bad = {name: counts for name, counts in became.items() if counts and counts.is_bad}
-        said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
-        if bad:
-            why = without_secrets("; ".join(f"{name}: {counts.reason}" for name, counts in bad.items()))
-            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, why)
-        else:
-            self._context.log.info(said)
-        self._context.instance.add_run_tags(
-            self._context.run_id, {f"floe/{name}": str(counts or "off") for name, counts in became.items()}
-        )
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Keep a fault of ours from the run: it is logged once, with its traceback."""
-        try:
-            yield
-        except Exception:
-            if "FLOE_RAISE" in os.environ:  # set by tests
-                raise
-            if not self._warned:
-                logger.warning("a fault in lineage or tracing; the run goes on without", exc_info=True)
-            self._warned = True
-
-
-def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:
-    adapter = graph.metadata["adapter_type"]
-    known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
-    warehouse = known.get(adapter) or other_warehouse(adapter)
-    credentials = invocation.adapter.config.credentials if invocation.adapter else None
-    return warehouse, {key: getattr(credentials, key, None) for key in warehouse.connection_keys}
+    The name is dagster-dbt's own affair: should it change, dbt is asked again, and nothing else happens.
+    """
+    executable = shutil.which(dbt.dbt_executable)
+    if DBT_PYTHON_VERSION and executable and Path(executable).parent == Path(sys.executable).parent:
+        dbt.__dict__.setdefault("_cli_version", DBT_PYTHON_VERSION)
 
 
 @contextmanager
@@ -212,9 +93,3 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _message(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    return without_secrets(str(error).strip()) or type(error).__name__

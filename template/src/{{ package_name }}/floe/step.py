@@ -32,7 +32,9 @@ def is_last_step(context: dg.AssetExecutionContext) -> bool:
 
 
 def has_failed_step(context: dg.AssetExecutionContext) -> bool:
-    """Say whether a step of the run has failed, as far as its event log tells."""
+    """Say whether another step of the run has failed, as far as its event log tells."""
+    if len(steps_of_run(context)) <= 1:
+        return False
     return any(stats.status is StepEventStatus.FAILURE for stats in context.instance.get_run_step_stats(context.run_id))
 
 

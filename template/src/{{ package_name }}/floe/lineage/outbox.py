@@ -21,6 +21,7 @@ from openlineage.client.transport import Transport
 
 from ..delivery import Counts, Delivery, RefusedError, one_line
 from ..journal import Journal, Line, left_behind
+from .as_json import as_json
 from .transports import Send, sender
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
@@ -90,7 +91,7 @@ class _Text(Transport):
         self._take = take
 
     def emit(self, event: Any) -> None:
-        self._take(Serde.to_json(event))
+        self._take(as_json(event))
 
 
 def replay(transport: Transport, folder: Path, deadline: float) -> Counts:

@@ -44,7 +44,7 @@ def _posted(transport: HttpTransport) -> Send:
         body, headers = transport._prepare_request(text)
         response = transport.session.post(
             urljoin(transport.url, transport.endpoint),
-            data=body,
+            data=body.encode() if isinstance(body, str) else body,
             headers=headers,
             timeout=transport.timeout,
             verify=transport.verify,
