@@ -1,4 +1,4 @@
-"""One step that runs dbt: the real observer, watchers and deliveries; dbt's events and Dagster's context are made up."""
+"""One step that runs dbt: real observer, watchers and deliveries; dbt's events and Dagster's context are made up."""
 
 from __future__ import annotations
 

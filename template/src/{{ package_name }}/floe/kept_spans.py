@@ -51,7 +51,8 @@ def keep_spans(folder: Path, items: Sequence[ReadableSpan | KeptSpan]) -> int:
 def kept_spans(folder: Path) -> Iterator[KeptSpan]:
     """Yield the spans that earlier runs could not send, oldest first."""
     for journal in left_behind(folder):
-        for line in list(journal.read()):
+        lines = list(journal.read())
+        for line in (line for line in lines if line.offset in journal.waiting):
             try:
                 span = _span(b64decode((line.told or {})["otlp"]))
             except Exception:  # torn

@@ -25,6 +25,7 @@ from .as_json import as_json
 from .transports import Send, sender
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
+UNTOLD = "what ended it could not be told: the log of the run has the fault"
 KILLED = "the process that ran it ended without a word: it was killed, ran out of memory, or lost its machine"
 
 
@@ -43,6 +44,8 @@ class Outbox:
     def __init__(self, client: OpenLineageClient, folder: Path, run_id: str) -> None:
         """Take the client that is configured to send, the folder of journals, and Dagster's run id."""
         self._client = client
+        self._run_id = run_id
+        self._open: dict[str, RunEvent] = {}
         self._error = ""
         self._journal: Journal | None = None
         try:
@@ -62,9 +65,16 @@ class Outbox:
     def put(self, event: RunEvent) -> None:
         """Keep an event, and send it soon."""
         self._client.emit(event)
+        if event.eventType is RunState.START:
+            self._open[event.run.runId] = event
+        else:
+            self._open.pop(event.run.runId, None)
 
     def close(self, deadline: float) -> Counts:
         """Send what is left until `deadline` of `time.monotonic`; the rest is the next run's to send."""
+        self._open.pop(self._run_id, None)  # another attempt, or step, ends it
+        for start in self._open.values():
+            self._keep(json.dumps(_aborted(Serde.to_dict(start), datetime.now(UTC), UNTOLD)))
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
@@ -91,7 +101,11 @@ class _Text(Transport):
         self._take = take
 
     def emit(self, event: Any) -> None:
-        self._take(as_json(event))
+        try:
+            text = as_json(event)
+        except TypeError:  # half a surrogate pair in a message; the client's own way knows what to do
+            text = Serde.to_json(event)
+        self._take(text)
 
 
 def replay(transport: Transport, folder: Path, deadline: float) -> Counts:
@@ -148,7 +162,7 @@ def _unsent(journal: Journal, own_run: str | None, carry: Callable[[str], None])
         if run_id == own_run:
             carry(start)
         else:
-            end = json.dumps(_aborted(json.loads(start), last_sign))
+            end = json.dumps(_aborted(json.loads(start), last_sign, KILLED))
             ends.append(Entry(end, journal, journal.append(end)))
     for offset in left:
         yield Entry(journal.text(offset), journal, offset)
@@ -161,9 +175,9 @@ def _run_of(line: Line) -> tuple[str, str]:
     return str(run.get("runId")) if isinstance(run, dict) else "", str(told.get("eventType"))
 
 
-def _aborted(start: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+def _aborted(start: Mapping[str, Any], at: datetime, message: str) -> dict[str, Any]:
     """Return the end of the run that `start` began, and of which nothing else is known."""
-    facet = Serde.to_dict(error_message_run.ErrorMessageRunFacet(message=KILLED, programmingLanguage="python"))
+    facet = Serde.to_dict(error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="python"))
     facet["_producer"] = start.get("producer", facet["_producer"])
     run = start["run"]
     return {
