@@ -1,7 +1,7 @@
-"""What each fault of an endpoint costs a run: `python -m tests.faults.table [--rounds N] [--nodes N …] [FILE]`.
+"""What each fault of an endpoint costs a run: `python -m tests.faults.table --help`.
 
-Each round runs a healthy step and then one for each fault, so that both see the machine alike. Told are the median of
-the seconds that a fault adds, what was lost and what arrived twice after a replay, and the warnings of the run.
+Each run with a fault is paired with a healthy one right before it, so that both see the machine alike. Told are the
+median of the seconds that a fault adds, what was lost and what arrived twice after a replay, and the run's warnings.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nodes", type=int, nargs="*", default=[10, 1000])
+    parser.add_argument("--channels", nargs="*", default=CHANNELS)
+    parser.add_argument("--faults", nargs="*", default=[case.name for case in CASES])
     parser.add_argument("--file", type=Path)
     told = parser.parse_args()
+    cases = [case for case in CASES if case.name in told.faults]
     with tempfile.TemporaryDirectory(prefix="floe-faults-") as folder:
-        cases = [(channel, nodes) for nodes in told.nodes for channel in CHANNELS]
-        rows = [row for channel, nodes in cases for row in measure(Path(folder), channel, nodes, told.rounds)]
+        pairs = [(channel, nodes) for nodes in told.nodes for channel in told.channels]
+        rows = [row for channel, nodes in pairs for row in measure(Path(folder), channel, nodes, told.rounds, cases)]
     lines = [HEAD, ("---",) * len(HEAD), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     print(text)
@@ -42,7 +45,7 @@ def main() -> int:
     return int(bool(bad))
 
 
-def measure(folder: Path, channel: str, nodes: int, rounds: int) -> list[tuple[str, ...]]:
+def measure(folder: Path, channel: str, nodes: int, rounds: int, cases: list[Case]) -> list[tuple[str, ...]]:
     """Return a row for each fault of a channel."""
     from tests.engines.certificates import write_certificate
 
@@ -53,19 +56,18 @@ def measure(folder: Path, channel: str, nodes: int, rounds: int) -> list[tuple[s
         return run(channel, case, target, nodes, Path(tempfile.mkdtemp(dir=folder)), tls, recover=recover)
 
     ran(None, recover=False)  # imports, fills caches
-    added: dict[str, list[float]] = {case.name: [] for case in CASES}
+    expected = len(ran(None, recover=True).arrived)
+    added: dict[str, list[float]] = {case.name: [] for case in cases}
     first: dict[str, Ran] = {}
-    expected = 0
     for _ in range(rounds):
-        healthy = ran(None, recover=True)
-        expected = len(healthy.arrived)
-        for case in CASES:
+        for case in cases:
+            healthy = ran(None, recover=False)
             got = ran(case, recover=case.name not in first)
             added[case.name].append(got.seconds - healthy.seconds)
             first.setdefault(case.name, got)
             print(".", end="", file=sys.stderr, flush=True)
     rows = []
-    for case in CASES:
+    for case in cases:
         arrived: Counter[tuple[str, str]] = first[case.name].arrived
         lost, twice = expected - len(arrived), sum(count - 1 for count in arrived.values())
         seconds = f"{statistics.median(added[case.name]):.1f}"

@@ -118,8 +118,6 @@ def test_dead_endpoints(project: Path, fault: Fault) -> None:
 def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
     """Whatever is killed, each run that has begun has one end, by itself or after `floe doctor`."""
     (project / "dbt" / "models" / "slow.sql").write_text(SLOW)
-        f"-- {{{{ config(materialized='table') }}}} {{{{ ref('placeholder') }}}}\n{SLOW}"
-    )
     with faulty() as server, launched(project, server) as process:
         wait_for(server, "model.pipeline.slow")
         dbt = next(pid for pid in descendants(process.pid) if is_dbt(pid))
