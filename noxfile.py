@@ -103,6 +103,19 @@ def sign_in(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Kill runs and their endpoints in every way, mutate 10,000 of dbt's events; write what each fault costs a run."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    if session.posargs:
+        session.run("python", "-m", "tests.faults.table", *session.posargs)
+        return
+    session.run("pytest", "tests/faults", "tests/faults/slow/test_runs.py", env={"FLOE_FUZZ": "10000"})
+    session.run("python", "-m", "tests.faults.table", "--file=benchmarks/faults.md")
+
+
+@nox.session(default=False)
 def record(session: nox.Session) -> None:
     """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
     install(session, "tests")
