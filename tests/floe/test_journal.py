@@ -33,9 +33,10 @@ def event(number: int, state: RunState = RunState.START) -> RunEvent:
     return RunEvent(eventTime=at, eventType=state, run=Run(RUN.format(number)), job=Job("shop", f"job{number}"))
 
 
-def client(url: str) -> OpenLineageClient:
+def client(url: str, **more: Any) -> OpenLineageClient:
     """Return what sends to `url`."""
-    return OpenLineageClient(config={"transport": {"type": "http", "url": url, "timeout": 2, "retry": {"total": 0}}})
+    transport = {"type": "http", "url": url, "timeout": 2, "retry": {"total": 0}}
+    return OpenLineageClient(config={"transport": transport, **more})
 
 
 def soon() -> float:
@@ -49,11 +50,13 @@ def told(server: Receiver) -> list[tuple[str, str]]:
 
 
 def dead(folder: Path, *events: RunEvent, run: str = "a-run") -> Path:
-    """Leave a journal as a process leaves it whose receiver was dead."""
+    """Leave a journal as a process leaves it whose receiver was dead, and that was killed."""
     box = Outbox(client("http://127.0.0.1:1"), folder, run)
     for each in events:
         box.put(each)
-    box.close(soon())
+    box._delivery.close(soon())
+    assert box._journal is not None
+    box._journal.close()
     file: Path = journals(folder)[-1]
     return file
 
@@ -147,6 +150,17 @@ class TestOpenRuns:
         assert (RUN.format(1), "2027-01-15T08:00:00+00:00") == (end["run"]["runId"], end["eventTime"])
         assert "without a word" in end["run"]["facets"]["errorMessage"]["message"]
 
+    def test_untold(self, tmp_path: Path) -> None:
+        """What began and was never ended, by a fault of ours, is ended with the step; a filtered job sends nothing."""
+        filtered = {"filters": [{"type": "exact", "match": "job2"}]}
+        with receiver() as server:
+            box = Outbox(client(server.url, **filtered), tmp_path, RUN.format(3))
+            for number in (1, 2, 3):
+                box.put(event(number))
+            box.close(soon())
+
+        assert [("job1", "START"), ("job3", "START"), ("job1", "ABORT")] == told(server)
+
     def test_clock_went_back(self, tmp_path: Path) -> None:
         """An end is never before its start."""
         os.utime(dead(tmp_path, event(1)), (0, 0))
@@ -218,7 +232,8 @@ class TestDisk:
         """A line that is no event costs itself only, and is counted once."""
         file = dead(tmp_path, event(1), event(1, RunState.COMPLETE))
         first, rest = file.read_text().split("\n", 1)
-        file.write_text(f'{first}\n{{"eventTime": "2026\n\x00\xff\n[1]\n{"[" * 5000}\n{rest}{{"sent": ')
+        garbage = ('{"eventTime": "2026', "\x00\xff", "[1]", "[" * 5_000)
+        file.write_text("\n".join([first, *garbage, rest + '{"sent": ']))
         with receiver() as server:
             counts = replay(client(server.url).transport, tmp_path, soon())
 
@@ -247,7 +262,7 @@ class TestDisk:
         (tmp_path / "file").write_text("")
         with receiver() as server:
             box = Outbox(client(server.url if healthy else "http://127.0.0.1:1"), tmp_path / "file" / "x", "a-run")
-            box.put(event(1))
+            box.put(event(1, RunState.COMPLETE))
             counts = box.close(soon())
 
         assert ((1, 0) if healthy else (0, 1)) == (counts.sent, counts.dropped)
@@ -261,8 +276,8 @@ class TestDisk:
         with receiver() as server:
             box = Outbox(client("http://127.0.0.1:1"), tmp_path, "a-run")
             with no_larger_than(room):
-                box.put(event(1))
-                box.put(event(2))
+                box.put(event(1, RunState.COMPLETE))
+                box.put(event(2, RunState.COMPLETE))
             box.put(event(3, RunState.COMPLETE))
             counts = box.close(soon())
             replay(client(server.url).transport, tmp_path, soon())
@@ -302,7 +317,7 @@ class TestTransports:
         log = tmp_path / "events.log"
         config: dict[str, Any] = {"transport": {"type": "file", "log_file_path": str(log), "append": True}}
         box = Outbox(OpenLineageClient(config=config), tmp_path / "state", "a-run")
-        box.put(event(1))
+        box.put(event(1, RunState.COMPLETE))
         counts = box.close(soon())
 
         assert 1 == counts.sent

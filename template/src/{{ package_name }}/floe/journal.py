@@ -108,8 +108,9 @@ class Journal:
         """Yield the items of the file; from the last one on, `waiting` is what it has left to send."""
         found = set()
         for line in read_lines(self.file):
-            if line.told is not None and "sent" in line.told:
-                found.discard(line.told["sent"])
+            sent = (line.told or {}).get("sent")
+            if isinstance(sent, int):
+                found.discard(sent)
             else:
                 found.add(line.offset)
                 yield line

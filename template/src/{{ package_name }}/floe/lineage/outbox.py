@@ -53,8 +53,8 @@ class Outbox:
         except OSError as error:
             self._error = one_line(error)
         send = sender(client.transport)
-        # The client adds its own facets and filters jobs; what it would send comes back as JSON.
-        client.transport = _Text(self._keep)
+        # The client adds its own facets and leaves out jobs that the owner filters; what it would send comes back.
+        client.transport = _Kept(self._keep)
         self._delivery = _delivery(send, unsent(folder, run_id, self._carry))
 
     @property
@@ -65,16 +65,12 @@ class Outbox:
     def put(self, event: RunEvent) -> None:
         """Keep an event, and send it soon."""
         self._client.emit(event)
-        if event.eventType is RunState.START:
-            self._open[event.run.runId] = event
-        else:
-            self._open.pop(event.run.runId, None)
 
     def close(self, deadline: float) -> Counts:
         """Send what is left until `deadline` of `time.monotonic`; the rest is the next run's to send."""
         self._open.pop(self._run_id, None)  # another attempt, or step, ends it
         for start in self._open.values():
-            self._keep(json.dumps(_aborted(Serde.to_dict(start), datetime.now(UTC), UNTOLD)))
+            self._hand_on(json.dumps(_aborted(Serde.to_dict(start), datetime.now(UTC), UNTOLD)))
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
@@ -82,7 +78,18 @@ class Outbox:
         counts.disk_error = self._error
         return counts
 
-    def _keep(self, text: str) -> None:
+    def _keep(self, event: RunEvent) -> None:
+        try:
+            text = as_json(event)
+        except TypeError:  # half a surrogate pair in a message; the client's own way knows what to do
+            text = Serde.to_json(event)
+        self._hand_on(text)
+        if event.eventType is RunState.START:
+            self._open[event.run.runId] = event
+        else:
+            self._open.pop(event.run.runId, None)
+
+    def _hand_on(self, text: str) -> None:
         offset = self._journal.append(text) if self._journal else None
         self._delivery.put(Entry(text, self._journal, offset))
 
@@ -92,20 +99,16 @@ class Outbox:
             self._journal.acknowledge(self._journal.append(text))
 
 
-class _Text(Transport):
-    """Hands on the JSON of what the client would send."""
+class _Kept(Transport):
+    """Hands on what the client would send."""
 
     kind = "journal"
 
-    def __init__(self, take: Callable[[str], None]) -> None:
+    def __init__(self, take: Callable[[RunEvent], None]) -> None:
         self._take = take
 
     def emit(self, event: Any) -> None:
-        try:
-            text = as_json(event)
-        except TypeError:  # half a surrogate pair in a message; the client's own way knows what to do
-            text = Serde.to_json(event)
-        self._take(text)
+        self._take(event)
 
 
 def replay(transport: Transport, folder: Path, deadline: float) -> Counts:
@@ -183,6 +186,6 @@ def _aborted(start: Mapping[str, Any], at: datetime, message: str) -> dict[str, 
     return {
         **start,
         "eventType": RunState.ABORT.value,
-        "eventTime": max(at.isoformat(), str(start["eventTime"])),
-        "run": {**run, "facets": {**run.get("facets", {}), "errorMessage": facet}},
+        "eventTime": max(at.isoformat(), str(start.get("eventTime"))),
+        "run": {**run, "facets": {**(run.get("facets") or {}), "errorMessage": facet}},
     }
