@@ -5,39 +5,90 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 
-from .doctor import examine
 from .settings import settings
 
 MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
+REPLAY_SECONDS = 600.0
 
 
 def main() -> int:
-    """Run the command line; return 1 if something fails, else 0."""
+    """Run the command line; return 0 if all is well, 1 if something fails; argparse exits with 2."""
     parser = argparse.ArgumentParser(prog="floe", description="Look after dbt's manifest, lineage and tracing.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(required=True, metavar="command")
     doctor = commands.add_parser("doctor", help="show what is set, try everything, say what came of it")
+    doctor.description = (
+        "Exit code: 0 if nothing fails (warnings do not count), 1 if something does. Takes 10 seconds at most."
+    )
     doctor.add_argument("--json", action="store_true", help="print JSON, for machines")
-    commands.add_parser("prepare", help="make dbt's manifest for DBT_TARGET, as an image for production needs it")
+    doctor.set_defaults(run=_doctor)
+    prepare = commands.add_parser("prepare", help="make dbt's manifest for DBT_TARGET, as production needs it")
+    prepare.set_defaults(run=_prepare)
+    lineage = commands.add_parser("lineage", help="what was sent, and what could not be").add_subparsers(
+        required=True, metavar="command"
+    )
+    lineage.add_parser("show", help="show the events of the last run").set_defaults(run=_show)
+    replay = lineage.add_parser("replay", help="send what earlier runs could not, and end what they left open")
+    replay.description = "Exit code: 0 if all has arrived, 1 if not."
+    replay.set_defaults(run=_replay)
     told = parser.parse_args()
-    return _prepare() if told.command == "prepare" else _doctor(as_json=told.json)
+    run: Callable[[argparse.Namespace], int] = told.run
+    return run(told)
 
 
-def _doctor(*, as_json: bool) -> int:
+def _doctor(told: argparse.Namespace) -> int:
+    from .doctor import examine
+
     findings = examine(settings)
-    if as_json:
-        sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=2) + "\n")
+    if told.json:
+        _say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            sys.stdout.write(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}\n")
+            _say(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
     return int(any(finding.state == "fail" for finding in findings))
 
 
-def _prepare() -> int:
-    from ..project import dbt_project  # loads Dagster, which doctor does not need
+def _prepare(_: argparse.Namespace) -> int:
+    from ..project import dbt_project  # loads Dagster, which the others do not need
 
     dbt_project.preparer.prepare(dbt_project)
-    sys.stdout.write(f"{dbt_project.manifest_path}\n")
+    _say(str(dbt_project.manifest_path))
     return 0
+
+
+def _show(_: argparse.Namespace) -> int:
+    from .endpoints import journal_folder
+    from .lineage.show import last_run
+
+    lines = list(last_run(journal_folder(settings)))
+    _say("\n".join(lines) or "No run has sent lineage yet: `uv run floe doctor` says whether it would.")
+    return 0
+
+
+def _replay(_: argparse.Namespace) -> int:
+    from .diagnosis import LINEAGE, diagnose
+    from .endpoints import EndpointError, journal_folder, lineage_client
+    from .lineage.outbox import replay
+    from .secret_values import without_secrets
+
+    try:
+        client = lineage_client(settings)
+    except EndpointError as error:
+        _say(f"Lineage cannot be sent: {without_secrets(str(error))}")
+        return 1
+    if client is None:
+        _say("Lineage is off: set OPENLINEAGE_URL.")
+        return 1
+    counts = replay(client.transport, journal_folder(settings), time.monotonic() + REPLAY_SECONDS)
+    _say(f"{counts.replayed} sent, {counts.dropped} dropped")
+    if counts.last_error:
+        _say(f"The last error: {without_secrets(diagnose(counts.last_error, LINEAGE))}")
+    return int(bool(counts.last_error))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

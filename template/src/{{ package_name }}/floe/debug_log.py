@@ -83,7 +83,7 @@ class DebugLog:
     def _take(self, line: str) -> None:
         try:
             event = orjson.loads(line)
-            name, unique_id = event["info"]["name"], event["data"]["node_info"]["unique_id"]
+            name, unique_id = event["info"]["name"], str(event["data"]["node_info"]["unique_id"])
         except (ValueError, KeyError, TypeError):  # of no node, or torn
             return
         if name == "NodeFinished":

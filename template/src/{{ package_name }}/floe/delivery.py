@@ -1,32 +1,27 @@
 """The one bounded sender: items go in from the run, and leave from one daemon thread.
 
-Nothing here blocks the run, raises into it or outlives it by more than its budget. What could not be sent is kept in
-a spool file, if there is one, and sent first by the next run; what could not be kept is counted as dropped.
+Nothing here blocks the run, raises into it or outlives it by more than its budget. What fails is tried again behind
+the rest; after `FAILURES` in a row the channel rests for `REST_SECONDS`. What is left at the end is kept on disk
+where the channel can, and else counted as dropped. A backlog, what earlier runs have left, is sent whenever the run
+has nothing to send.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import logging
-import os
-import queue
 import threading
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
-
-logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
 BUDGET_SECONDS = 3.0  # that all deliveries of a run together may add to it
-QUEUE_ITEMS = 10_000  # some 4 kB each: 40 MB at most
-COOL_DOWN_SECONDS = 10.0  # after a failure, before the endpoint is tried again
-SPOOL_BYTES = 64 * 1024 * 1024
+QUEUE_BYTES = 32 * 1024 * 1024  # of each channel
+FAILURES = 3  # in a row: then it is the endpoint, not the item
+REST_SECONDS = 10.0
+THREADS = "floe-"  # what the names of the threads begin with
 
 
 class RefusedError(Exception):
@@ -35,158 +30,201 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the items of a run."""
+    """What became of the items of a run; `replayed` are those of earlier runs."""
 
     sent: int = 0
+    replayed: int = 0
     spooled: int = 0
     dropped: int = 0
-    replayed: int = 0
     last_error: str = ""
+    disk_error: str = ""
 
     def __str__(self) -> str:
         """Return the counts that are not zero, as a person reads them."""
-        return (
-            ", ".join(
-                f"{getattr(self, name)} {name}"
-                for name in ("sent", "replayed", "spooled", "dropped")
-                if getattr(self, name)
-            )
-            or "0 sent"
-        )
+        told = ((name, getattr(self, name)) for name in ("sent", "replayed", "spooled", "dropped"))
+        return ", ".join(f"{number} {name}" for name, number in told if number) or "0 sent"
 
+    @property
+    def is_bad(self) -> bool:
+        """Say whether something was not sent, or would have been lost with the process."""
+        return bool(self.spooled or self.dropped or self.disk_error)
 
-class Spool:
-    """An append-only file of unsent JSON events, one a line, readable by its owner only."""
+    @property
+    def reason(self) -> str:
+        """Return why, on one line."""
+        return "; ".join(filter(None, (self.last_error if self.spooled or self.dropped else "", self.disk_error)))
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._lock = threading.Lock()
-
-    def keep(self, line: str) -> bool:
-        """Append a line; say whether there was room and the disk took it."""
-        data = line.encode() + b"\n"
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                descriptor = os.open(self._file, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
-                try:
-                    return os.fstat(descriptor).st_size + len(data) <= SPOOL_BYTES and bool(os.write(descriptor, data))
-                finally:
-                    os.close(descriptor)
-        except OSError:
-            return False
-
-    def take(self) -> list[str]:
-        """Return the lines of the file and empty it; two processes never take the same line."""
-        claimed = self._file.with_name(f"{self._file.name}.{uuid.uuid4().hex}")
-        try:
-            self._file.rename(claimed)
-        except OSError:
-            return []
-        lines = claimed.read_text(encoding="utf-8", errors="replace").splitlines()
-        claimed.unlink(missing_ok=True)
-        return [line for line in lines if _is_json(line)]
+    def add(self, other: Counts) -> None:
+        """Add those of another channel."""
+        self.sent += other.sent
+        self.replayed += other.replayed
+        self.spooled += other.spooled
+        self.dropped += other.dropped
+        self.last_error = self.last_error or other.last_error
+        self.disk_error = self.disk_error or other.disk_error
 
 
 class Delivery(Generic[Item]):
-    """One channel: `send` is called in a daemon thread with at most `batch` items, and raises if it fails."""
+    """One channel.
+
+    Args:
+        name: What its thread is called.
+        send: Called in the thread with at most `batch` items; raises if it fails.
+        batch: How many items leave at once at most.
+        size: An item's bytes in memory; more than `QUEUE_BYTES` do not wait.
+        sent: Told of items that need no sending any more.
+        keep: Told of items that were not sent; returns how many of them are on disk.
+        backlog: Items of earlier runs, read in the thread; whatever is not `sent` is the backlog's to keep.
+    """
 
     def __init__(
         self,
         name: str,
         send: Callable[[Sequence[Item]], None],
         *,
-        keep: Callable[[Item], bool] = lambda _: False,
         batch: int = 1,
+        size: Callable[[Item], int] = lambda _: 4_096,
+        sent: Callable[[Sequence[Item]], None] = lambda _: None,
+        keep: Callable[[Sequence[Item]], int] = lambda _: 0,
+        backlog: Iterable[Item] = (),
     ) -> None:
         self.counts = Counts()
-        self._name = name
         self._send = send
-        self._keep = keep
         self._batch = batch
-        self._queue: queue.Queue[Item | None] = queue.Queue(QUEUE_ITEMS)
+        self._size = size
+        self._sent = sent
+        self._keep = keep
+        self._backlog: Iterator[Item] | None = iter(backlog)
+        self._waiting: deque[Item] = deque()
+        self._bytes = 0
         self._in_hand: Sequence[Item] = ()
-        self._closed_until = 0.0
+        self._failures = 0
+        self._closing = False
         self._abandoned = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._work, name=f"floe-{name}", daemon=True)
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name=f"{THREADS}{name}", daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Take an item for sending; with a full queue it is kept or dropped at once."""
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            self._give_up([item], "the queue is full")
+        """Take an item for sending; if too much waits already, it is kept or dropped at once."""
+        with self._changed:
+            fits = self._bytes + self._size(item) <= QUEUE_BYTES
+            if fits:
+                self._waiting.append(item)
+                self._bytes += self._size(item)
+                self._changed.notify()
+        if not fits:
+            self._give_up([item], "too much waits already")
 
     def close(self, deadline: float) -> Counts:
         """Send what is left until `deadline` (of `time.monotonic`), keep or drop the rest, say what became of all."""
-        with contextlib.suppress(queue.Full):
-            self._queue.put_nowait(None)
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
         self._thread.join(max(0.0, deadline - time.monotonic()))
-        with self._lock:
+        with self._changed:
             self._abandoned = True
-            left, self._in_hand = list(self._in_hand), ()
-        while True:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if item is not None:
-                left.append(item)
+            left = [*self._in_hand, *self._waiting]
+            self._in_hand = ()
+            self._waiting.clear()
         if left:
             self._give_up(left, self.counts.last_error or "no answer in time")
-        if self.counts.spooled or self.counts.dropped:
-            logger.warning("%s: %s; last error: %s", self._name, self.counts, self.counts.last_error)
         return self.counts
 
     def _work(self) -> None:
-        while not self._abandoned and (item := self._queue.get()) is not None:
-            items = [item]
-            with self._lock:
-                while len(items) < self._batch and not self._queue.empty():
-                    following = self._queue.get_nowait()
-                    if following is None:
-                        self._queue.put_nowait(None)
-                        break
-                    items.append(following)
-                self._in_hand = items
-            self._deliver(items)
+        try:
+            self._send_all()
+        finally:
+            self._drop_backlog()
 
-    def _deliver(self, items: Sequence[Item]) -> None:
-        error = self.counts.last_error
-        failed = time.monotonic() < self._closed_until
-        refused = False
-        if not failed:
-            try:
-                self._send(items)
-            except Exception as raised:  # a transport may raise anything
-                error = f"{type(raised).__name__}: {raised}"
-                refused = isinstance(raised, RefusedError)
-                failed = True
-        with self._lock:
+    def _send_all(self) -> None:
+        while not self._abandoned:
+            with self._changed:
+                items = self._in_hand = self._take()
+                idle = not items and self._backlog is None
+                if idle and self._closing:
+                    return
+                if idle:
+                    self._changed.wait()
+            if items:
+                if not self._deliver(items):
+                    return
+            elif self._backlog is not None:
+                self._replay(self._backlog)
+
+    def _take(self) -> Sequence[Item]:
+        items = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        self._bytes -= sum(map(self._size, items))
+        return items
+
+    def _deliver(self, items: Sequence[Item]) -> bool:
+        """Send items of this run; say whether to go on."""
+        error = self._try(items)
+        with self._changed:
             if self._abandoned:  # close() has counted them already
-                return
+                return False
             self._in_hand = ()
-            if not failed:
+            if error is None:
+                self._failures = 0
                 self.counts.sent += len(items)
-                return
-        if not refused:
-            self._closed_until = time.monotonic() + COOL_DOWN_SECONDS
-        self._give_up(items, error, keep=not refused)
-
-    def _give_up(self, items: Sequence[Item], error: str, *, keep: bool = True) -> None:
-        for item in items:
-            if keep and self._keep(item):
-                self.counts.spooled += 1
+            elif isinstance(error, RefusedError):
+                self.counts.dropped += len(items)
             else:
-                self.counts.dropped += 1
+                # To the end of the line: one that the receiver chokes on holds up no other.
+                self._waiting.extend(items)
+                self._bytes += sum(map(self._size, items))
+                self._failures += 1
+                if self._failures >= FAILURES:
+                    self._changed.wait_for(lambda: self._closing, REST_SECONDS)
+                return not self._closing
+        self._sent(items)
+        return True
+
+    def _replay(self, backlog: Iterator[Item]) -> None:
+        try:
+            item = next(backlog, None)
+        except Exception as raised:  # of a file, and no reason to send no more
+            self.counts.last_error = one_line(raised)
+            item = None
+        if item is None:
+            self._backlog = None
+            return
+        error = self._try([item])
+        if self._abandoned:
+            return
+        if error is None:
+            self._failures = 0
+            self.counts.replayed += 1
+        elif isinstance(error, RefusedError):
+            self.counts.dropped += 1
+        else:
+            self._failures += 1
+            if self._failures >= FAILURES:
+                self._drop_backlog()  # the next run's
+            return
+        self._sent([item])
+
+    def _drop_backlog(self) -> None:
+        if isinstance(self._backlog, Generator):
+            self._backlog.close()  # at once: it holds files
+        self._backlog = None
+
+    def _try(self, items: Sequence[Item]) -> Exception | None:
+        try:
+            self._send(items)
+        except Exception as error:  # a transport may raise anything
+            self.counts.last_error = one_line(error)
+            return error
+        return None
+
+    def _give_up(self, items: Sequence[Item], error: str) -> None:
+        kept = self._keep(items)
+        self.counts.spooled += kept
+        self.counts.dropped += len(items) - kept
         self.counts.last_error = error
 
 
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:  # torn by a crash while it was written
-        return False
-    return True
+def one_line(error: Exception) -> str:
+    """Return what an error says, shortened to its first line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

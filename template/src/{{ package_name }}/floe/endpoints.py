@@ -6,53 +6,56 @@ wrong.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import yaml
 from openlineage.client import OpenLineageClient
-from openlineage.client.event_v2 import RunEvent
-from openlineage.client.serde import Serde
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from openlineage.client.transport.async_http import AsyncHttpTransport
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter
 
-from .delivery import Delivery, RefusedError, Spool
+from .delivery import THREADS, Delivery, one_line
+from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
+from .lineage.outbox import Outbox
 from .settings import Settings
 
-TIMEOUT_SECONDS = 2  # one attempt; the delivery's spool takes the place of retries
+TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
-# Statuses that will not change by sending the same event again.
-REFUSALS = {400, 413, 422}
-
-# A run's event, or one of an earlier run from the spool: (JSON, None).
-LineageItem = RunEvent | str
+SYNTAX = "https://openlineage.io/docs/client/python"
 
 
-def open_lineage(settings: Settings) -> Delivery[LineageItem] | None:
-    """Return the channel for lineage events, those that the spool kept already in it."""
+class EndpointError(Exception):
+    """The owner's configuration of an endpoint is wrong; the message names the place and the next step."""
+
+
+def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
+    """Return what takes the lineage events of Dagster's run `run_id`."""
     client = lineage_client(settings)
-    if client is None:
-        return None
-    spool = Spool(settings.state_dir / "lineage.ndjson")
-    delivery: Delivery[LineageItem] = Delivery(
-        "lineage", _sender(client), keep=lambda item: spool.keep(item if isinstance(item, str) else Serde.to_json(item))
-    )
-    for line in spool.take():
-        delivery.put(line)
-        delivery.counts.replayed += 1
-    return delivery
+    return Outbox(client, journal_folder(settings), run_id) if client else None
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Return where lineage events wait."""
+    return settings.state_dir / "lineage"
 
 
 def lineage_client(settings: Settings) -> OpenLineageClient | None:
-    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL."""
+    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL.
+
+    Raises:
+        EndpointError: The configuration is wrong.
+    """
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return None
-    if _owner_configuration():
-        return OpenLineageClient()
+    if owner := owner_configuration():
+        return _configured_by(owner)
     if not settings.openlineage_url:
         return None
     transport: dict[str, Any] = {
@@ -67,51 +70,75 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     before = set(os.environ)
     try:
         return OpenLineageClient(config={"transport": transport})
+    except ValueError as error:
+        raise EndpointError(f"OPENLINEAGE_URL={settings.openlineage_url} is no URL: write http://host:port") from error
     finally:
         # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
         for variable in set(os.environ) - before:
             del os.environ[variable]
 
 
-def lineage_source(settings: Settings) -> str:
-    """Return where lineage goes, and what says so, in words."""
-    if owner := _owner_configuration():
-        return f"as {owner} says"
-    by = "OPENLINEAGE_URL" if os.environ.get("OPENLINEAGE_URL") else "floe/settings.toml"
-    return f"{settings.openlineage_url} ({by})"
+def _configured_by(owner: str) -> OpenLineageClient:
+    file = Path(owner).expanduser()
+    if file.is_file():
+        try:
+            yaml.safe_load(file.read_bytes())
+        except yaml.YAMLError as error:
+            raise EndpointError(f"{owner} is no YAML, correct it: {' '.join(str(error).split())}") from error
+    try:
+        client = OpenLineageClient()
+    except Exception as error:  # the client checks nothing: whatever is missing raises in its own way
+        raise EndpointError(f"{owner} is not understood: {one_line(error)}; see {SYNTAX}") from error
+    if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
+        # The client's last resort, which would print each event into the log.
+        raise EndpointError(f"{owner} names no transport: give it `transport:` with `type:`; see {SYNTAX}")
+    if isinstance(client.transport, AsyncHttpTransport):
+        # It says of each event that it was sent, and keeps it in memory; here a thread of our own waits for the answer.
+        client.transport.may_exit.set()
+        client = OpenLineageClient(config={"transport": {"type": "http"}})
+    return client
 
 
-def _owner_configuration() -> str | None:
+def owner_configuration() -> str | None:
     """Return the file or variable by which the owner configures OpenLineage's client, if there is one."""
-    files = (os.environ.get("OPENLINEAGE_CONFIG"), "openlineage.yml", "~/.openlineage/openlineage.yml")
+    named = os.environ.get("OPENLINEAGE_CONFIG")
+    if named and not Path(named).is_file():
+        raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
+    files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
     found = (file for file in files if file and Path(file).expanduser().is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(found, None) or next(variables, None)
 
 
-def _sender(client: OpenLineageClient) -> Callable[[Sequence[LineageItem]], None]:
-    def send(items: Sequence[LineageItem]) -> None:
-        for item in items:
-            try:
-                if isinstance(item, str):
-                    # Filtered and tagged when it was kept; transports take a dictionary as it is.
-                    client.transport.emit(cast("RunEvent", json.loads(item)))
-                else:
-                    client.emit(item)
-            except Exception as error:
-                response = getattr(error, "response", None)
-                if getattr(response, "status_code", None) in REFUSALS:
-                    raise RefusedError(str(error)) from error
-                raise
-
-    return send
+def span_folder(settings: Settings) -> Path:
+    """Return where spans wait."""
+    return settings.state_dir / "traces"
 
 
-def open_spans(settings: Settings) -> Delivery[ReadableSpan] | None:
-    """Return the channel for spans, by OpenTelemetry's own OTLP exporter."""
+def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
+    """Return the channel for spans, what earlier runs could not send in its backlog."""
     target = otlp_target(settings, "traces")
     if target is None:
         return None
+    folder = span_folder(settings)
+    return Delivery(
+        "traces",
+        send_spans(target),
+        batch=SPAN_BATCH,
+        sent=acknowledge_spans,
+        keep=lambda items: keep_spans(folder, items),
+        backlog=kept_spans(folder),
+    )
+
+
+def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
+    """Return the channel for metrics, which are not kept."""
+    target = otlp_target(settings, "metrics")
+    return Delivery("metrics", send_metrics(target)) if target else None
+
+
+def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan]], None]:
+    """Return what sends spans by OpenTelemetry's own OTLP exporter."""
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
@@ -121,17 +148,14 @@ def open_spans(settings: Settings) -> Delivery[ReadableSpan] | None:
 
         exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
 
-    def send(spans: Sequence[ReadableSpan]) -> None:
-        _succeed(exporter.export(spans) is SpanExportResult.SUCCESS, target)
+    def send(items: Sequence[ReadableSpan | KeptSpan]) -> None:
+        _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target)
 
-    return Delivery("traces", send, batch=SPAN_BATCH)
+    return send
 
 
-def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
-    """Return the channel for metrics, by OpenTelemetry's own OTLP exporter."""
-    target = otlp_target(settings, "metrics")
-    if target is None:
-        return None
+def send_metrics(target: OtlpTarget) -> Callable[[Sequence[MetricsData]], None]:
+    """Return what sends metrics by OpenTelemetry's own OTLP exporter."""
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
@@ -143,9 +167,9 @@ def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
 
     def send(items: Sequence[MetricsData]) -> None:
         for data in items:
-            _succeed(exporter.export(data) is MetricExportResult.SUCCESS, target)
+            _export(exporter, data, target)
 
-    return Delivery("metrics", send)
+    return send
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +199,34 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
 
 
-def _succeed(success: bool, target: OtlpTarget) -> None:
-    if not success:
-        raise ConnectionError(f"{target.endpoint} did not take it; the line above says why")
+class _Overheard(logging.Filter):
+    """Keeps what exporters say in a thread of `Delivery` out of the log: it is told once, when the run ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.by_thread: dict[str | None, str] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not (record.threadName or "").startswith(THREADS):
+            return True
+        # Of one export, what is said first has the reason.
+        self.by_thread.setdefault(record.threadName, record.getMessage())
+        return False
+
+
+_overheard = _Overheard()
+
+
+def _export(exporter: SpanExporter | MetricExporter, data: Any, target: OtlpTarget) -> None:
+    """Export; why that failed, an exporter tells only its logger: that of its class, or of one above."""
+    for each in type(exporter).__mro__:
+        filters = logging.getLogger(each.__module__).filters
+        if _overheard not in filters:
+            filters.insert(0, _overheard)  # before the exporter's own, which drops what it has said before
+    thread = threading.current_thread().name
+    _overheard.by_thread.pop(thread, None)
+    if exporter.export(data).name != "SUCCESS":
+        raise ConnectionError(f"{target.endpoint}: {_overheard.by_thread.get(thread, 'not taken')}")
 
 
 def _is_off(signal: str) -> bool:

@@ -121,12 +121,12 @@ class Lives:
             return
         name = info["name"]
         if name in STARTS and unique_id not in self._open:
-            self._open[unique_id] = started = _node_started(info, node)
+            self._open[unique_id] = started = _node_started(info, node, self._command.invocation_id)
             yield started
         elif name in RESULTS:
-            yield self._end(self._details(unique_id) or raw)
+            yield self._end(self._details(unique_id) or raw, self._command)
         elif name in SKIPS or name == "NodeFinished":
-            yield self._end(raw)
+            yield self._end(raw, self._command)
 
     def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
         """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
@@ -152,11 +152,13 @@ class Lives:
         outcome = Outcome.SUCCESS if message is None else bad
         yield CommandFinished(at=at, started=command, outcome=outcome, message=message)
 
-    def _end(self, raw: Mapping[str, Any]) -> NodeFinished:
+    def _end(self, raw: Mapping[str, Any], command: CommandStarted) -> NodeFinished:
         data = raw["data"]
         unique_id = data["node_info"]["unique_id"]
+        life = _node_finished(raw["info"], data, self._open.get(unique_id), command.invocation_id)
+        # Only now: a node whose end cannot be read stays open, until another word of it or the end of all.
+        self._open.pop(unique_id, None)
         self._finished.add(unique_id)
-        life = _node_finished(raw["info"], data, self._open.pop(unique_id, None))
         self._failures += life.outcome is Outcome.FAIL
         return life
 
@@ -175,16 +177,18 @@ def _command_started(info: Mapping[str, Any], data: Mapping[str, Any]) -> Comman
     )
 
 
-def _node_started(info: Mapping[str, Any], node: Mapping[str, Any]) -> NodeStarted:
+def _node_started(info: Mapping[str, Any], node: Mapping[str, Any], invocation_id: str) -> NodeStarted:
     return NodeStarted(
         at=_time_of(node, "node_started_at") or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
-        invocation_id=info["invocation_id"],
+        invocation_id=invocation_id,
     )
 
 
-def _node_finished(info: Mapping[str, Any], data: Mapping[str, Any], started: NodeStarted | None) -> NodeFinished:
+def _node_finished(
+    info: Mapping[str, Any], data: Mapping[str, Any], started: NodeStarted | None, invocation_id: str
+) -> NodeFinished:
     node, result = data["node_info"], data.get("run_result") or {}
     # A unit test's node_status is the text "None", and a model's data.status is the engine's answer, such as "OK".
     statuses = (result.get("status"), node.get("node_status"), data.get("status"))
@@ -194,7 +198,7 @@ def _node_finished(info: Mapping[str, Any], data: Mapping[str, Any], started: No
         at=_time_of(node, "node_finished_at") or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
-        invocation_id=info["invocation_id"],
+        invocation_id=invocation_id,
         outcome=OUTCOMES.get(status, Outcome.FAIL),
         status=status,
         started=started,

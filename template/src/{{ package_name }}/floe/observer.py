@@ -20,7 +20,7 @@ import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
 from .debug_log import DebugLog
-from .delivery import BUDGET_SECONDS
+from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph
 from .lineage.watcher import LineageWatcher
@@ -122,11 +122,15 @@ class Observer:
 
     def _close(self) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
-        became: dict[str, str] = {}
-        self._tell(lambda watcher: became.update({watcher.name: str(watcher.close(deadline) or "off")}))
-        self._context.log.info("; ".join(f"{name}: {counts}" for name, counts in became.items()))
+        became: dict[str, Counts | None] = {}
+        self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
+        said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
+        if why := "; ".join(f"{name}: {counts.reason}" for name, counts in became.items() if counts and counts.is_bad):
+            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, without_secrets(why))
+        else:
+            self._context.log.info(said)
         self._context.instance.add_run_tags(
-            self._context.run_id, {f"floe/{name}": counts for name, counts in became.items()}
+            self._context.run_id, {f"floe/{name}": str(counts or "off") for name, counts in became.items()}
         )
 
     @contextmanager

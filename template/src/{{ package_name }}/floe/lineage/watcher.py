@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from ..delivery import Counts
-from ..endpoints import open_lineage
+from ..endpoints import EndpointError, open_lineage
 from ..events import Life
 from ..settings import Settings
 from ..step import run_started_at, steps_of_run
 from ..watcher import DbtCommand, Ending
 from .kept_columns import Kept
+from .outbox import Outbox
 from .run_events import Lineage
 from .setup import claim_run, lineage_of
 
@@ -26,7 +27,11 @@ class LineageWatcher:
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
         self._context = context
         self._settings = settings
-        self._delivery = open_lineage(settings)
+        self._outbox: Outbox | None = None
+        try:
+            self._outbox = open_lineage(settings, context.run_id)
+        except EndpointError as error:
+            context.log.warning("lineage is off: %s", error)
         self._lineage: Lineage | None = None
         self._kept: Kept | None = None
         self._owns_run = False
@@ -37,7 +42,7 @@ class LineageWatcher:
     @property
     def counts(self) -> Counts | None:
         """Return what has become of events so far."""
-        return self._delivery.counts if self._delivery else None
+        return self._outbox.counts if self._outbox else None
 
     def environment(self) -> Mapping[str, str]:
         """Return nothing: dbt sends no lineage of its own."""
@@ -45,28 +50,28 @@ class LineageWatcher:
 
     def attach(self, command: DbtCommand) -> None:
         """Take the command, and send the start of the Dagster run if it is this command's to send."""
-        if self._delivery is None:
+        if self._outbox is None:
             return
         self._lineage, self._kept = lineage_of(self._context, command, self._settings)
         self._owns_run = claim_run(self._context)
         if self._owns_run and self._context.retry_number == 0:
-            self._delivery.put(self._lineage.run_started(run_started_at(self._context)))
+            self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
 
     def record(self, life: Life) -> None:
         """Send the event that `life` is."""
-        if self._delivery and self._lineage:
+        if self._outbox and self._lineage:
             for event in self._lineage.events(life):
-                self._delivery.put(event)
+                self._outbox.put(event)
 
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it, and keep what was worked out of SQL."""
-        if self._delivery and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
+        if self._outbox and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
             if self._closes_run:
-                self._delivery.put(self._lineage.run_started(run_started_at(self._context)))
-            self._delivery.put(self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message))
+                self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
+            self._outbox.put(self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message))
         if self._kept:
             self._kept.save()
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""
-        return self._delivery.close(deadline) if self._delivery else None
+        return self._outbox.close(deadline) if self._outbox else None

@@ -68,13 +68,19 @@ class TraceWatcher:
 
     def close(self, deadline: float) -> Counts | None:
         """Send spans and metrics until `deadline`."""
-        counts = self._delivery.close(deadline) if self._delivery else None
-        if channel := open_metrics(self._settings):
+        channel = open_metrics(self._settings)
+        if channel:
             if told := self._lineage_counts():
                 self._metrics.record_lineage(told)
             if data := self._metrics.collect():
                 channel.put(data)
-            channel.close(deadline)
+        counts = self._delivery.close(deadline) if self._delivery else None
+        if channel:
+            numbers = channel.close(deadline)
+            if counts is None or numbers.is_bad:
+                counts = counts or Counts()
+                counts.dropped += numbers.dropped
+                counts.last_error = numbers.last_error or counts.last_error
         return counts
 
     def _asset(self, node: Node) -> Attributes:

@@ -1,0 +1,149 @@
+"""Where lineage, traces and metrics go: each is sent something to try, and what earlier runs have left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+from openlineage.client.serde import Serde
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+
+from ..delivery import Counts, one_line
+from ..diagnosis import LINEAGE, OTLP, diagnose
+from ..endpoints import (
+    EndpointError,
+    OtlpTarget,
+    journal_folder,
+    lineage_client,
+    open_spans,
+    otlp_target,
+    owner_configuration,
+    send_metrics,
+    send_spans,
+    span_folder,
+)
+from ..journal import Journal, journals
+from ..lineage.outbox import replay
+from ..lineage.transports import sender
+from ..settings import Settings
+from ..tracing.setup import resource_of
+from ..tracing.spans import Handoff
+from .finding import Finding, origin, without_credentials
+
+SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
+
+
+def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
+    """Send a test event, and what waits."""
+    folder = journal_folder(settings)
+    try:
+        client = lineage_client(settings)
+    except EndpointError as error:
+        yield Finding("lineage", "fail", str(error))
+        return
+    if client is None:
+        yield Finding("lineage", "off", "no endpoint, nothing is sent: set OPENLINEAGE_URL")
+        yield from _waiting("lineage", "events", folder)
+        return
+    send = sender(client.transport)
+
+    def try_it() -> None:
+        now, run = datetime.now(UTC).isoformat(), Run(str(uuid4()))
+        for state in (RunState.START, RunState.COMPLETE):
+            event = RunEvent(eventTime=now, eventType=state, run=run, job=Job(settings.namespace, "floe.doctor"))
+            send(Serde.to_json(event))
+
+    works = yield from _tried("lineage", _lineage_source(settings, client), "a test event", try_it, LINEAGE)
+    counts = replay(client.transport, folder, deadline - SPARE_SECONDS) if works else None
+    yield from _waiting("lineage", "events", folder, counts)
+
+
+def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
+    """Send a test span, and what waits."""
+    folder = span_folder(settings)
+    target = otlp_target(settings, "traces")
+    if target is None:
+        yield Finding("traces", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
+        yield from _waiting("traces", "spans", folder)
+        return
+    spans: list[ReadableSpan] = []
+    provider = TracerProvider(resource=resource_of(settings), shutdown_on_exit=False)
+    provider.add_span_processor(Handoff(spans.append))
+    provider.get_tracer("floe").start_span("floe.doctor").end()
+    send = send_spans(target)
+    source = _otlp_source(target, "traces")
+    works = yield from _tried("traces", source, "a test span", lambda: send(spans), OTLP)
+    channel = open_spans(settings) if works else None
+    yield from _waiting("traces", "spans", folder, channel.close(deadline - SPARE_SECONDS) if channel else None)
+
+
+def metrics(settings: Settings, _: float) -> Iterator[Finding]:
+    """Send a test metric."""
+    target = otlp_target(settings, "metrics")
+    if target is None:
+        yield Finding("metrics", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
+        return
+    reader = InMemoryMetricReader()
+    meter = MeterProvider([reader], resource=resource_of(settings), shutdown_on_exit=False).get_meter("floe")
+    meter.create_counter("floe.doctor").add(1)
+    data: MetricsData | None = reader.get_metrics_data()
+    send = send_metrics(target)
+    if data:
+        source = _otlp_source(target, "metrics")
+        yield from _tried("metrics", source, "a test metric", lambda: send([data]), OTLP)
+
+
+def _tried(
+    check: str, source: str, what: str, send: Callable[[], None], words: dict[str, str]
+) -> Generator[Finding, None, bool]:
+    began = time.monotonic()
+    try:
+        send()
+    except Exception as error:  # a client may raise anything
+        yield Finding(check, "fail", f"{source}: {diagnose(one_line(error), words)}", str(error))
+        return False
+    yield Finding(check, "ok", f"{source} took {what} in {1000 * (time.monotonic() - began):.0f} ms")
+    return True
+
+
+def _waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -> Iterator[Finding]:
+    """Say how much waits of runs that are over."""
+    name = f"{check} waiting"
+    if counts and counts.replayed:
+        yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs sent now")
+    if counts and counts.dropped:
+        yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs are dropped: {counts.last_error}")
+    waiting = size = 0
+    for file in journals(folder):
+        if journal := Journal.claim(file):
+            for _ in journal.read():
+                pass
+            waiting += len(journal.waiting)
+            size += file.stat().st_size
+            journal.close()
+    if waiting:
+        told = f"{waiting} {what} wait in {folder} ({size / 1024:.0f} KiB): the next run that can sends them"
+        yield Finding(name, "warn", told)
+    elif not counts or not counts.replayed:
+        yield Finding(name, "ok", f"no {what} wait")
+
+
+def _lineage_source(settings: Settings, client: OpenLineageClient) -> str:
+    transport = client.transport
+    if owner := owner_configuration():
+        return f"{without_credentials(str(getattr(transport, 'url', None) or transport.kind))} ({owner})"
+    return f"{without_credentials(settings.openlineage_url)} ({origin('OPENLINEAGE_URL')})"
+
+
+def _otlp_source(target: OtlpTarget, signal: str) -> str:
+    names = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_ENDPOINT", "ENDPOINT")]
+    kinds = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_PROTOCOL", "PROTOCOL")]
+    kind = "gRPC" if target.is_grpc else "HTTP"
+    return f"{without_credentials(target.endpoint)} ({origin(*names)}), {kind} ({origin(*kinds)})"

@@ -1,0 +1,119 @@
+"""dbt's side: the output that is built, its variables and warehouse, the manifest, the folder for unsent events."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from ..profile import ProfileError, profiles_file, read_output, variables
+from ..settings import Settings
+from .finding import Finding, origin
+
+# Each would send a second event or span for what this project sends already.
+DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
+SOURCES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md"}
+
+
+def profile(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say which output is built, and which of its variables are set; values only of those that are no secret."""
+    try:
+        output = read_output(settings)
+    except ProfileError as error:
+        yield Finding("profile", "fail", str(error))
+        return
+    chosen = f"output {settings.dbt_target} ({origin('DBT_TARGET')}), {output['type']}, of {profiles_file(settings)}"
+    yield Finding("profile", "ok", chosen)
+    for variable in variables(output, settings):
+        if variable.value is not None:
+            yield Finding(variable.name, "ok", "is set" if variable.is_secret else f"is {variable.value}")
+        elif variable.has_default:
+            yield Finding(variable.name, "off", "is not set; its default counts")
+        else:
+            yield Finding(variable.name, "fail", "is not set: .env.example says what it is, .env is where it goes")
+
+
+def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
+    """Say whether dbt reaches the warehouse."""
+    quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
+    command = ["dbt", *quiet, "debug", "--connection", "--target", settings.dbt_target]
+    limit = deadline - time.monotonic() - 0.5
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            [*command, "--profiles-dir", str(settings.dbt_profiles_dir)],
+            cwd=settings.dbt_project_dir,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        late = f"dbt has not ended in {limit:.0f} s: the warehouse's host hangs, a firewall drops what is sent, or this"
+        yield Finding("dbt debug", "fail", f"{late} machine is slow; `dbt debug` by hand says which")
+        return
+    if done.returncode == 0:
+        yield Finding("dbt debug", "ok", "dbt reaches the warehouse")
+        return
+    lines = [line.partition("  ")[2].strip() for line in done.stdout.splitlines()]
+    told = [line for line in lines if re.search(r"rror|not|fail", line) and "checks passed" not in line]
+    detail = "\n".join(filter(None, lines))
+    yield Finding("dbt debug", "fail", (told or lines or ["it says nothing"])[-1], detail)
+
+
+def manifest(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say how old dbt's manifest is, and whether it is of this project as it is now."""
+    file = settings.dbt_project_dir / "target" / "manifest.json"
+    if not file.is_file():
+        if settings.dbt_target == "prod":
+            told = f"{file} is missing: `DBT_TARGET=prod uv run floe prepare` makes it, when the image is built"
+            yield Finding("manifest", "fail", told)
+        else:
+            yield Finding("manifest", "off", f"{file} is missing: `dg` makes it at its next start")
+        return
+    with file.open(encoding="utf-8") as stream:
+        by = re.search(r'"dbt_version": ?"([^"]+)"', stream.read(2_000))
+    made = file.stat().st_mtime
+    sources = [path for path in settings.dbt_project_dir.rglob("*") if path.suffix in SOURCES]
+    newer = [path for path in sources if "target" not in path.parts and path.stat().st_mtime > made]
+    at = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
+    again = "`uv run floe prepare` makes it anew"
+    if by is None:
+        yield Finding("manifest", "fail", f"{file} is no manifest of dbt: {again}")
+    elif by[1] != version("dbt-core"):
+        told = f"made {at} by dbt {by[1]}, installed is {version('dbt-core')}: {again}"
+        yield Finding("manifest", "warn", told)
+    elif newer:
+        told = f"made {at}; {len(newer)} files changed since, such as {newer[0].name}: {again}"
+        yield Finding("manifest", "warn", told)
+    else:
+        yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
+
+
+def state(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say whether events that cannot be sent can be kept."""
+    from ..journal import Journal
+
+    folder = settings.state_dir / "lineage"
+    where = f"{settings.state_dir} ({'FLOE_STATE_DIR' if os.environ.get('FLOE_STATE_DIR') else 'the default'})"
+    try:
+        journal = Journal.create(folder, "doctor")
+    except OSError as error:
+        told = f"{where}: {error.strerror}; a dead receiver's events would be lost: set FLOE_STATE_DIR to a folder"
+        yield Finding("state folder", "fail", f"{told} that can be written")
+        return
+    journal.remove()
+    yield Finding("state folder", "ok", f"{where} can be written")
+
+
+def doubles(_: Settings, __: float) -> Iterator[Finding]:
+    """Name installed packages that would send everything twice."""
+    for name in DOUBLES:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        yield Finding(name, "warn", f"{found} is installed: switched on, it sends what this project sends already")

@@ -1,0 +1,36 @@
+"""The events of the last run, readable: those that were sent, and those that still wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..journal import LAST, journals, read_lines
+
+MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
+
+
+def last_run(folder: Path) -> Iterator[str]:
+    """Yield a heading and a line for each event of the newest journal; nothing if there is none."""
+    files = [*journals(folder), *folder.glob(LAST)]
+    if not files:
+        return
+    file = max(files, key=lambda each: each.stat().st_mtime)
+    lines = list(read_lines(file))
+    sent = {line.told["sent"] for line in lines if line.told and "sent" in line.told}
+    events = [(line.offset, line.told) for line in lines if line.told and "sent" not in line.told]
+    waiting = 0 if file.name == LAST else sum(offset not in sent for offset, _ in events)
+    yield f"{file}: {len(events)} events, {waiting} not sent"
+    for offset, event in events:
+        yield _line(event) + ("" if file.name == LAST or offset in sent else "  (not sent)")
+
+
+def _line(event: Mapping[str, Any]) -> str:
+    state, job, run = str(event.get("eventType")), event.get("job", {}), event.get("run", {})
+    error = run.get("facets", {}).get("errorMessage", {}).get("message", "")
+    said = f"{str(event.get('eventTime'))[:19]} {MARKS.get(state, '·')} {state:<8} {job.get('name')}"
+    inputs, outputs = (", ".join(str(each.get("name")) for each in event.get(key, [])) for key in ("inputs", "outputs"))
+    if state != "START" and (inputs or outputs):
+        said += f"  {inputs} → {outputs or 'nothing'}"
+    return said + (f"  {error.strip().splitlines()[0]}" if error.strip() else "")

@@ -1,0 +1,1 @@
+"""Endpoints and processes that go wrong, and what a run makes of it."""

@@ -1,0 +1,227 @@
+"""One step that runs dbt: real observer, watchers and deliveries; dbt's events and Dagster's context are made up."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+
+from benchmarks import emitter_cpu
+from tests.faults.server import Fault, FaultyServer, faulty
+
+CHANNELS = ("lineage", "OTLP HTTP", "OTLP gRPC")
+UNKNOWN_HOST = "floe-nowhere.invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What goes wrong: with the connection, the answer or the address; `returns`: it is well again before the end."""
+
+    name: str
+    fault: Fault = Fault.NONE
+    status: int = 200
+    delay: float = 0.0
+    scheme: str = "http"
+    host: str = "127.0.0.1"
+    returns: bool = False
+
+
+CASES = (
+    Case(name="refuses", fault=Fault.REFUSE),
+    Case(name="hangs", fault=Fault.HANG),
+    Case(name="drops SYN", fault=Fault.DROP_SYN),
+    Case(name="401", status=401),
+    Case(name="413", status=413),
+    Case(name="429", status=429),
+    Case(name="500", status=500),
+    Case(name="slow, 0.3 s", delay=0.3),
+    Case(name="closes in the middle", fault=Fault.CLOSE),
+    Case(name="speaks garbage", fault=Fault.GARBAGE),
+    Case(name="fails TLS", scheme="https"),
+    Case(name="fails DNS", host=UNKNOWN_HOST),
+    Case(name="dies, comes back", fault=Fault.REFUSE, returns=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run made of it; `arrived` counts what the receiver has in the end, the replay included."""
+
+    seconds: float
+    warnings: list[str]
+    tags: dict[str, str]
+    arrived: Counter[tuple[str, str]]
+
+
+def made_project(folder: Path, nodes: int) -> Path:
+    """Make up a dbt project, half tables and half tests, and return its target folder."""
+    if not (folder / "manifest.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        emitter_cpu.project(folder, nodes // 2)
+    return folder
+
+
+def run(
+    channel: str, case: Case | None, target: Path, nodes: int, state: Path, tls: tuple[Path, Path], *, recover: bool
+) -> Ran:
+    """Run a step whose endpoint of `channel` goes wrong as `case` says; with `recover`, heal it then and replay."""
+    with_tls = tls if case and case.scheme == "https" else None
+    with faulty(grpc=channel == "OTLP gRPC", tls=with_tls) as server:
+        url = server.url.replace("127.0.0.1", case.host) if case else server.url
+        if case:
+            server.go_wrong(case.fault, status=case.status, delay=case.delay)
+        halfway = {nodes: server.go_wrong} if case and case.returns else {}
+        seconds, warnings, tags = step(channel, url, target, nodes, state, halfway)
+        if recover:
+            heal(channel, server, state)
+        arrived = Counter((event["run"]["runId"], event["eventType"]) for event in server.events)
+        arrived += Counter((span.span_id.hex(), "span") for span in server.spans)
+        return Ran(seconds, warnings, tags, arrived)
+
+
+def step(
+    channel: str, url: str, target: Path, nodes: int, state: Path, at: dict[int, Callable[[], None]]
+) -> tuple[float, list[str], dict[str, str]]:
+    """Run a step; return how long it took, what was warned of, and the run's tags. `at` is called before an event."""
+    from pipeline.floe.observer import Observer
+
+    tags: dict[str, str] = {}
+    with environment(state), warned() as warnings, quiet():
+        began = time.perf_counter()
+        observer = Observer(context(tags), settings(channel, url))
+        observer.attach(invocation(target))
+        for number, raw in enumerate(emitter_cpu.events(nodes // 2)):
+            if number in at:
+                at[number]()
+            observer.see(raw)
+        observer.finish(None)
+        return time.perf_counter() - began, list(warnings), tags
+
+
+def heal(channel: str, server: FaultyServer, state: Path) -> None:
+    """Let the endpoint be well, and replay what was kept, as the next run does."""
+    from pipeline.floe.delivery import THREADS
+    from pipeline.floe.endpoints import open_lineage, open_spans
+
+    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        time.sleep(0.05)  # a sender that the run has not waited for, and that ends with its process otherwise
+    server.go_wrong()
+    well = server.url
+    if server._tls:  # the owner has named the certificate meanwhile
+        name = "REQUESTS_CA_BUNDLE" if channel != "OTLP gRPC" else "OTEL_EXPORTER_OTLP_CERTIFICATE"
+        os.environ[name] = str(server._tls[0])
+    try:
+        with environment(state):
+            for _ in range(3):
+                told = settings(channel, well)
+                box: Any = open_lineage(told, str(uuid4())) if channel == "lineage" else open_spans(told)
+                counts = box.close(time.monotonic() + 60)
+                left = [file for file in state.rglob("*.ndjson") if file.name != "last.ndjson"]
+                if not left and not counts.last_error:
+                    return
+        raise AssertionError(f"not replayed: {counts}, {counts.last_error}, {left}")
+    finally:
+        for name in ("REQUESTS_CA_BUNDLE", "OTEL_EXPORTER_OTLP_CERTIFICATE"):
+            os.environ.pop(name, None)
+
+
+def settings(channel: str, url: str) -> Any:
+    """Return the project's settings with one endpoint."""
+    from pipeline.floe.settings import settings as default
+
+    if channel == "lineage":
+        return replace(default, openlineage_url=url, otlp_endpoint="")
+    protocol = "grpc" if channel == "OTLP gRPC" else "http/protobuf"
+    return replace(default, openlineage_url="", otlp_endpoint=url, otlp_protocol=protocol)
+
+
+def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
+    """Return what the watchers read of a step's context; `tags` takes those of the run."""
+    instance = SimpleNamespace(
+        add_run_tags=lambda _, added: tags.update(added),
+        get_run_record_by_id=lambda _: None,
+        get_run_step_stats=lambda _: [],
+        get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"]),
+    )
+    return SimpleNamespace(
+        run=SimpleNamespace(execution_plan_snapshot_id="plan", tags={}),
+        run_id=run_id or str(uuid4()),
+        job_name="daily",
+        retry_number=0,
+        has_partition_key=False,
+        has_partition_key_range=False,
+        instance=instance,
+        log=logging.getLogger("tests.faults.run"),
+        get_step_execution_context=lambda: SimpleNamespace(step=SimpleNamespace(key="dbt"), op_retry_policy=None),
+    )
+
+
+def invocation(target: Path) -> Any:
+    """Return what the watchers read of dagster-dbt's handle."""
+    return SimpleNamespace(
+        target_path=target,
+        manifest={"metadata": {"project_name": "shop", "adapter_type": "duckdb"}},
+        adapter=None,
+        project_dir=target,
+        process=SimpleNamespace(args=["dbt", "build"]),
+        dagster_dbt_translator=SimpleNamespace(get_asset_key=lambda node: dg.AssetKey(node["name"])),
+    )
+
+
+@contextmanager
+def environment(state: Path) -> Iterator[None]:
+    """Keep unsent events in `state`."""
+    before = os.environ.get("FLOE_STATE_DIR")
+    os.environ["FLOE_STATE_DIR"] = str(state)
+    try:
+        yield
+    finally:
+        os.environ.pop("FLOE_STATE_DIR")
+        if before:
+            os.environ["FLOE_STATE_DIR"] = before
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Collect what any logger says at warning or above."""
+    found: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Collect(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield found
+    finally:
+        with suppress(ValueError):
+            logging.getLogger().removeHandler(handler)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep `floe.logs`, which an observer sets up for the whole process, from printing."""
+    root = logging.getLogger()
+    before, stream = list(root.handlers), sys.stderr
+    sys.stderr = io.StringIO()
+    try:
+        yield
+    finally:
+        sys.stderr = stream
+        for handler in root.handlers:
+            if handler not in before:
+                root.removeHandler(handler)

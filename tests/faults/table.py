@@ -1,0 +1,84 @@
+"""What each fault of an endpoint costs a run: `python -m tests.faults.table [--rounds N] [--nodes N …] [FILE]`.
+
+Each round runs a healthy step and then one for each fault, so that both see the machine alike. Told are the median of
+the seconds that a fault adds, what was lost and what arrived twice after a replay, and the warnings of the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.drive import CASES, CHANNELS, Case, Ran, made_project, run
+
+ALL_SENT = "0, all sent"
+HEAD = ("fault", "channel", "nodes", "seconds added", "lost", "twice", "warnings")
+
+
+def main() -> int:
+    """Write the table; return 1 if a run was harmed, or slowed by more than the budget and half a second."""
+    parser = argparse.ArgumentParser(prog="faults")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--nodes", type=int, nargs="*", default=[10, 1000])
+    parser.add_argument("--file", type=Path)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="floe-faults-") as folder:
+        cases = [(channel, nodes) for nodes in told.nodes for channel in CHANNELS]
+        rows = [row for channel, nodes in cases for row in measure(Path(folder), channel, nodes, told.rounds)]
+    lines = [HEAD, ("---",) * len(HEAD), *rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    print(text)
+    if told.file:
+        told.file.write_text(text + "\n")
+    from pipeline.floe.delivery import BUDGET_SECONDS
+
+    limit = BUDGET_SECONDS + 0.5
+    bad = [row for row in rows if float(row[3]) > limit or row[4] != "0" or row[6] not in {"1", ALL_SENT}]
+    print(f"{len(rows)} cases, {len(bad)} bad", *bad, sep="\n")
+    return int(bool(bad))
+
+
+def measure(folder: Path, channel: str, nodes: int, rounds: int) -> list[tuple[str, ...]]:
+    """Return a row for each fault of a channel."""
+    from tests.engines.certificates import write_certificate
+
+    target = made_project(folder / str(nodes), nodes)
+    tls = write_certificate(Path(tempfile.mkdtemp(dir=folder)))
+
+    def ran(case: Case | None, *, recover: bool) -> Ran:
+        return run(channel, case, target, nodes, Path(tempfile.mkdtemp(dir=folder)), tls, recover=recover)
+
+    ran(None, recover=False)  # imports, fills caches
+    added: dict[str, list[float]] = {case.name: [] for case in CASES}
+    first: dict[str, Ran] = {}
+    expected = 0
+    for _ in range(rounds):
+        healthy = ran(None, recover=True)
+        expected = len(healthy.arrived)
+        for case in CASES:
+            got = ran(case, recover=case.name not in first)
+            added[case.name].append(got.seconds - healthy.seconds)
+            first.setdefault(case.name, got)
+            print(".", end="", file=sys.stderr, flush=True)
+    rows = []
+    for case in CASES:
+        arrived: Counter[tuple[str, str]] = first[case.name].arrived
+        lost, twice = expected - len(arrived), sum(count - 1 for count in arrived.values())
+        seconds = f"{statistics.median(added[case.name]):.1f}"
+        told = first[case.name]
+        kept = any("spooled" in tag or "dropped" in tag for tag in told.tags.values())
+        warnings = str(len(told.warnings)) if kept or told.warnings else ALL_SENT
+        rows.append((case.name, channel, str(nodes), seconds, str(lost), str(twice), warnings))
+        if len(told.warnings) > 1:
+            print(case, told.warnings, file=sys.stderr)
+    return rows
+
+
+if __name__ == "__main__":
+    import tests.conftest  # noqa: F401 - renders the project that `pipeline` is
+
+    sys.exit(main())

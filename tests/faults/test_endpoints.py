@@ -1,0 +1,123 @@
+"""Each fault of an endpoint, at ten nodes: the run is unharmed, nothing is lost, one warning tells of it.
+
+`nox -s faults` measures the same with a thousand nodes too.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from pipeline.floe.delivery import BUDGET_SECONDS
+
+from tests.engines.certificates import write_certificate
+from tests.faults.drive import CASES, CHANNELS, Case, heal, made_project, run, settings, step, warned
+from tests.faults.server import Fault, faulty
+
+NODES = 10
+# Over OTLP all that answers fails alike: one case of each kind is enough here.
+OTLP = {"refuses", "hangs", "500", "fails TLS"}
+TRIED = [(channel, case) for channel in CHANNELS for case in CASES if channel == "lineage" or case.name in OTLP]
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a certificate that nobody trusts, and its key."""
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the target folder of a made-up dbt project."""
+    return made_project(tmp_path_factory.mktemp("project") / "target", NODES)
+
+
+@pytest.mark.parametrize(("channel", "case"), TRIED, ids=[f"{channel}-{case.name}" for channel, case in TRIED])
+def test_fault(channel: str, case: Case, target: Path, tls: tuple[Path, Path], tmp_path: Path) -> None:
+    """The run goes on, one warning names the reason, and all arrives in the end."""
+    ran = run(channel, case, target, NODES, tmp_path, tls, recover=True)
+
+    # A start and an end of each node, of the command and of the run; a span of each, and of the step.
+    assert (2 * NODES + 4 if channel == "lineage" else NODES + 3) == len(ran.arrived)
+    told = ran.tags["floe/lineage" if channel == "lineage" else "floe/traces"]
+    assert "spooled" in told
+    (warning,) = ran.warnings
+    assert told in warning
+    assert "floe doctor" in warning
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_hang(channel: str, target: Path, tmp_path: Path) -> None:
+    """An endpoint that hangs costs a run of ten nodes no more than the budget, however many things wait."""
+    with faulty(grpc=channel == "OTLP gRPC") as server:
+        healthy, _, _ = step(channel, server.url, target, NODES, tmp_path, {})
+        server.go_wrong(Fault.HANG)
+        hanging, _, _ = step(channel, server.url, target, NODES, tmp_path, {})
+
+    assert hanging - healthy < BUDGET_SECONDS + 0.5
+
+
+def test_all_dead(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lineage, traces and metrics that hang together cost the one budget, and one warning."""
+    from dataclasses import replace
+
+    from tests.faults import drive
+
+    both = replace(settings("OTLP HTTP", "http://127.0.0.1:1"))
+    with faulty() as server:
+        server.go_wrong(Fault.HANG)
+        everything = replace(both, openlineage_url=server.url, otlp_endpoint=server.url)
+        monkeypatch.setattr(drive, "settings", lambda *_: everything)
+        seconds, warnings, tags = step("", "", target, NODES, tmp_path, {})
+
+    assert seconds < BUDGET_SECONDS + 2  # the second half for the run itself
+    assert 1 == len(warnings)
+    assert "24 spooled" == tags["floe/lineage"]
+    assert tags["floe/traces"].startswith("13 spooled")
+
+
+def test_healthy(target: Path, tmp_path: Path) -> None:
+    """A healthy run warns of nothing and leaves nothing to send."""
+    with faulty() as server:
+        _, warnings, tags = step("lineage", server.url, target, NODES, tmp_path, {})
+
+    assert ([], {"floe/lineage": "24 sent", "floe/traces": "off"}) == (warnings, tags)
+    assert ["last.ndjson"] == [file.name for file in tmp_path.rglob("*.ndjson")]
+
+
+def test_two_runs(target: Path, tmp_path: Path) -> None:
+    """A second run replays what the first has left, beside its own."""
+    with faulty() as server:
+        server.go_wrong(status=500)
+        step("lineage", server.url, target, NODES, tmp_path, {})
+        server.go_wrong()
+        _, _, tags = step("lineage", server.url, target, NODES, tmp_path, {})
+
+    assert "24 sent, 24 replayed" == tags["floe/lineage"]
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_sent_in_part(channel: str, target: Path, tmp_path: Path) -> None:
+    """A replay that is cut short sends the rest the next time, and nothing twice."""
+    with faulty(grpc=channel == "OTLP gRPC") as server:
+        server.go_wrong(status=500)
+        step(channel, server.url, target, NODES, tmp_path, {})
+        server.go_wrong(delay=0.1)
+        from pipeline.floe.endpoints import open_lineage, open_spans
+
+        from tests.faults.drive import environment
+
+        with environment(tmp_path), warned():
+            told = settings(channel, server.url)
+            box = open_lineage(told, "another") if channel == "lineage" else open_spans(told)
+            assert box is not None
+            counts = box.close(time.monotonic() + 0.55)
+            assert 0 < counts.replayed < NODES
+        heal(channel, server, tmp_path)
+
+        sent = [span.span_id for span in server.spans] or [
+            (event["run"]["runId"], event["eventType"]) for event in server.events
+        ]
+    assert len(set(sent)) <= len(sent) <= len(set(sent)) + 1  # the one that was on its way
+    assert (2 * NODES + 4 if channel == "lineage" else NODES + 3) == len(set(sent))

@@ -1,0 +1,409 @@
+"""`floe doctor` names the true fault, whatever is wrong, and soon."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline.floe.doctor import endpoints as checks
+from pipeline.floe.doctor import examine, project
+from pipeline.floe.doctor.finding import Finding
+from pipeline.floe.settings import settings as default
+
+from tests.engines.certificates import write_certificate
+from tests.faults.drive import CHANNELS, UNKNOWN_HOST, settings
+from tests.faults.server import Fault, FaultyServer, faulty
+
+LINEAGE, OTLP_HTTP, OTLP_GRPC = CHANNELS
+# What goes wrong with the connection or the answer, and the words that name it and no other fault.
+ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
+    "refuses": ({"fault": Fault.REFUSE}, "nothing listens there"),
+    "hangs": ({"fault": Fault.HANG}, "no answer in time"),
+    "drops SYN": ({"fault": Fault.DROP_SYN}, "no answer in time"),
+    "401": ({"status": 401}, "does not accept the key (401)"),
+    "403": ({"status": 403}, "may not write there (403)"),
+    "404": ({"status": 404}, "no such path (404)"),
+    "413": ({"status": 413}, "too large for it (413)"),
+    "429": ({"status": 429}, "asks for less (429)"),
+    "500": ({"status": 500}, "an error of its own"),
+    "closes": ({"fault": Fault.CLOSE}, "closes the connection without an answer"),
+}
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep unsent events in a folder of the test's own."""
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path))
+    for name in ("OPENLINEAGE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a certificate that nobody trusts, and its key."""
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def tried(channel: str, url: str) -> Finding:
+    """Return what is found of a channel with this endpoint."""
+    check = checks.lineage if channel == LINEAGE else checks.traces
+    return next(iter(run_as_doctor(check(settings(channel, url), time.monotonic() + 8))))
+
+
+def run_as_doctor(findings: Iterator[Finding]) -> list[Finding]:
+    """Exhaust a check in a thread that is named as the doctor's: what exporters say in it goes to the finding."""
+    import threading
+
+    found: list[Finding] = []
+    thread = threading.Thread(target=lambda: found.extend(findings), name="floe-doctor-test")
+    thread.start()
+    thread.join()
+    return found
+
+
+class TestEndpoints:
+    """Each fault of an endpoint."""
+
+    @pytest.mark.parametrize("case", ANSWERS)
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_answer(self, channel: str, case: str) -> None:
+        """It is named, with its endpoint and the setting that says so, in one line."""
+        wrong, words = ANSWERS[case]
+        with faulty(grpc=channel == OTLP_GRPC) as server:
+            server.go_wrong(**wrong)
+            finding = tried(channel, server.url)
+
+        assert "fail" == finding.state
+        assert words in finding.message, finding.detail
+        assert str(server.port) in finding.message
+        assert "floe/settings.toml" in finding.message
+        assert "\n" not in finding.message
+        others = {told for _, told in ANSWERS.values()} - {words}
+        assert not [told for told in others if told in finding.message]
+
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_host(self, channel: str) -> None:
+        """A host name that nobody knows."""
+        assert "host name is not known" in tried(channel, f"http://{UNKNOWN_HOST}:4321").message
+
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_certificate(self, channel: str, tls: tuple[Path, Path]) -> None:
+        """A certificate that is not trusted, and the variable that would name it."""
+        with faulty(grpc=channel == OTLP_GRPC, tls=tls) as server:
+            finding = tried(channel, server.url)
+
+        assert "certificate is not trusted" in finding.message, finding.detail
+        variable = "REQUESTS_CA_BUNDLE" if channel == LINEAGE else "OTEL_EXPORTER_OTLP_CERTIFICATE"
+        assert variable in finding.message
+
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_no_tls(self, channel: str) -> None:
+        """A server that speaks no TLS where https:// was written."""
+        with faulty(grpc=channel == OTLP_GRPC) as server:
+            finding = tried(channel, server.url.replace("http:", "https:"))
+
+        assert "speaks no TLS there: use http://" in finding.message, finding.detail
+
+    @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
+    def test_grpc_port(self, channel: str) -> None:
+        """A gRPC port where HTTP was chosen."""
+        with faulty(grpc=True) as server:
+            finding = tried(channel, server.url)
+
+        assert "perhaps" in finding.message, finding.detail
+        assert ("use its HTTP port" if channel == LINEAGE else "PROTOCOL=grpc") in finding.message
+
+    def test_http_port(self) -> None:
+        """An HTTP port where gRPC was chosen."""
+        with faulty() as server:
+            finding = tried(OTLP_GRPC, server.url)
+
+        assert "speaks HTTP, not gRPC" in finding.message, finding.detail
+        assert "PROTOCOL=http/protobuf" in finding.message
+
+    @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
+    def test_no_url(self, channel: str) -> None:
+        """An address without http://."""
+        assert "is no URL: write http://host:port" in tried(channel, "localhost:4321").message
+
+    @pytest.mark.parametrize("channel", CHANNELS)
+    def test_well(self, channel: str) -> None:
+        """A receiver that takes it, and that gets it."""
+        with faulty(grpc=channel == OTLP_GRPC) as server:
+            finding = tried(channel, server.url)
+
+            assert ("ok", True) == (finding.state, "took a test" in finding.message), finding
+            assert ["floe.doctor"] == [span.name for span in server.spans] or [
+                ("floe.doctor", "START"),
+                ("floe.doctor", "COMPLETE"),
+            ] == [(event["job"]["name"], event["eventType"]) for event in server.events]
+
+    def test_metrics_path(self) -> None:
+        """A collector that takes traces and no metrics."""
+
+        class NoMetrics(FaultyServer):
+            def take(self, path: str, headers: dict[str, str], body: bytes) -> bool:
+                return path != "/v1/metrics" and super().take(path, headers, body)
+
+        server = NoMetrics()
+        try:
+            told = settings(OTLP_HTTP, server.url)
+            assert "ok" == run_as_doctor(checks.traces(told, time.monotonic() + 8))[0].state
+            assert "no such path (404)" in run_as_doctor(checks.metrics(told, 0))[0].message
+        finally:
+            server.stop()
+
+
+class TestWaiting:
+    """What earlier runs have left."""
+
+    def test_sent(self, state: Path) -> None:
+        """It is sent as soon as the receiver takes a test event, and the open run is ended; then nothing waits."""
+        from tests.floe.test_journal import dead, event
+
+        dead(state / "lineage", event(1), event(2))
+        with faulty() as server:
+            server.go_wrong(Fault.REFUSE)
+            before = run_as_doctor(checks.lineage(settings(LINEAGE, server.url), time.monotonic() + 8))
+            server.go_wrong()
+            after = run_as_doctor(checks.lineage(settings(LINEAGE, server.url), time.monotonic() + 8))
+            again = run_as_doctor(checks.lineage(settings(LINEAGE, server.url), time.monotonic() + 8))
+
+            states = [event["eventType"] for event in server.events if event["job"]["name"].startswith("job")]
+        assert ["START", "START", "ABORT", "ABORT"] == states
+        assert [("warn", "2 events wait"), ("ok", "4 events of earlier runs sent now"), ("ok", "no events wait")] == [
+            (found[1].state, next(word for word in WAITING if word in found[1].message))
+            for found in (before, after, again)
+        ]
+
+    def test_off(self, state: Path) -> None:
+        """With lineage off it still says what waits."""
+        from tests.floe.test_journal import dead, event
+
+        dead(state / "lineage", event(1))
+        off, waiting = checks.lineage(settings(LINEAGE, ""), time.monotonic() + 8)
+
+        assert ("off", "warn") == (off.state, waiting.state)
+        assert "OPENLINEAGE_URL" in off.message
+
+
+WAITING = ("2 events wait", "4 events of earlier runs sent now", "no events wait")
+
+
+class TestConfiguration:
+    """The owner's configuration of OpenLineage's client."""
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("transport: [", "is no YAML"),
+            ("transport:\n  url: http://127.0.0.1:1\n", "names no transport"),
+            ("", "names no transport"),
+            ("transport:\n  type: pigeon\n", "is not understood"),
+            ("transport:\n  type: http\n", "is not understood"),
+        ],
+    )
+    def test_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
+        """A file that is wrong is named, and events do not go to the console instead."""
+        file = tmp_path / "openlineage.yml"
+        file.write_text(text)
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", str(file))
+        (finding,) = checks.lineage(default, time.monotonic() + 8)
+
+        assert "fail" == finding.state
+        assert str(file) in finding.message
+        assert words in finding.message
+
+    def test_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that is not there does not mean the next best configuration."""
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", "/no/such/openlineage.yml")
+        (finding,) = checks.lineage(default, time.monotonic() + 8)
+
+        assert "OPENLINEAGE_CONFIG=/no/such/openlineage.yml is no file" in finding.message
+
+    def test_owner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that is right is named beside the URL, credentials in it hidden."""
+        with faulty() as server:
+            url = server.url.replace("//", "//me:hunter2@")
+            file = tmp_path / "openlineage.yml"
+            file.write_text(f"transport:\n  type: async_http\n  url: {url}\n")
+            monkeypatch.setenv("OPENLINEAGE_CONFIG", str(file))
+            finding = next(iter(checks.lineage(default, time.monotonic() + 8)))
+
+        assert "ok" == finding.state
+        assert f"http://[hidden]@127.0.0.1:{server.port} ({file})" in finding.message
+        assert 2 == len(server.events)
+
+
+class TestProject:
+    """dbt's side."""
+
+    def test_state(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A folder that cannot be written."""
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "file"))
+        (finding,) = project.state(default, 0)
+
+        assert ("fail", True) == (finding.state, "FLOE_STATE_DIR" in finding.message)
+
+    def test_state_is_left_as_it_was(self, state: Path) -> None:
+        """Trying leaves no file."""
+        (finding,) = project.state(default, 0)
+
+        assert "ok" == finding.state
+        assert [] == [file for file in state.rglob("*") if file.is_file()]
+
+    @pytest.mark.parametrize(
+        ("text", "state", "words"),
+        [
+            (None, "off", "is missing"),
+            ('{"metadata": {"dbt_version": "1.9.0"}}', "warn", "by dbt 1.9.0, installed is"),
+            ("{}", "fail", "is no manifest"),
+        ],
+    )
+    def test_manifest(self, tmp_path: Path, text: str | None, state: str, words: str) -> None:
+        """A manifest that is missing, of another dbt, or none."""
+        (tmp_path / "target").mkdir()
+        if text is not None:
+            (tmp_path / "target" / "manifest.json").write_text(text)
+        (finding,) = project.manifest(replace(default, dbt_project_dir=tmp_path), 0)
+
+        assert (state, True) == (finding.state, words in finding.message), finding
+        assert "floe prepare" in finding.message or "dg" in finding.message
+
+    def test_stale(self, tmp_path: Path) -> None:
+        """A manifest older than a model."""
+        from importlib.metadata import version
+
+        (tmp_path / "target").mkdir()
+        manifest, model = tmp_path / "target" / "manifest.json", tmp_path / "orders.sql"
+        manifest.write_text(json.dumps({"metadata": {"dbt_version": version("dbt-core")}}))
+        model.write_text("")
+        told = replace(default, dbt_project_dir=tmp_path)
+        os.utime(manifest, (1, 1))
+        (stale,) = project.manifest(told, 0)
+        os.utime(model, (0, 0))
+        (fresh,) = project.manifest(told, 0)
+
+        assert ("warn", "ok") == (stale.state, fresh.state)
+        assert "1 files changed since, such as orders.sql" in stale.message
+
+    def test_variables(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A missing variable fails, a secret shows nothing but that it is set."""
+        (tmp_path / "profiles.yml").write_text(
+            "shop: {outputs: {dev: {type: x, a: \"{{ env_var('A') }}\", b: \"{{ env_var('B') }}\","
+            " c: \"{{ env_var('C', '') }}\", d: \"{{ env_var('D') }}\"}}}"
+        )
+        monkeypatch.setenv("A", "eu-west-1")
+        monkeypatch.setenv("B", "hunter2")
+        told = replace(default, dbt_profiles_dir=tmp_path, dbt_target="dev", secret_variables=("B",))
+        found = {finding.check: finding for finding in project.profile(told, 0)}
+
+        assert [("ok", "is eu-west-1"), ("ok", "is set"), ("off", "is not set; its default counts")] == [
+            (found[name].state, found[name].message) for name in "ABC"
+        ]
+        assert "fail" == found["D"].state
+        assert "DBT_TARGET" in found["profile"].message or "settings.toml" in found["profile"].message
+
+    def test_one_broken_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A check that raises hides no other."""
+        monkeypatch.setattr(project, "manifest", lambda *_: 1 / 0)
+        monkeypatch.setattr(project, "dbt_debug", lambda *_: iter(()))
+        found = {finding.check: finding for finding in examine(replace(default, openlineage_url="", otlp_endpoint=""))}
+
+        assert ("fail", "ZeroDivisionError: division by zero") == (found["manifest"].state, found["manifest"].message)
+        assert "ok" == found["profile"].state
+
+
+def floe(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    code = "import sys; from pipeline.floe.cli import main; sys.exit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "src"), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class TestCommand:
+    """`floe` as a person calls it."""
+
+    def test_everything_hangs(self, project: Path, tmp_path: Path) -> None:
+        """Whatever is dead, it ends within 10 seconds of its start, and says of each what hangs."""
+        (tmp_path / "dbt").write_text("#!/bin/sh\nexec sleep 60\n")
+        (tmp_path / "dbt").chmod(0o755)
+        began = time.monotonic()
+        floe(project, "--help")
+        startup = time.monotonic() - began
+        with faulty() as server:
+            server.go_wrong(Fault.HANG)
+            began = time.monotonic()
+            done = floe(
+                project,
+                "doctor",
+                "--json",
+                PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+                OPENLINEAGE_URL=server.url,
+                OTEL_EXPORTER_OTLP_ENDPOINT=server.url,
+            )
+            took = time.monotonic() - began
+
+        found = {finding["check"]: finding for finding in json.loads(done.stdout)}
+        assert 10 > took - startup
+        assert 1 == done.returncode
+        assert {"fail"} == {found[name]["state"] for name in ("dbt debug", "lineage", "traces", "metrics")}
+        assert "OPENLINEAGE_URL in the environment" in found["lineage"]["message"]
+        assert "" == done.stderr
+
+    def test_table(self, project: Path, tmp_path: Path) -> None:
+        """The table for people has one line a finding, and no secret."""
+        (tmp_path / "dbt").write_text("#!/bin/sh\nexit 0\n")
+        (tmp_path / "dbt").chmod(0o755)
+        with faulty() as server:
+            server.go_wrong(status=401)
+            done = floe(
+                project,
+                "doctor",
+                PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+                OPENLINEAGE_URL=server.url,
+                OPENLINEAGE_API_KEY="hunter2",
+            )
+
+        assert 1 == done.returncode
+        assert "hunter2" not in done.stdout + done.stderr
+        lines = done.stdout.splitlines()
+        assert all(line[0] in "✓·!✗" for line in lines)
+        assert [line for line in lines if line.startswith("✗ lineage") and "(401)" in line]
+
+    def test_replay_and_show(self, project: Path, state: Path) -> None:
+        """What waits is shown as not sent, then replayed."""
+        from tests.floe.test_journal import dead, event
+
+        nothing = floe(project, "lineage", "show")
+        off = floe(project, "lineage", "replay")
+        dead(state / "lineage", event(1))
+        shown = floe(project, "lineage", "show")
+        with faulty() as server:
+            server.go_wrong(status=500)
+            failed = floe(project, "lineage", "replay", OPENLINEAGE_URL=server.url)
+            server.go_wrong()
+            done = floe(project, "lineage", "replay", OPENLINEAGE_URL=server.url)
+
+            assert ["START", "ABORT"] == [event["eventType"] for event in server.events]
+        assert "No run has sent lineage yet" in nothing.stdout
+        assert (1, "Lineage is off: set OPENLINEAGE_URL.\n") == (off.returncode, off.stdout)
+        assert "START    job1  (not sent)" in shown.stdout
+        assert (1, True) == (failed.returncode, "an error of its own" in failed.stdout)
+        assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
