@@ -14,7 +14,8 @@ from typing import Any
 
 Node = Mapping[str, Any]
 
-TABLES = {"model", "seed", "snapshot", "source"}
+ASSETS = {"model", "seed", "snapshot"}
+TABLES = {*ASSETS, "source"}
 CHECKS = {"test", "unit_test"}
 
 

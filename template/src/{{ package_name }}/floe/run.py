@@ -21,12 +21,13 @@ import dagster as dg
 from dagster_dbt import DbtCliInvocation, DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
+from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph
 from .lineage.watcher import LineageWatcher
-from .logs import write_logs
+from .logs import COLORS, enter_step
 from .profile import hint
 from .secret_values import without_secrets
 from .settings import Settings, settings
@@ -66,7 +67,7 @@ def _watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
     error: BaseException | None = None
     observer.attach(invocation)
     try:
-        for event in invocation.stream_raw_events():
+        for event in read_events(invocation):
             observer.see(event.raw_event)
             yield from event.to_default_asset_events(
                 manifest=invocation.manifest,
@@ -94,7 +95,7 @@ class Observer:
         self._lives = Lives()
         self._log: DebugLog | None = None
         with self._guard():
-            write_logs(context)
+            enter_step(context)
         lineage: LineageWatcher | None = None
         with self._guard():
             lineage = LineageWatcher(context, settings)
@@ -211,4 +212,4 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 def _message(error: BaseException | None) -> str | None:
     if error is None:
         return None
-    return without_secrets(str(error).strip()) or type(error).__name__
+    return without_secrets(COLORS.sub("", str(error)).strip()) or type(error).__name__
