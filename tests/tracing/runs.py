@@ -50,7 +50,7 @@ import dagster as dg
 
 everything = dg.define_asset_job({ALL!r}, dg.AssetSelection.all())
 """
-IN_PROCESS = {"execution": {"config": {"in_process": {}}}}
+IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 def multiprocess(start_method: str) -> dict[str, Any]:

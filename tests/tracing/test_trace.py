@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.tracing import runs
 from tests.tracing.runs import Run, attributes
 
 pytestmark = pytest.mark.xdist_group("tracing")
 
 ABOVE = ["run everything", "step dbt_models", "dbt"]
-WAYS = {
-    "http, spawn": ("http/protobuf", runs.multiprocess("spawn")),
-    "grpc, forkserver": ("grpc", runs.multiprocess("forkserver")),
-    "grpc, in process": ("grpc", runs.IN_PROCESS),
-}
-
-
-@pytest.fixture(scope="module", params=WAYS)
-def run(request: pytest.FixtureRequest, broken: Path) -> Run:
-    """Return a run of the whole project; a model fails, so that one is skipped, and a test fails."""
-    protocol, config = WAYS[request.param]
-    return runs.launch(broken, config=config, protocol=protocol)
 
 
 def executed(run: Run) -> set[str]:
@@ -100,7 +86,7 @@ def exception(span: Span) -> str:
     """Return the message of a span's one exception."""
     (event,) = span.events
     assert "exception" == event.name
-    return next(each.value.string_value for each in event.attributes if each.key == "exception.message")
+    return next(str(each.value.string_value) for each in event.attributes if each.key == "exception.message")
 
 
 def test_links(run: Run) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunEvent
@@ -22,6 +22,9 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from .delivery import Delivery, RefusedError, Spool
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from requests import Session
 
 TIMEOUT_SECONDS = 2  # one attempt; the delivery's spool takes the place of retries
 SPAN_BATCH = 512
@@ -119,7 +122,7 @@ def open_spans(settings: Settings) -> Delivery[ReadableSpan] | None:
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
 
     def send(spans: Sequence[ReadableSpan]) -> None:
         _succeed(exporter.export(spans) is SpanExportResult.SUCCESS, target)
@@ -139,7 +142,7 @@ def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
     else:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
 
     def send(items: Sequence[MetricsData]) -> None:
         for data in items:
@@ -173,6 +176,21 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
     timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
     return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
+
+
+def _session() -> Session:
+    """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE wins over REQUESTS_CA_BUNDLE."""
+    import requests
+
+    class OtlpSession(requests.Session):
+        # requests itself prefers its variable to what the session was told.
+        def merge_environment_settings(
+            self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> dict[str, Any]:
+            told = self.verify if verify is None else verify
+            return dict(super().merge_environment_settings(url, proxies, stream, told, cert))
+
+    return OtlpSession()
 
 
 def _succeed(success: bool, target: OtlpTarget) -> None:

@@ -18,7 +18,7 @@ import structlog
 from opentelemetry import trace
 
 from .secret_values import without_secrets
-from .tracing.ids import step_span_id, trace_id
+from .tracing.ids import run_span_id, step_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
 
@@ -29,6 +29,7 @@ MILESTONES = {
     dg.DagsterEventType.RUN_SUCCESS,
     dg.DagsterEventType.STEP_START,
     dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -38,15 +39,21 @@ _step: dict[str, str] = {}
 
 def add_run(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Add the ids of the Dagster run and step that a record belongs to."""
-    event.update({name: value for name, value in _step.items() if name not in event})
     meta = getattr(event.get("_record"), "dagster_meta", None)
-    if isinstance(meta, dict) and (run_id := meta.get("run_id")):
-        event["event"] = meta.get("orig_message") or event["event"]
-        event["run_id"] = run_id
-        event["trace_id"] = f"{trace_id(run_id):032x}"
-        event.update({name: meta[name] for name in ("job_name", "step_key") if meta.get(name)})
-        if error := getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None):
-            event["exception"] = _dagster_exception(error) if is_json() else error.to_string()
+    if not (isinstance(meta, dict) and meta.get("run_id")):
+        event.update({name: value for name, value in _step.items() if name not in event})
+        return event
+    run_id, step_key = meta["run_id"], meta.get("step_key")
+    event["event"] = meta.get("orig_message") or event["event"]
+    event.update(run_id=run_id, trace_id=f"{trace_id(run_id):032x}", job_name=meta.get("job_name"))
+    if not step_key:
+        event["span_id"] = f"{run_span_id(run_id):016x}"
+    elif (run_id, step_key) == (_step.get("run_id"), _step.get("step_key")):
+        event.update(step_key=step_key, span_id=_step["span_id"])
+    else:
+        event["step_key"] = step_key
+    if error := getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None):
+        event["exception"] = _dagster_exception(error) if is_json() else error.to_string()
     return event
 
 
@@ -64,17 +71,22 @@ def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return {key: _hidden(value) for key, value in event.items()}
 
 
+def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Leave out what would be the same on each line of a terminal."""
+    return {key: value for key, value in event.items() if key not in {"job_name", "step_key", "trace_id", "span_id"}}
+
+
 def formatter() -> structlog.stdlib.ProcessorFormatter:
     """Return the one formatter, for records of structlog and of the standard library alike."""
     # Exceptions become data, or text, before secrets are looked for. Local variables stay out: they hold secrets.
     if is_json():
         transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         exceptions: Any = structlog.processors.ExceptionRenderer(transform)
-        renderer: Any = structlog.processors.JSONRenderer()
+        renderer: list[Any] = [structlog.processors.JSONRenderer()]
     else:
         exceptions = structlog.processors.format_exc_info
-        renderer = structlog.dev.ConsoleRenderer()
-    renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, renderer]
+        renderer = [drop_ids, structlog.dev.ConsoleRenderer()]
+    renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, *renderer]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
     )

@@ -102,7 +102,8 @@ class Tracing:
     def environment(self) -> dict[str, str]:
         """Return the variables that hand the trace to dbt (https://www.w3.org/TR/trace-context/)."""
         carrier: dict[str, str] = {}
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(self._step))
+        own_id = step_span_id(self._said.run_id, self._said.key, self._said.attempt)
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(own_id))))
         # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
         return {"TRACEPARENT": carrier["traceparent"], "DBT_ENV_CUSTOM_ENV_TRACEPARENT": carrier["traceparent"]}
 
