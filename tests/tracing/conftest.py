@@ -9,9 +9,10 @@ import pytest
 from tests.tracing import runs
 from tests.tracing.runs import Run
 
+# With SQL or without.
 WAYS = {
-    "http, spawn": ("http/protobuf", runs.multiprocess("spawn")),
-    "grpc, forkserver": ("grpc", runs.multiprocess("forkserver")),
+    "http, spawn, SQL": ("http/protobuf", runs.multiprocess("spawn"), {"FLOE_TRACE_SQL": "1"}),
+    "grpc, forkserver": ("grpc", runs.multiprocess("forkserver"), {}),
 }
 
 
@@ -24,5 +25,5 @@ def broken(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=WAYS)
 def run(request: pytest.FixtureRequest, broken: Path) -> Run:
     """Return a run of the whole project; a model fails, so that one is skipped, and a test fails."""
-    protocol, config = WAYS[request.param]
-    return runs.launch(broken, config=config, protocol=protocol)
+    protocol, config, variables = WAYS[request.param]
+    return runs.launch(broken, config=config, protocol=protocol, **variables)

@@ -66,6 +66,7 @@ class Run:
         project: Its project.
         output: What it has printed, both streams.
         log: What it has written to standard error.
+        variables: Those that it was given besides.
         spans: What the receiver has.
         metrics: Likewise.
     """
@@ -73,6 +74,7 @@ class Run:
     project: Path
     output: str
     log: str
+    variables: Mapping[str, str]
     spans: list[Span] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
 
@@ -104,6 +106,11 @@ class Run:
         """Return the JSON lines of its log."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
+    @property
+    def statements(self) -> list[Span]:
+        """Return the spans of SQL statements."""
+        return [span for span in self.spans if span.kind == Span.SPAN_KIND_CLIENT]
+
     def span(self, name: str) -> Span:
         """Return the one span of that name."""
         (found,) = (span for span in self.spans if span.name == name)
@@ -134,10 +141,21 @@ def launch(
     config: Mapping[str, Any] = IN_PROCESS,
     *,
     protocol: str | None = "http/protobuf",
+    python: str | Path = sys.executable,
     tags: Mapping[str, str] | None = None,
     **variables: str,
 ) -> Run:
-    """Launch a job of a project that `copy` has made; without `protocol` nothing is exported."""
+    """Launch a job of a project that `copy` has made; without `protocol` nothing is exported.
+
+    Args:
+        project: Its folder.
+        job: Its name.
+        config: The run's configuration.
+        protocol: OTLP's, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
+        python: Of the environment to run it in.
+        tags: The run's.
+        variables: Of its environment, besides.
+    """
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment = kept | {
         "DAGSTER_HOME": str(project / "home"),
@@ -151,11 +169,11 @@ def launch(
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
             environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
         done = subprocess.run(
-            [sys.executable, "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
+            [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
             cwd=project,
             env=environment | variables,
             capture_output=True,
             text=True,
             check=False,
         )
-    return Run(project, done.stdout + done.stderr, done.stderr, endpoint.spans, endpoint.metrics)
+    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics)

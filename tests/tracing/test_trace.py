@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -15,6 +18,16 @@ pytestmark = pytest.mark.xdist_group("tracing")
 ABOVE = ["run everything", "step dbt_models", "dbt"]
 
 
+LEVELS = ["run", "step", "command", "node", "statement"]
+
+
+def level(span: Span) -> str:
+    """Return which of `LEVELS` a span is."""
+    if span.kind == Span.SPAN_KIND_CLIENT:
+        return "statement"
+    return "node" if "." in span.name else "command" if span.name == "dbt" else span.name.split()[0]
+
+
 def executed(run: Run) -> set[str]:
     """Return the nodes that dbt has results of; an exposure is none that is run."""
     return {unique_id for unique_id in run.results if not unique_id.startswith("exposure.")}
@@ -22,7 +35,7 @@ def executed(run: Run) -> set[str]:
 
 def test_one_span_a_node(run: Run) -> None:
     """There are as many spans as nodes and levels above, in the trace whose id is the run id."""
-    assert Counter([*executed(run), *ABOVE]) == Counter(span.name for span in run.spans)
+    assert Counter([*executed(run), *ABOVE]) == Counter(span.name for span in run.spans if span not in run.statements)
     assert {run.trace_id} == {span.trace_id.hex() for span in run.spans}
     assert {"success", "pass", "error", "fail", "skipped"} <= {result["status"] for result in run.results.values()}
 
@@ -37,7 +50,7 @@ def test_tree(run: Run) -> None:
             parent = by_id[span.parent_span_id]
             assert parent.start_time_unix_nano <= span.start_time_unix_nano, span.name
             assert span.end_time_unix_nano <= parent.end_time_unix_nano, span.name
-            assert parent.name == ("dbt" if "." in span.name else ABOVE[ABOVE.index(span.name) - 1])
+            assert level(parent) == LEVELS[LEVELS.index(level(span)) - 1]
 
 
 def test_times(run: Run) -> None:
@@ -116,3 +129,55 @@ def test_repeated_by_dbt(run: Run) -> None:
 
     assert told in (folder / "run_results.json").read_text()
     assert told in (folder / "dbt.log").read_text().splitlines()[0]
+
+
+def test_query_comment(run: Run) -> None:
+    """Each query names the command, its trace and its node, besides what dbt says by default."""
+    (folder,) = run.targets
+    events = [json.loads(line) for line in (folder / "dbt.log").read_text().splitlines() if '"SQLQuery"' in line]
+    comments = [json.loads(found[1]) for each in events if (found := re.match(r"/\* (.*) \*/", each["data"]["sql"]))]
+
+    assert {(attributes(run.span("dbt"))["dbt.invocation_id"], run.trace_id)} == {
+        (comment["invocation_id"], comment["traceparent"].split("-")[1]) for comment in comments
+    }
+    assert executed(run) - {"model.pipeline.after_broken"} == {
+        comment["node_id"] for comment in comments if "node_id" in comment
+    }
+    assert {"app", "dbt_version", "profile_name", "target_name"} <= set.intersection(*map(set, comments))
+
+
+def test_statements(run: Run) -> None:
+    """With FLOE_TRACE_SQL each node that ran SQL has its statements below it, without it there is none."""
+    (folder,) = run.targets
+    by_id = {span.span_id: span.name for span in run.spans}
+
+    assert bool(run.statements) == ("FLOE_TRACE_SQL" in run.variables)
+    if run.statements:
+        with_sql = {name for name in executed(run) if f'"{name}"' in (folder / "dbt.log").read_text()}
+        assert with_sql - {"model.pipeline.after_broken"} == {by_id[each.parent_span_id] for each in run.statements}
+        assert any("create  table" in str(attributes(each)["db.query.text"]) for each in run.statements)
+
+
+def test_documented(run: Run) -> None:
+    """The attributes of the documentation are those that spans carry, level by level."""
+    documented = table(run.project / "docs" / "tracing.md")
+    found = {(name, level(span)) for span in run.spans for name in attributes(span)}
+    # Not of DuckDB, and of no partitioned run.
+    elsewhere = {"dagster.partition_key", "dbt.bytes_processed", "dbt.query_id", "server.address", "server.port"}
+
+    assert set() == found - documented
+    if run.statements:
+        left = {name for name, _ in documented} - {name for name, _ in found}
+        assert elsewhere == left
+
+
+def table(page: Path) -> set[tuple[str, str]]:
+    """Return each attribute of the page's table with each level that it stands on."""
+    section = page.read_text().partition("## Attributes")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    return {
+        (name, each.strip())
+        for names, on in rows
+        for name in re.findall(r"`([a-z_.]+)`", names)
+        for each in (LEVELS if on.strip() == "all" else on.split(","))
+    }
