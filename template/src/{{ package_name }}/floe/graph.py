@@ -15,7 +15,8 @@ import orjson
 
 Node = Mapping[str, Any]
 
-TABLES = {"model", "seed", "snapshot", "source"}
+ASSETS = {"model", "seed", "snapshot"}
+TABLES = {*ASSETS, "source"}
 CHECKS = {"test", "unit_test"}
 
 
