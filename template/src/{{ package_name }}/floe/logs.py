@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import dagster as dg
 import structlog
 from opentelemetry import trace
 
-from .secret_values import without_secrets
+from .secret_values import hider
 from .tracing.ids import run_span_id, step_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
@@ -68,7 +68,8 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
-    return {key: _hidden(value) for key, value in event.items()}
+    hide = hider()
+    return {key: _hidden(value, hide) for key, value in event.items()}
 
 
 def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -179,11 +180,11 @@ def _dagster_exception(error: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _hidden(value: Any) -> Any:
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return without_secrets(COLORS.sub("", value))
+        return hide(COLORS.sub("", value))
     if isinstance(value, dict):
-        return {key: _hidden(item) for key, item in value.items()}
+        return {key: _hidden(item, hide) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_hidden(item) for item in value]
+        return [_hidden(item, hide) for item in value]
     return value
