@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from pipeline.floe import logs
+
+RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +40,36 @@ def test_foreign_record() -> None:
     assert line["timestamp"].endswith("Z")
 
 
+def test_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LOG_LEVEL is the least level of Dagster's run loggers too; start and end of a run are told as of level INFO."""
+    handler = logging.StreamHandler()
+    logs.RunLogger("dagster").addHandler(handler)
+    debug, info = (logging.LogRecord("dagster", level, __file__, 1, "x", (), None) for level in (10, 20))
+    start = logging.LogRecord("dagster", 10, __file__, 1, "x", (), None)
+    start.dagster_meta = {"dagster_event": SimpleNamespace(event_type=dg.DagsterEventType.RUN_START)}
+
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+    assert [False, True, True] == [bool(handler.filter(record)) for record in (debug, info, start)]
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    assert [False, False, False] == [bool(handler.filter(record)) for record in (debug, info, start)]
+
+
+def test_dagster_error() -> None:
+    """An error that Dagster has recorded is data, its causes too."""
+    cause = SimpleNamespace(cls_name="KeyError", message="'x'\n", stack=["frame"], cause=None)
+    error = SimpleNamespace(cls_name="Failure", message="no\n", stack=[], cause=cause)
+    event = SimpleNamespace(event_specific_data=SimpleNamespace(error=error))
+    meta = {"run_id": RUN_ID, "job_name": "daily", "dagster_event": event}
+
+    assert [
+        {"exc_type": "Failure", "exc_value": "no", "frames": []},
+        {"exc_type": "KeyError", "exc_value": "'x'", "frames": ["frame"]},
+    ] == written("failed", dagster_meta=meta)["exception"]
+
+
 def test_run_ids() -> None:
     """Dagster's record carries run id, step, and the trace id that the run id is."""
-    run_id = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
+    run_id = RUN_ID
     meta = {"run_id": run_id, "job_name": "daily", "step_key": "dbt_models", "orig_message": "hello"}
 
     line = written("daily - 3af8618d - hello", dagster_meta=meta)
@@ -65,6 +96,16 @@ def test_no_secret_in_message() -> None:
     line = written("could not sign in with %s", "s3cr3t-value")
 
     assert "could not sign in with [hidden]" == line["event"]
+
+
+def test_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor a single header's value, nor a key of a transport, nor one as a URL has it."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-team=k3y/one,authorization=Bearer t0ken")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__AUTH__APIKEY", "4pi-k3y")
+
+    line = written("refused: k3y/one, k3y%2Fone, Bearer t0ken, 4pi-k3y")
+
+    assert "refused: [hidden], [hidden], [hidden], [hidden]" == line["event"]
 
 
 def test_no_secret_in_traceback() -> None:

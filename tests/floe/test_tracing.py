@@ -10,13 +10,21 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pipeline.floe.events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
-from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, statements
+from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, count, manifest_attributes, statements
+from pipeline.floe.tracing.ids import node_span_id, run_span_id, step_span_id
 from pipeline.floe.tracing.spans import Handoff, Step, Tracing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
 INVOCATION = "8e506743-094c-4c0d-bc0a-b6576ba61d52"
-ORDERS = {"name": "orders", "alias": "orders", "database": "db", "schema": "main", "config": {"materialized": "table"}}
+ORDERS = {
+    "name": "orders",
+    "alias": "orders",
+    "database": "db",
+    "schema": "main",
+    "resource_type": "model",
+    "config": {"materialized": "table"},
+}
 
 
 def at(seconds: float) -> datetime:
@@ -42,17 +50,17 @@ class Recorded:
             key=step,
             run_started_at=at(-5),
             attributes={"dagster.run_id": run_id},
-            **said,
+            **{"attempt": 0, **said},
         )
         self.tracing = Tracing(self.step, Resource({"service.name": "shop"}), Handoff(self.spans.append))
 
-    def command(self, *lives: NodeFinished, node: dict[str, Any] | None = None, **more: Any) -> Recorded:
+    def command(self, *lives: NodeFinished, **more: Any) -> Recorded:
         """Record a command with these nodes."""
         started = CommandStarted(at=at(0), invocation_id=INVOCATION, dbt_version="1.11.16")
-        self.tracing.record(started, {}, {}, [])
+        self.tracing.record(started)
         for life in lives:
-            self.tracing.record(life, node or ORDERS, {"db.system.name": "duckdb"}, more.get("statements", []))
-        self.tracing.record(CommandFinished(at=at(100), started=started, outcome=Outcome.SUCCESS), {}, {}, [])
+            self.tracing.record(life, {"db.system.name": "duckdb", **manifest_attributes(ORDERS)}, **more)
+        self.tracing.record(CommandFinished(at=at(100), started=started, outcome=Outcome.SUCCESS))
         return self
 
     def end(self, *, ends_run: bool = True) -> Recorded:
@@ -112,16 +120,27 @@ class TestTree:
         assert -5 == seconds(recorded["run daily"])[0]
 
     def test_links(self) -> None:
-        """A node is linked to the spans of the nodes that it reads."""
-        recorded = Recorded()
-        downstream = {**ORDERS, "depends_on": {"nodes": ["model.shop.a", "model.shop.elsewhere"]}}
-        started = CommandStarted(at=at(0), invocation_id=INVOCATION)
-        recorded.tracing.record(started, {}, {}, [])
-        recorded.tracing.record(finished("a", 1, 2), ORDERS, {}, [])
-        recorded.tracing.record(finished("b", 3, 4), downstream, {}, [])
+        """A node is linked to the spans of the nodes that it reads, as far as this command has run them."""
+        upstream = ["model.shop.a", "model.shop.elsewhere"]
+        recorded = Recorded().command(finished("a", 1, 2), finished("b", 3, 4), upstream=upstream)
 
         (link,) = recorded["model.shop.b"].links
         assert span_id(recorded["model.shop.a"]) == link.context.span_id
+
+    def test_results_win(self) -> None:
+        """The times of run_results.json are better than those of dbt's log lines."""
+        life = finished("orders", 1, 9, executed=(at(2), at(3)))
+
+        assert (2, 3) == seconds(Recorded().command(life).end()["model.shop.orders"])
+
+    def test_retry(self) -> None:
+        """A second attempt is another span of the same run."""
+        first, second = (Recorded().command(), Recorded(attempt=1).command())
+        first.end(ends_run=False)
+        second.end()
+
+        assert span_id(first["step dbt_models"]) != span_id(second["step dbt_models"])
+        assert first["step dbt_models"].parent == second["step dbt_models"].parent
 
     def test_outer_trace(self) -> None:
         """A trace that the run was started from is linked."""
@@ -145,7 +164,7 @@ class TestNode:
 
     def test_attributes(self) -> None:
         """It carries dbt's names, the database's and Dagster's."""
-        life = finished("orders", 1, 2, response={"rows_affected": 540, "query_id": "q1", "code": "INSERT"})
+        life = finished("orders", 1, 2, response={"rows_affected": 540.0, "query_id": "q1", "code": "INSERT"})
 
         span = Recorded().command(life).end()["model.shop.orders"]
 
@@ -165,17 +184,17 @@ class TestNode:
         } == dict(span.attributes or {})
         assert (SpanKind.INTERNAL, StatusCode.UNSET) == (span.kind, span.status.status_code)
 
-    def test_failed(self) -> None:
-        """A failed node has an error status, its type, and dbt's message as an exception."""
-        span = (
-            Recorded()
-            .command(finished("orders", 1, 2, Outcome.FAIL, message="Binder Error"))
-            .end()["model.shop.orders"]
-        )
+    @pytest.mark.parametrize(
+        ("message", "kind"),
+        [("Database Error in model orders\n  no such column", "Database Error"), ("Got 3 results", "dbt.fail")],
+    )
+    def test_failed(self, message: str, kind: str) -> None:
+        """A failed node has an error status, dbt's word for it, and dbt's message as an exception."""
+        span = Recorded().command(finished("orders", 1, 2, Outcome.FAIL, message=message)).end()["model.shop.orders"]
 
         (event,) = span.events
-        assert (StatusCode.ERROR, "dbt.error") == (span.status.status_code, (span.attributes or {})["error.type"])
-        assert ("exception", "Binder Error") == (event.name, (event.attributes or {})["exception.message"])
+        assert (StatusCode.ERROR, kind) == (span.status.status_code, (span.attributes or {})["error.type"])
+        assert ("exception", message) == (event.name, (event.attributes or {})["exception.message"])
 
     def test_skipped(self) -> None:
         """A skipped node has a span without length, and no error."""
@@ -239,10 +258,17 @@ def test_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [] == Recorded().command(finished("orders", 1, 2)).end().spans
 
 
-def test_off() -> None:
-    """Without export the ids are as valid."""
-    step = Recorded().step
-    tracing = Tracing(step, Resource({}), None)
+def test_ids() -> None:
+    """Span ids are those that log lines derive, in another process and without export."""
+    recorded = Recorded().command(finished("orders", 1, 2)).end()
 
-    assert RUN_ID.replace("-", "") == f"{tracing.context_of().trace_id:032x}"
-    assert tracing.context_of().is_valid
+    assert (
+        run_span_id(RUN_ID),
+        step_span_id(RUN_ID, "dbt_models", 0),
+        node_span_id(INVOCATION, "model.shop.orders"),
+    ) == tuple(span_id(recorded[name]) for name in ("run daily", "step dbt_models", "model.shop.orders"))
+
+
+def test_count() -> None:
+    """A count is a whole number; -1 and nothing are none."""
+    assert [3, 0, None, None] == [count(each) for each in (3.0, 0, -1, None)]

@@ -16,9 +16,16 @@ from pipeline.floe.lineage.parents import JobRun
 from pipeline.floe.secret_values import without_secrets
 
 
+def plan_step(key: str, *above: str, dbt: bool = True) -> Any:
+    """Return what a run's plan says of a step, and of those above it."""
+    tags = {"dagster_dbt/select": "fqn:*"} if dbt else {}
+    return SimpleNamespace(key=key, tags=tags, inputs=[SimpleNamespace(upstream_step_keys=set(above))])
+
+
 def context(*, steps: int = 1, attempt: int = 0, retries: int = 0, tags: dict[str, str] | None = None) -> Any:
     """Return what the modules read of a step's context."""
-    plan = SimpleNamespace(step_keys_to_execute=[f"step{i}" for i in range(steps)])
+    keys = [f"step{i}" for i in range(steps)]
+    plan = SimpleNamespace(step_keys_to_execute=keys, steps=[plan_step(key) for key in keys])
     policy = dg.RetryPolicy(max_retries=retries) if retries else None
     return SimpleNamespace(
         run=SimpleNamespace(execution_plan_snapshot_id="plan", tags=tags or {}),
@@ -115,9 +122,22 @@ def stats(**ended: bool) -> Any:
 
 
 def test_last_of_several() -> None:
-    """A run of several steps is ended by the step that has no other left."""
+    """A run of several steps is ended by the step that has no other with dbt left."""
     assert not step.is_last_step(stats(step1=False))
     assert step.is_last_step(stats(step1=False, step2=False))
+
+
+def test_last_with_dbt() -> None:
+    """A step without dbt is not waited for, nor one that a failure has made impossible."""
+    one = stats(step1=True)
+    plan = one.instance.get_execution_plan_snapshot("plan")
+
+    plan.steps[2] = plan_step("step2", dbt=False)
+    assert step.is_last_step(one)
+    plan.steps[2] = plan_step("step2", "step1")
+    assert step.is_last_step(one)
+    plan.steps[2] = plan_step("step2", "step0")
+    assert not step.is_last_step(one)
 
 
 def test_failed_elsewhere() -> None:

@@ -1,11 +1,14 @@
-"""The code location that Dagster loads: everything in `defs/`."""
+"""The code location that Dagster loads: everything in `defs/`, its logs as `floe/logs.py` has them."""
 
 from pathlib import Path
 
 import dagster as dg
 
+from .floe.logs import write_logs
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions found in `defs/`."""
+    write_logs()
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from .settings import settings
 
@@ -34,6 +35,10 @@ def main() -> int:
     replay = lineage.add_parser("replay", help="send what earlier runs could not, and end what they left open")
     replay.description = "Exit code: 0 if all has arrived, 1 if not."
     replay.set_defaults(run=_replay)
+    trace = commands.add_parser("trace", help="run a command, such as dg launch --assets '*', and draw its trace")
+    trace.add_argument("--svg", type=Path, help="write a picture to this file, instead of text to the terminal")
+    trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    trace.set_defaults(run=_trace)
     told = parser.parse_args()
     run: Callable[[argparse.Namespace], int] = told.run
     return run(told)
@@ -50,6 +55,22 @@ def _doctor(told: argparse.Namespace) -> int:
         for finding in findings:
             _say(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
     return int(any(finding.state == "fail" for finding in findings))
+
+
+def _trace(told: argparse.Namespace) -> int:
+    from .tracing.waterfall import as_svg, as_text, bars, record  # a server, which nothing else needs
+
+    if not told.command:
+        _say("Which command? Such as: uv run floe trace dg launch --assets '*'")
+        return 2
+    code, spans = record(told.command)
+    if not spans:
+        _say("No span has come: the command ran no step with dbt, or OTEL_* switch traces off.")
+    elif told.svg:
+        told.svg.write_text(as_svg(bars(spans)), encoding="utf-8")
+    else:
+        _say("\n".join(as_text(bars(spans))))
+    return code
 
 
 def _prepare(_: argparse.Namespace) -> int:

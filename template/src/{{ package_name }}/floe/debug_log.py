@@ -6,12 +6,13 @@ after the result that it prints, so a reader waits for it, though never long.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import orjson
 
 WAIT_SECONDS = 0.05
 POLL_SECONDS = 0.002
@@ -81,7 +82,7 @@ class DebugLog:
 
     def _take(self, line: str) -> None:
         try:
-            event = json.loads(line)
+            event = orjson.loads(line)
             name, unique_id = event["info"]["name"], str(event["data"]["node_info"]["unique_id"])
         except (ValueError, KeyError, TypeError):  # of no node, or torn
             return

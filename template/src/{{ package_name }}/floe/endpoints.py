@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from openlineage.client import OpenLineageClient
@@ -25,6 +25,9 @@ from .delivery import THREADS, Delivery, one_line
 from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from requests import Session
 
 TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
@@ -146,7 +149,7 @@ def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
 
     def send(items: Sequence[ReadableSpan | KeptSpan]) -> None:
         _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target)
@@ -163,7 +166,7 @@ def send_metrics(target: OtlpTarget) -> Callable[[Sequence[MetricsData]], None]:
     else:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout)
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
 
     def send(items: Sequence[MetricsData]) -> None:
         for data in items:
@@ -227,6 +230,21 @@ def _export(exporter: SpanExporter | MetricExporter, data: Any, target: OtlpTarg
     _overheard.by_thread.pop(thread, None)
     if exporter.export(data).name != "SUCCESS":
         raise ConnectionError(f"{target.endpoint}: {_overheard.by_thread.get(thread, 'not taken')}")
+
+
+def _session() -> Session:
+    """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE wins over REQUESTS_CA_BUNDLE."""
+    import requests
+
+    class OtlpSession(requests.Session):
+        # requests itself prefers its variable to what the session was told.
+        def merge_environment_settings(
+            self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> dict[str, Any]:
+            told = self.verify if verify is None else verify
+            return dict(super().merge_environment_settings(url, proxies, stream, told, cert))
+
+    return OtlpSession()
 
 
 def _is_off(signal: str) -> bool:

@@ -81,7 +81,7 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFinished:
-    """A node's execution ended, or, without `started`, never began."""
+    """A node's execution ended, or, without `started`, never began; `executed` is its time in run_results.json."""
 
     at: datetime
     unique_id: str
@@ -90,6 +90,7 @@ class NodeFinished:
     outcome: Outcome
     status: str
     started: NodeStarted | None = None
+    executed: tuple[datetime, datetime] | None = None
     message: str | None = None
     failures: int | None = None
     response: Mapping[str, Any] = field(default_factory=dict)
@@ -202,10 +203,20 @@ def _node_finished(
         outcome=OUTCOMES.get(status, Outcome.FAIL),
         status=status,
         started=started,
+        executed=_executed(result),
         message=result.get("message") or None,
         failures=failures if node["resource_type"] in {"test", "unit_test"} else None,
         response=result.get("adapter_response") or {},
     )
+
+
+def _executed(result: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
+    phases = [
+        phase for phase in result.get("timing_info") or () if phase.get("started_at") and phase.get("completed_at")
+    ]
+    if not phases:
+        return None
+    return parse_time(phases[0]["started_at"]), parse_time(phases[-1]["completed_at"])
 
 
 def _time_of(node: Mapping[str, Any], key: str) -> datetime | None:

@@ -6,15 +6,17 @@ written the run's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 Node = Mapping[str, Any]
 
-TABLES = {"model", "seed", "snapshot", "source"}
+ASSETS = {"model", "seed", "snapshot"}
+TABLES = {*ASSETS, "source"}
 CHECKS = {"test", "unit_test"}
 
 
@@ -35,7 +37,7 @@ class Graph:
     def read(cls, target_path: Path, fallback: Mapping[str, Any]) -> Graph:
         """Return the graph of the manifest in `target_path`, or of `fallback` if there is none yet."""
         own = target_path / "manifest.json"
-        return cls(json.loads(own.read_bytes()) if own.exists() else fallback, target_path)
+        return cls(orjson.loads(own.read_bytes()) if own.exists() else fallback, target_path)
 
     def node(self, unique_id: str) -> Node:
         """Return a node; one that the manifest lacks is only as much as its id tells."""

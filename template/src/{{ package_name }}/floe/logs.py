@@ -1,36 +1,59 @@
 """structlog for every logger of the process, with the ids that join a log line to its trace.
 
-In: records of the standard library's loggers (Dagster's, OpenLineage's, ours). Out: one line each on standard error,
-JSON unless it goes to a terminal; `LOG_FORMAT=json` or `LOG_FORMAT=console` decides otherwise.
+In: records of the standard library's loggers (Dagster's, OpenLineage's, ours) and of structlog's. Out: one line each on
+standard error, JSON unless it goes to a terminal; `LOG_FORMAT=json` or `LOG_FORMAT=console` decides otherwise.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
-from uuid import UUID
 
 import dagster as dg
 import structlog
 from opentelemetry import trace
 
-from .secret_values import without_secrets
+from .secret_values import hider
+from .tracing.ids import run_span_id, step_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
 
+# Asked when the code location is loaded: during a step Dagster puts a file in the terminal's place.
+ON_A_TERMINAL = sys.stderr.isatty()
+MILESTONES = {
+    dg.DagsterEventType.RUN_START,
+    dg.DagsterEventType.RUN_SUCCESS,
+    dg.DagsterEventType.STEP_START,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_UP_FOR_RETRY,
+}
+COLORS = re.compile(r"\x1b\[[0-9;]*m")
+
+# The step that runs in this process. No context variable: threads would not have it.
+_step: dict[str, str] = {}
+
 
 def add_run(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add run id, step and trace id of the Dagster run that a record belongs to; its trace id is the run id."""
-    record = event.get("_record")
-    meta = getattr(record, "dagster_meta", None)
-    if isinstance(meta, dict) and (run_id := meta.get("run_id")):
-        event["event"] = meta.get("orig_message") or event["event"]
-        event["run_id"] = run_id
-        event["trace_id"] = UUID(run_id).hex
-        event.update({name: meta[name] for name in ("job_name", "step_key") if meta.get(name)})
+    """Add the ids of the Dagster run and step that a record belongs to."""
+    meta = getattr(event.get("_record"), "dagster_meta", None)
+    if not (isinstance(meta, dict) and meta.get("run_id")):
+        event.update({name: value for name, value in _step.items() if name not in event})
+        return event
+    run_id, step_key = meta["run_id"], meta.get("step_key")
+    event["event"] = meta.get("orig_message") or event["event"]
+    event.update(run_id=run_id, trace_id=f"{trace_id(run_id):032x}", job_name=meta.get("job_name"))
+    if not step_key:
+        event["span_id"] = f"{run_span_id(run_id):016x}"
+    elif (run_id, step_key) == (_step.get("run_id"), _step.get("step_key")):
+        event.update(step_key=step_key, span_id=_step["span_id"])
+    else:
+        event["step_key"] = step_key
+    if error := getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None):
+        event["exception"] = _dagster_exception(error) if is_json() else error.to_string()
     return event
 
 
@@ -44,52 +67,92 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Replace the values of secret variables wherever they stand."""
-    return {key: _hidden(value) for key, value in event.items()}
+    """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
+    hide = hider()
+    return {key: _hidden(value, hide) for key, value in event.items()}
+
+
+def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Leave out what would be the same on each line of a terminal."""
+    return {key: value for key, value in event.items() if key not in {"job_name", "step_key", "trace_id", "span_id"}}
 
 
 def formatter() -> structlog.stdlib.ProcessorFormatter:
     """Return the one formatter, for records of structlog and of the standard library alike."""
     # Exceptions become data, or text, before secrets are looked for. Local variables stay out: they hold secrets.
-    if _is_json():
+    if is_json():
         transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         exceptions: Any = structlog.processors.ExceptionRenderer(transform)
-        renderer: Any = structlog.processors.JSONRenderer()
+        renderer: list[Any] = [structlog.processors.JSONRenderer()]
     else:
         exceptions = structlog.processors.format_exc_info
-        renderer = structlog.dev.ConsoleRenderer()
-    renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, renderer]
+        renderer = [drop_ids, structlog.dev.ConsoleRenderer()]
+    renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, *renderer]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
     )
 
 
-def write_logs(context: dg.AssetExecutionContext) -> None:
+def write_logs() -> None:
     """Write what any logger of this process says from now on through `formatter`, each record once."""
     structlog.configure(
-        processors=[*_shared(), add_span, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(), add_run, add_span, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    logging.setLoggerClass(RunLogger)
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(formatter())
-        handler.setLevel(os.environ.get("LOG_LEVEL", "INFO").upper())
-        # Dagster's records reach the run's own handlers too.
-        handler.addFilter(lambda record: not hasattr(record, "dagster_meta"))
+        handler.addFilter(_is_unwritten)
         root.addHandler(handler)
-    for run_handler in _run_handlers(context):
-        run_handler.setFormatter(formatter())
-        run_handler.setLevel(os.environ.get("LOG_LEVEL", "INFO").upper())
+        root.setLevel(_level())
 
 
-def _run_handlers(context: dg.AssetExecutionContext) -> Iterator[logging.Handler]:
-    # Dagster makes a run's console logger itself and takes another only from a run's configuration.
-    for handler in context.log.handlers:
-        for logger in getattr(handler, "_loggers", ()):
-            yield from logger.handlers
+def enter_step(context: dg.AssetExecutionContext) -> None:
+    """Name the step in all lines of this process from now on."""
+    write_logs()
+    step_key = context.get_step_execution_context().step.key
+    _step.update(
+        run_id=context.run_id,
+        trace_id=f"{trace_id(context.run_id):032x}",
+        span_id=f"{step_span_id(context.run_id, step_key, context.retry_number):016x}",
+        job_name=context.job_name,
+        step_key=step_key,
+    )
+
+
+class RunLogger(logging.Logger):
+    """A logger that writes a run's lines through `formatter`.
+
+    Dagster makes the console logger of a run itself, takes another only from a run's configuration, and asks
+    `logging` for the class.
+    """
+
+    def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802 - the base's name
+        """Add a handler."""
+        if self.name == "dagster":
+            hdlr.setFormatter(formatter())
+            hdlr.addFilter(_is_wanted)
+        super().addHandler(hdlr)
+
+
+def _is_unwritten(record: logging.LogRecord) -> bool:
+    """Say whether no handler of its own has written a record, as Dagster's loggers have them."""
+    return not hasattr(record, "dagster_meta") and not logging.getLogger(record.name.partition(".")[0]).handlers
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Say whether a record of Dagster's is to be written: its word for a run's success is but a debug message."""
+    event = getattr(record, "dagster_meta", {}).get("dagster_event")
+    is_milestone = event is not None and event.event_type in MILESTONES
+    return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= _level()
+
+
+def _level() -> int:
+    return logging.getLevelNamesMapping().get(os.environ.get("LOG_LEVEL", "").upper(), logging.INFO)
 
 
 def _shared() -> list[Any]:
@@ -102,16 +165,26 @@ def _shared() -> list[Any]:
     ]
 
 
-def _is_json() -> bool:
+def is_json() -> bool:
+    """Say whether lines are for machines."""
     told = os.environ.get("LOG_FORMAT", "").lower()
-    return told == "json" if told in {"json", "console"} else not sys.stderr.isatty()
+    return told == "json" if told in {"json", "console"} else not ON_A_TERMINAL
 
 
-def _hidden(value: Any) -> Any:
+def _dagster_exception(error: Any) -> list[dict[str, Any]]:
+    """Return an error that Dagster has recorded, and its causes, as structlog has exceptions."""
+    found = []
+    while error:
+        found.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
+        error = error.cause
+    return found
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return without_secrets(value)
+        return hide(COLORS.sub("", value))
     if isinstance(value, dict):
-        return {key: _hidden(item) for key, item in value.items()}
+        return {key: _hidden(item, hide) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_hidden(item) for item in value]
+        return [_hidden(item, hide) for item in value]
     return value

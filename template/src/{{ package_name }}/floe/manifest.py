@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
+import orjson
 from dagster_dbt import DbtProject
 
 # Names the manifest that a parent process has just made.
@@ -33,7 +33,7 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
                 f"{project.manifest_path} is missing: make it when the image is built, `DBT_TARGET=prod floe prepare`"
             )
         project.preparer.prepare(project)
-    manifest: dict[str, Any] = json.loads(project.manifest_path.read_bytes())
+    manifest: dict[str, Any] = orjson.loads(project.manifest_path.read_bytes())
     return manifest
 
 

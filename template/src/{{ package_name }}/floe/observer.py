@@ -1,7 +1,7 @@
-"""What `observe` tells of a dbt command reaches the watchers: lineage and tracing.
+"""Each event of a dbt command -> Dagster's events, and what the watchers, lineage and tracing, are told.
 
-dbt's events go in as they come; the watchers get the lives that `events.py` makes of them. A fault in any of it is
-logged once and costs nothing else.
+dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
+unchanged, and besides through `events.py` to the watchers. A fault in those is logged once and costs nothing else.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph
 from .lineage.watcher import LineageWatcher
-from .logs import write_logs
+from .logs import COLORS, enter_step
 from .profile import hint
 from .secret_values import without_secrets
 from .settings import Settings
@@ -51,7 +52,7 @@ class Observer:
         self._lives = Lives()
         self._log: DebugLog | None = None
         with self._guard():
-            write_logs(context)
+            enter_step(context)
         lineage: LineageWatcher | None = None
         with self._guard():
             lineage = LineageWatcher(context, settings)
@@ -146,6 +147,27 @@ class Observer:
             self._warned = True
 
 
+def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
+    """Yield the Dagster events of a dbt command, as dagster-dbt converts them; tell `observer` of each event before."""
+    error: BaseException | None = None
+    observer.attach(invocation)
+    try:
+        for event in read_events(invocation):
+            observer.see(event.raw_event)
+            yield from event.to_default_asset_events(
+                manifest=invocation.manifest,
+                dagster_dbt_translator=invocation.dagster_dbt_translator,
+                context=invocation.context,
+                target_path=invocation.target_path,
+                project=invocation.project,
+            )
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        observer.finish(error)
+
+
 def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:
     adapter = graph.metadata["adapter_type"]
     known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
@@ -157,4 +179,4 @@ def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, C
 def _message(error: BaseException | None) -> str | None:
     if error is None:
         return None
-    return without_secrets(str(error).strip()) or type(error).__name__
+    return without_secrets(COLORS.sub("", str(error)).strip()) or type(error).__name__

@@ -1,7 +1,6 @@
 """The one seam: `observe` runs a dbt command for Dagster and watches it.
 
-dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
-unchanged, and besides to the `Observer`, which tells lineage and tracing.
+What follows from that, lineage, spans and logs, starts in `observer.py`.
 """
 
 from __future__ import annotations
@@ -12,17 +11,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
-from dagster_dbt import DbtCliInvocation, DbtCliResource
+from dagster_dbt import DbtCliResource
 from dagster_dbt.compat import DBT_PYTHON_VERSION
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .settings import settings
-
-if TYPE_CHECKING:
-    from .observer import Observer
 
 
 def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecutionContext) -> DbtEventIterator[Any]:
@@ -37,7 +33,7 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
         dagster-dbt's event iterator: yield from it, or from its `fetch_row_counts()` and the like.
     """
     # Here and not above: loading a code location starts no dbt and is to cost no more than without.
-    from .observer import Observer
+    from .observer import Observer, watched
 
     observer = Observer(context, settings)
     try:
@@ -47,27 +43,7 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
     except BaseException as error:
         observer.finish(error)
         raise
-    return DbtEventIterator(_watched(invocation, observer), invocation)
-
-
-def _watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
-    error: BaseException | None = None
-    observer.attach(invocation)
-    try:
-        for event in invocation.stream_raw_events():
-            observer.see(event.raw_event)
-            yield from event.to_default_asset_events(
-                manifest=invocation.manifest,
-                dagster_dbt_translator=invocation.dagster_dbt_translator,
-                context=invocation.context,
-                target_path=invocation.target_path,
-                project=invocation.project,
-            )
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        observer.finish(error)
+    return DbtEventIterator(watched(invocation, observer), invocation)
 
 
 def _tell_version(dbt: DbtCliResource) -> None:

@@ -23,12 +23,21 @@ def steps_of_run(context: dg.AssetExecutionContext) -> set[str]:
 
 
 def is_last_step(context: dg.AssetExecutionContext) -> bool:
-    """Say whether no other step of the run is left, as far as its event log tells."""
-    steps = steps_of_run(context)
-    if len(steps) <= 1:
+    """Say whether no other step with dbt is left to be run, as far as the run's event log tells."""
+    snapshot = context.run.execution_plan_snapshot_id
+    if len(steps_of_run(context)) <= 1 or snapshot is None:
         return True
-    ended = {stats.step_key for stats in context.instance.get_run_step_stats(context.run_id) if stats.end_time}
-    return steps - ended <= {context.get_step_execution_context().step.key}
+    plan = context.instance.get_execution_plan_snapshot(snapshot)
+    upstream = {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in plan.steps}
+    stats = context.instance.get_run_step_stats(context.run_id)
+    ended = {each.step_key for each in stats if each.end_time}
+    # What lies below a failed step is never run, and has no end.
+    dead = {each.step_key for each in stats if each.status is StepEventStatus.FAILURE}
+    while more := {key for key, above in upstream.items() if above & dead} - dead:
+        dead |= more
+    with_dbt = {step.key for step in plan.steps if any(tag.startswith("dagster_dbt/") for tag in step.tags or ())}
+    left = with_dbt & set(plan.step_keys_to_execute) - ended - dead
+    return left <= {context.get_step_execution_context().step.key}
 
 
 def has_failed_step(context: dg.AssetExecutionContext) -> bool:

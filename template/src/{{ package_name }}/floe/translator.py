@@ -61,15 +61,19 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
 
     meta = read_node_meta(node, report)
     columns = read_column_meta(node, report)
-    spec = spec.merge_attributes(
-        tags=_tags(meta, report),
-        metadata={f"floe/{name}": value for name, value in said(meta).items()} | _schema(spec, columns),
-    )
     owners = [dagster_owner(meta.owner, report)] if meta.owner else spec.owners or [settings.owner]
     window = sla_window(meta.sla, settings.sla_tiers, report) if meta.sla else None
-    if window is None:
-        return spec.replace_attributes(owners=owners)
-    return spec.replace_attributes(owners=owners, freshness_policy=dg.FreshnessPolicy.time_window(window))
+    # One replacement: each makes the spec anew, and a code location has thousands of them.
+    return spec.replace_attributes(
+        owners=owners,
+        tags={**spec.tags, **_tags(meta, report)},
+        metadata={
+            **spec.metadata,
+            **{f"floe/{name}": value for name, value in said(meta).items()},
+            **_schema(spec, columns),
+        },
+        freshness_policy=dg.FreshnessPolicy.time_window(window) if window else spec.freshness_policy,
+    )
 
 
 def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What watches a dbt command: lineage and tracing are watchers, and a third is one class and one line in `observer.py`."""
+"""What watches a dbt command: lineage and tracing; a third watcher is one class and one line in `observer.py`."""
 
 from __future__ import annotations
 

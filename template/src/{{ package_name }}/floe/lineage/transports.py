@@ -11,6 +11,7 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport
 from openlineage.client.transport.http import HttpTransport
+from requests.utils import get_netrc_auth
 
 from ..delivery import RefusedError
 
@@ -39,16 +40,24 @@ def sender(transport: Transport) -> Send:
 
 
 def _posted(transport: HttpTransport) -> Send:
+    url, session = urljoin(transport.url, transport.endpoint), transport.session
+    # requests looks through the environment for proxies, certificates and .netrc at each request, which takes as long
+    # as the request itself: here it does once.
+    told = session.merge_environment_settings(url, {}, False, transport.verify, transport.cert)
+    session.auth = get_netrc_auth(url)
+    session.trust_env = False
+
     def post(text: str) -> None:
         # Adds authentication, the owner's headers and compression; the client has no public way to them.
         body, headers = transport._prepare_request(text)
-        response = transport.session.post(
-            urljoin(transport.url, transport.endpoint),
-            data=body.encode() if isinstance(body, str) else body,
+        response = session.post(
+            url,
+            data=body,
             headers=headers,
             timeout=transport.timeout,
-            verify=transport.verify,
-            cert=transport.cert,
+            verify=told["verify"],
+            cert=told["cert"],
+            proxies=told["proxies"],
             allow_redirects=transport.cert is None,  # a certificate is for this receiver, not for another
         )
         response.raise_for_status()

@@ -6,17 +6,21 @@ https://opentelemetry.io/docs/specs/semconv/); what they have no name for is cal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..events import NodeFinished, parse_time
-from ..graph import Node
+from ..events import NodeFinished, Outcome, parse_time
+from ..graph import CHECKS, Node
 from ..warehouse import Connection, Warehouse
 
 Attributes = Mapping[str, str | int | float | bool]
 
+# What adapters answer in the place of an operation.
+NO_OPERATIONS = {"OK", "SUCCESS"}
+ERROR = re.compile(r"[A-Z]\w+ Error\b")
 SQL_CHARACTERS = 4_096  # of a statement's text; dbt's SQL can be megabytes
 
 
@@ -50,27 +54,47 @@ def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attrib
     )
 
 
-def node_attributes(life: NodeFinished, node: Node) -> Attributes:
-    """Return what tells of a node's execution, and of its table."""
-    response = life.response
-    is_test = life.resource_type in {"test", "unit_test"}
+def manifest_attributes(node: Node) -> Attributes:
+    """Return what dbt's manifest tells of a node: its file and its table."""
+    is_test = node["resource_type"] in CHECKS
     return _said(
         {
-            "dbt.invocation_id": life.invocation_id,
-            "dbt.unique_id": life.unique_id,
-            "dbt.resource_type": life.resource_type,
             "dbt.materialized": node.get("config", {}).get("materialized"),
-            "dbt.status": life.status,
-            "dbt.failures": life.failures,
-            "dbt.rows_affected": response.get("rows_affected"),
-            "dbt.bytes_processed": response.get("bytes_processed"),
-            "dbt.query_id": response.get("query_id") or response.get("job_id"),
-            "db.operation.name": response.get("code"),
             "db.namespace": ".".join(part for part in (node.get("database"), node.get("schema")) if part),
             "db.collection.name": None if is_test else node.get("alias") or node.get("name"),
             "code.file.path": node.get("original_file_path"),
         }
     )
+
+
+def node_attributes(life: NodeFinished) -> Attributes:
+    """Return what tells of a node's execution."""
+    response = life.response
+    operation = response.get("code")
+    return _said(
+        {
+            "dbt.invocation_id": life.invocation_id,
+            "dbt.unique_id": life.unique_id,
+            "dbt.resource_type": life.resource_type,
+            "dbt.status": life.status,
+            "dbt.failures": life.failures,
+            "dbt.rows_affected": count(response.get("rows_affected")),
+            "dbt.bytes_processed": count(response.get("bytes_processed")),
+            "dbt.query_id": response.get("query_id") or response.get("job_id"),
+            "db.operation.name": None if operation in NO_OPERATIONS else operation,
+        }
+    )
+
+
+def error_type(outcome: Outcome, message: str | None) -> str:
+    """Return the kind of a failure, one of few: dbt's own word, such as `Database Error`, if its message has one."""
+    found = ERROR.match(message or "")
+    return found[0] if found else f"dbt.{outcome}"
+
+
+def count(number: object) -> int | None:
+    """Return a number of dbt's; its debug log has only fractions, and engines say -1 where they have not counted."""
+    return int(number) if isinstance(number, int | float) and number >= 0 else None
 
 
 def statement_attributes(statement: Statement, attributes: Attributes) -> Attributes:

@@ -16,6 +16,8 @@ from opentelemetry.sdk.resources import Resource
 
 from ..delivery import Counts
 from ..events import CommandFinished, Life, NodeFinished
+from ..graph import CHECKS
+from .attributes import count
 
 # The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
@@ -47,8 +49,8 @@ class Metrics:
                 kind = {"dbt.resource_type": life.resource_type, "dbt.status": life.status}
                 seconds = (life.at - life.started.at).total_seconds() if life.started else 0.0
                 self._duration.record(max(0.0, seconds), kind)
-                rows = life.response.get("rows_affected")
-                if isinstance(rows, int) and rows > 0:
+                rows = count(life.response.get("rows_affected"))
+                if rows and life.resource_type not in CHECKS:
                     self._rows.add(rows, {"dbt.resource_type": life.resource_type})
 
     def record_lineage(self, counts: Counts) -> None:

@@ -32,6 +32,7 @@ def step_of(context: dg.AssetExecutionContext) -> Step:
         run_id=context.run_id,
         job_name=context.job_name,
         key=context.get_step_execution_context().step.key,
+        attempt=context.retry_number,
         run_started_at=run_started_at(context),
         attributes=said,
         traceparent=context.run.tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),

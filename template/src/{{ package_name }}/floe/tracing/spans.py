@@ -1,18 +1,17 @@
 """The life of a node -> OpenTelemetry spans, with dbt's own times.
 
-One trace a Dagster run, its trace id the run id: run > step > dbt command > node > SQL statement (if asked for). The
-run's span id is derived from the run id too, so that all processes of a run hang their steps below it without having
-to tell each other; the step that ends last sends it. What a span says stands in `attributes.py`.
+One trace a Dagster run: run > step > dbt command > node > SQL statement (if asked for). All processes of a run hang
+their steps below the run's span, whose id `ids.py` derives from the run's; the dbt step that ends last sends it. What a
+span says stands in `attributes.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
-from uuid import UUID
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -24,11 +23,9 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
-from ..graph import Node
-from .attributes import Attributes, Statement, node_attributes, statement_attributes
+from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes
+from .ids import node_span_id, run_span_id, step_span_id, trace_id
 
-# As in OpenTelemetry's semantic conventions, what is no error is left unset.
-ERRORS = {Outcome.FAIL: "dbt.error", Outcome.INTERRUPTED: "dbt.interrupted"}
 PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -40,6 +37,7 @@ class Step:
         run_id: Dagster's run id, a UUID.
         job_name: Of the run.
         key: Of the step.
+        attempt: How often Dagster has tried the step before.
         run_started_at: When the run started.
         attributes: What each span of the step says.
         traceparent: The trace that the run was started from, if it was told one.
@@ -48,27 +46,27 @@ class Step:
     run_id: str
     job_name: str
     key: str
+    attempt: int
     run_started_at: datetime
     attributes: Attributes
     traceparent: str | None = None
 
 
-class RunIds(IdGenerator):
-    """Trace ids that are a Dagster run id; span ids at random, but for the run's own."""
+class DerivedIds(IdGenerator):
+    """The run's trace id, and the span id that was asked for, or else one at random."""
 
     def __init__(self, run_id: str) -> None:
-        self.trace_id = UUID(run_id).int
-        self.run_span_id = int.from_bytes(sha256(UUID(run_id).bytes).digest()[:8], "big") or 1
+        self._trace_id = trace_id(run_id)
         self._random = RandomIdGenerator()
         self._next: int | None = None
 
-    def use_run_span_id(self) -> None:
-        """Give the next span the run's id."""
-        self._next = self.run_span_id
+    def use(self, span_id: int | None) -> None:
+        """Give the next span this id."""
+        self._next = span_id
 
     def generate_trace_id(self) -> int:
-        """Return the run id as a number of 128 bits."""
-        return self.trace_id
+        """Return the run's trace id."""
+        return self._trace_id
 
     def generate_span_id(self) -> int:
         """Return a number of 64 bits."""
@@ -82,37 +80,46 @@ class Tracing:
     def __init__(self, step: Step, resource: Resource, processor: SpanProcessor | None) -> None:
         """Start the step's span. Without `processor` the ids are as valid, and nothing is kept or sent."""
         self._said = step
-        self._ids = RunIds(step.run_id)
+        self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         if processor:
             provider.add_span_processor(processor)
         # Each process of the run decides alike: the samplers of the specification look at the trace id only.
-        sampled = provider.sampler.should_sample(None, self._ids.trace_id, "run").decision is Decision.RECORD_AND_SAMPLE
-        flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
-        self._run = NonRecordingSpan(SpanContext(self._ids.trace_id, self._ids.run_span_id, True, flags))
+        sampled = provider.sampler.should_sample(None, trace_id(step.run_id), "run")
+        recorded = sampled.decision is Decision.RECORD_AND_SAMPLE
+        self._flags = TraceFlags(TraceFlags.SAMPLED if recorded else TraceFlags.DEFAULT)
         self._tracer = provider.get_tracer("floe")
-        self._step = self._child(self._run, f"step {step.key}", None, {"dagster.step.key": step.key})
+        self._step = self._child(
+            NonRecordingSpan(self._context(run_span_id(step.run_id))),
+            f"step {step.key}",
+            None,
+            {"dagster.step.key": step.key},
+            step_span_id(step.run_id, step.key, step.attempt),
+        )
         self._command: Span | None = None
-        self._nodes: dict[str, SpanContext] = {}
+        self._ended: set[str] = set()
 
     def environment(self) -> dict[str, str]:
         """Return the variables that hand the trace to dbt (https://www.w3.org/TR/trace-context/)."""
         carrier: dict[str, str] = {}
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(self._step))
+        own_id = step_span_id(self._said.run_id, self._said.key, self._said.attempt)
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(own_id))))
         # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
         return {"TRACEPARENT": carrier["traceparent"], "DBT_ENV_CUSTOM_ENV_TRACEPARENT": carrier["traceparent"]}
 
-    def context_of(self, unique_id: str | None = None) -> SpanContext:
-        """Return the ids of a node's span, or those of the step."""
-        return self._nodes.get(unique_id or "", self._step.get_span_context())
-
-    def record(self, life: Life, node: Node, attributes: Attributes, statements: list[Statement]) -> None:
+    def record(
+        self,
+        life: Life,
+        attributes: Attributes = MappingProxyType({}),
+        upstream: Iterable[str] = (),
+        statements: Iterable[Statement] = (),
+    ) -> None:
         """Start or end the span that `life` tells of.
 
         Args:
             life: What happened.
-            node: The manifest's entry of the node, or empty.
-            attributes: What its spans say besides, such as the warehouse's.
+            attributes: What its spans say besides, of the node and of the warehouse.
+            upstream: The unique ids of the nodes that it reads.
             statements: The SQL that ran for it, if it was asked for.
         """
         match life:
@@ -122,15 +129,15 @@ class Tracing:
             case CommandFinished() if self._command is not None:
                 _end(self._command, life.outcome, life.message, life.at)
             case NodeFinished() if self._command is not None:
-                self._record_node(self._command, life, node, attributes, statements)
+                self._record_node(self._command, life, attributes, upstream, statements)
 
     def end(self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None) -> None:
         """End the step's span, and the run's if it is this step that ends it."""
         _end(self._step, outcome, message, None)
         if run_outcome:
-            self._ids.use_run_span_id()
             outer = PROPAGATOR.extract({"traceparent": self._said.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
+            self._ids.use(run_span_id(self._said.run_id))
             run = self._tracer.start_span(
                 f"run {self._said.job_name}",
                 context=Context(),
@@ -141,19 +148,26 @@ class Tracing:
             _end(run, run_outcome, message, None)
 
     def _record_node(
-        self, command: Span, life: NodeFinished, node: Node, attributes: Attributes, statements: list[Statement]
+        self,
+        command: Span,
+        life: NodeFinished,
+        attributes: Attributes,
+        upstream: Iterable[str],
+        statements: Iterable[Statement],
     ) -> None:
-        started_at = life.started.at if life.started else life.at
-        upstream = [self._nodes[parent] for parent in _upstream(node) if parent in self._nodes]
-        said = {**attributes, **node_attributes(life, node)}
-        span = self._child(command, life.unique_id, started_at, said, [Link(context) for context in upstream])
-        self._nodes[life.unique_id] = span.get_span_context()
+        start, end = life.executed or (life.started.at if life.started else life.at, life.at)
+        # A unit test runs before the model that it tests; of other nodes, only what this command ran has a span.
+        known = [each for each in upstream if each in self._ended or life.resource_type == "unit_test"]
+        links = [Link(self._context(node_span_id(life.invocation_id, unique_id))) for unique_id in known]
+        own_id = node_span_id(life.invocation_id, life.unique_id)
+        self._ended.add(life.unique_id)
+        span = self._child(command, life.unique_id, start, {**attributes, **node_attributes(life)}, own_id, links)
         for statement in statements:
             # Clocks of dbt's log lines and of its results differ by a hair: a child stays within its parent.
-            start, end = (min(max(at, started_at), life.at) for at in (statement.started_at, statement.finished_at))
-            child = self._child(span, statement.operation, start, statement_attributes(statement, attributes))
-            child.end(_nanoseconds(end))
-        _end(span, life.outcome, life.message, life.at)
+            began, ended = (min(max(at, start), end) for at in (statement.started_at, statement.finished_at))
+            child = self._child(span, statement.operation, began, statement_attributes(statement, attributes))
+            child.end(_nanoseconds(ended))
+        _end(span, life.outcome, life.message, end)
 
     def _child(
         self,
@@ -161,8 +175,10 @@ class Tracing:
         name: str,
         at: datetime | None,
         attributes: Attributes,
-        links: list[Link] | None = None,
+        span_id: int | None = None,
+        links: Sequence[Link] = (),
     ) -> Span:
+        self._ids.use(span_id)
         return self._tracer.start_span(
             name,
             context=trace.set_span_in_context(parent, Context()),
@@ -171,6 +187,9 @@ class Tracing:
             attributes={**self._said.attributes, **attributes},
             links=links,
         )
+
+    def _context(self, span_id: int) -> SpanContext:
+        return SpanContext(trace_id(self._said.run_id), span_id, is_remote=True, trace_flags=self._flags)
 
 
 class Handoff(SpanProcessor):
@@ -185,18 +204,15 @@ class Handoff(SpanProcessor):
             self._put(span)
 
 
-def _upstream(node: Node) -> list[str]:
-    found: list[str] = node.get("depends_on", {}).get("nodes", [])
-    return found
-
-
 def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None) -> None:
     end_time = _nanoseconds(at) if at else None
-    if outcome in ERRORS:
-        span.set_attribute("error.type", ERRORS[outcome])
+    # As the semantic conventions have it, what is no error is left unset.
+    if outcome in {Outcome.FAIL, Outcome.INTERRUPTED}:
+        kind = error_type(outcome, message)
+        span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, message))
         if message:
-            said: Mapping[str, Any] = {"exception.type": ERRORS[outcome], "exception.message": message}
+            said: Mapping[str, Any] = {"exception.type": kind, "exception.message": message}
             span.add_event("exception", said, timestamp=end_time)
     span.end(end_time=end_time)
 

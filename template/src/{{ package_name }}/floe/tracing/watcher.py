@@ -10,10 +10,10 @@ import dagster as dg
 from ..delivery import Counts
 from ..endpoints import open_metrics, open_spans
 from ..events import Life, NodeFinished
-from ..graph import Node
+from ..graph import ASSETS, Graph, Node, depends_on
 from ..settings import Settings
 from ..watcher import DbtCommand, Ending
-from .attributes import Attributes, Statement, statements, warehouse_attributes
+from .attributes import Attributes, manifest_attributes, statements, warehouse_attributes
 from .metrics import Metrics
 from .setup import resource_of, step_of
 from .spans import Handoff, Tracing
@@ -51,15 +51,21 @@ class TraceWatcher:
 
     def record(self, life: Life) -> None:
         """Start or end the span that `life` tells of."""
-        node: Node = {}
-        attributes: Attributes = {}
-        ran: list[Statement] = []
         if isinstance(life, NodeFinished) and self._command:
-            node = self._command.graph().node(life.unique_id)
-            attributes = {**warehouse_attributes(*self._command.warehouse()), **self._asset(node)}
-            if with_sql():
-                ran = list(statements(self._command.log.statements(life.unique_id)))
-        self._tracing.record(life, node, attributes, ran)
+            graph = self._command.graph()
+            node = graph.node(life.unique_id)
+            self._tracing.record(
+                life,
+                {
+                    **warehouse_attributes(*self._command.warehouse()),
+                    **manifest_attributes(node),
+                    **self._asset(node),
+                },
+                upstream=depends_on(node) if node["resource_type"] == "unit_test" else _read(graph, node),
+                statements=statements(self._command.log.statements(life.unique_id)) if with_sql() else (),
+            )
+        else:
+            self._tracing.record(life)
         self._metrics.record(life)
 
     def finish(self, ending: Ending) -> None:
@@ -85,6 +91,10 @@ class TraceWatcher:
 
     def _asset(self, node: Node) -> Attributes:
         invocation = self._command.invocation if self._command else None
-        if invocation is None or node.get("resource_type") not in {"model", "seed", "snapshot"}:
+        if invocation is None or node.get("resource_type") not in ASSETS:
             return {}
         return {"dagster.asset.key": invocation.dagster_dbt_translator.get_asset_key(node).to_user_string()}
+
+
+def _read(graph: Graph, node: Node) -> list[str]:
+    return [upstream["unique_id"] for upstream in graph.tables_upstream(node)]

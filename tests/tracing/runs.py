@@ -1,0 +1,179 @@
+"""Dagster runs of a rendered project in processes of their own, and what they have told: spans, log lines, results."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.receiver import receiver
+
+# A model that fails, one that is skipped for it, a test that fails.
+MISTAKES = {
+    "models/marts/broken.sql": "select no_such_column from {{ ref('orders') }}\n",
+    "models/marts/after_broken.sql": "select * from {{ ref('broken') }}\n",
+    "tests/fails.sql": "select customer_id from {{ ref('customers') }}\n",
+}
+# Run as `python launch.py JOB CONFIG TAGS`: what `dg launch` does, for any job of the project.
+LAUNCH = """
+import json
+import sys
+
+import dagster as dg
+from pipeline.definitions import defs
+
+
+def job() -> dg.JobDefinition:
+    return defs().resolve_job_def(sys.argv[1])
+
+
+if __name__ == "__main__":
+    with dg.DagsterInstance.get() as instance:
+        config, tags = (json.loads(text) for text in sys.argv[2:])
+        result = dg.execute_job(dg.reconstructable(job), instance, run_config=config, tags=tags)
+        print("RUN", result.run_id)
+"""
+ALL = "everything"
+JOBS = f"""
+import dagster as dg
+
+everything = dg.define_asset_job({ALL!r}, dg.AssetSelection.all())
+"""
+IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
+
+
+def multiprocess(start_method: str) -> dict[str, Any]:
+    """Return the run configuration for a process a step."""
+    return {"execution": {"config": {"multiprocess": {"start_method": {start_method: {}}}}}}
+
+
+@dataclass
+class Run:
+    """What is left of a run.
+
+    Attributes:
+        project: Its project.
+        output: What it has printed, both streams.
+        log: What it has written to standard error.
+        variables: Those that it was given besides.
+        spans: What the receiver has.
+        metrics: Likewise.
+    """
+
+    project: Path
+    output: str
+    log: str
+    variables: Mapping[str, str]
+    spans: list[Span] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
+
+    @property
+    def run_id(self) -> str:
+        """Return Dagster's id of it."""
+        found = re.search(r"^RUN (\S+)", self.output, re.MULTILINE)
+        assert found, self.output[-3000:]
+        return found[1]
+
+    @property
+    def trace_id(self) -> str:
+        """Return the trace id that it is to have."""
+        return self.run_id.replace("-", "")
+
+    @cached_property
+    def targets(self) -> list[Path]:
+        """Return the folders that its dbt commands have written to."""
+        return [*(self.project / "dbt" / "target").glob(f"*-{self.run_id[:7]}-*")]
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Return what run_results.json says, by unique id."""
+        told = (json.loads((folder / "run_results.json").read_bytes()) for folder in self.targets)
+        return {result["unique_id"]: result for each in told for result in each["results"]}
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """Return the JSON lines of its log."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
+    @property
+    def statements(self) -> list[Span]:
+        """Return the spans of SQL statements."""
+        return [span for span in self.spans if span.kind == Span.SPAN_KIND_CLIENT]
+
+    def span(self, name: str) -> Span:
+        """Return the one span of that name."""
+        (found,) = (span for span in self.spans if span.name == name)
+        return found
+
+
+def attributes(span: Span) -> dict[str, str | int | float]:
+    """Return what a span says."""
+    return {each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in span.attributes}
+
+
+def copy(project: Path, folder: Path, mistakes: Mapping[str, str] = {}, **modules: str) -> Path:
+    """Copy a project; add `mistakes` to its dbt project, and `modules` of Python to its definitions."""
+    shutil.copytree(project, folder)
+    for file, text in mistakes.items():
+        (folder / "dbt" / file).write_text(text)
+    for name, text in {"jobs": JOBS, **modules}.items():
+        (folder / "src" / "pipeline" / "defs" / f"{name}.py").write_text(text)
+    (folder / "launch.py").write_text(LAUNCH)
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").touch()
+    return folder
+
+
+def launch(
+    project: Path,
+    job: str = ALL,
+    config: Mapping[str, Any] = IN_PROCESS,
+    *,
+    protocol: str | None = "http/protobuf",
+    python: str | Path = sys.executable,
+    tags: Mapping[str, str] | None = None,
+    **variables: str,
+) -> Run:
+    """Launch a job of a project that `copy` has made; without `protocol` nothing is exported.
+
+    Args:
+        project: Its folder.
+        job: Its name.
+        config: The run's configuration.
+        protocol: OTLP's, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
+        python: Of the environment to run it in.
+        tags: The run's.
+        variables: Of its environment, besides.
+    """
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = kept | {
+        "DAGSTER_HOME": str(project / "home"),
+        "DAGSTER_CLI_TELEMETRY": "0",
+        "FLOE_RAISE": "1",
+        "LOG_FORMAT": "json",
+        "PYTHONPATH": "src",
+    }
+    with receiver() as endpoint:
+        if protocol:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
+            environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+        done = subprocess.run(
+            [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
+            cwd=project,
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics)

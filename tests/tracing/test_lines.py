@@ -1,0 +1,57 @@
+"""The log of a real run, in JSON."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tracing.runs import Run
+
+pytestmark = pytest.mark.xdist_group("tracing")
+
+
+def test_all_lines(run: Run) -> None:
+    """Each JSON line of the run carries its trace and run."""
+    lines = [line for line in run.lines if "dbt parse" not in line["event"]]  # of the code location, before the run
+    assert len(lines) > 100
+    assert {(run.trace_id, run.run_id)} == {(line["trace_id"], line["run_id"]) for line in lines}
+
+
+def test_only_json(run: Run) -> None:
+    """What dbt prints is in records, and nowhere else."""
+    plain = [line for line in run.output.splitlines() if not line.startswith("{")]
+    assert [] == [line for line in plain if " of 57 " in line or "Binder Error" in line or "Done. PASS" in line]
+    assert "\x1b" not in "".join(line["event"] for line in run.lines)
+
+
+def test_node_lines(run: Run) -> None:
+    """A node's line names it, its asset, its span, dbt's event, code and level."""
+    (line,) = (
+        line
+        for line in run.lines
+        if line.get("node") == "model.pipeline.broken" and line["dbt_event"] == "LogModelResult"
+    )
+
+    assert {
+        "asset": "broken",
+        "dbt_code": "Q012",
+        "level": "error",
+        "logger": "dbt",
+        "span_id": run.span("model.pipeline.broken").span_id.hex(),
+        "step_key": "dbt_models",
+    }.items() <= line.items()
+
+
+def test_step_lines(run: Run) -> None:
+    """Other lines of the step name the step's span."""
+    step = run.span("step dbt_models").span_id.hex()
+
+    assert [step] == [line["span_id"] for line in run.lines if line["event"].startswith("lineage: ")]
+
+
+def test_milestones(run: Run) -> None:
+    """Start and end of the run are in the log, and its failure as data."""
+    events = [line["event"] for line in run.lines]
+    (failure,) = (line for line in run.lines if line["event"].startswith("Execution of run for"))
+
+    assert any(event.startswith("Started execution of run") for event in events)
+    assert "DagsterDbtCliRuntimeError" in {error["exc_type"] for error in failure["exception"]}

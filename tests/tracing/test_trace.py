@@ -1,0 +1,183 @@
+"""The trace of a real run, as a receiver of each protocol and under each executor has it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.tracing.runs import Run, attributes
+
+pytestmark = pytest.mark.xdist_group("tracing")
+
+ABOVE = ["run everything", "step dbt_models", "dbt"]
+
+
+LEVELS = ["run", "step", "command", "node", "statement"]
+
+
+def level(span: Span) -> str:
+    """Return which of `LEVELS` a span is."""
+    if span.kind == Span.SPAN_KIND_CLIENT:
+        return "statement"
+    return "node" if "." in span.name else "command" if span.name == "dbt" else span.name.split()[0]
+
+
+def executed(run: Run) -> set[str]:
+    """Return the nodes that dbt has results of; an exposure is none that is run."""
+    return {unique_id for unique_id in run.results if not unique_id.startswith("exposure.")}
+
+
+def test_one_span_a_node(run: Run) -> None:
+    """There are as many spans as nodes and levels above, in the trace whose id is the run id."""
+    assert Counter([*executed(run), *ABOVE]) == Counter(span.name for span in run.spans if span not in run.statements)
+    assert {run.trace_id} == {span.trace_id.hex() for span in run.spans}
+    assert {"success", "pass", "error", "fail", "skipped"} <= {result["status"] for result in run.results.values()}
+
+
+def test_tree(run: Run) -> None:
+    """There is one root and no orphan, and a child lies within its parent."""
+    by_id = {span.span_id: span for span in run.spans}
+
+    assert ["run everything"] == [span.name for span in run.spans if not span.parent_span_id]
+    for span in run.spans:
+        if span.parent_span_id:
+            parent = by_id[span.parent_span_id]
+            assert parent.start_time_unix_nano <= span.start_time_unix_nano, span.name
+            assert span.end_time_unix_nano <= parent.end_time_unix_nano, span.name
+            assert level(parent) == LEVELS[LEVELS.index(level(span)) - 1]
+
+
+def test_times(run: Run) -> None:
+    """A node's span differs from run_results.json by less than 50 ms."""
+    timed = {unique_id: result["timing"] for unique_id, result in run.results.items() if result["timing"]}
+
+    assert len(timed) > 50
+    for unique_id, timing in timed.items():
+        if unique_id in executed(run):
+            span = run.span(unique_id)
+            assert abs(seconds(timing[0]["started_at"]) - span.start_time_unix_nano / 1e9) < 0.05, unique_id
+            assert abs(seconds(timing[-1]["completed_at"]) - span.end_time_unix_nano / 1e9) < 0.05, unique_id
+
+
+def seconds(time: str) -> float:
+    """Return a time of run_results.json."""
+    return datetime.fromisoformat(time).timestamp()
+
+
+def test_parallel(run: Run) -> None:
+    """Nodes that dbt ran at once overlap."""
+    seeds = sorted(span.start_time_unix_nano for span in run.spans if span.name.startswith("seed."))
+    ends = [span.end_time_unix_nano for span in run.spans if span.name.startswith("seed.")]
+    assert seeds[1] < min(ends)
+
+
+def test_bad_nodes(run: Run) -> None:
+    """What failed says so, with its kind and dbt's message; what was skipped is no error and has no length."""
+    failed, unfit, skipped = (
+        run.span(name) for name in ("model.pipeline.broken", "test.pipeline.fails", "model.pipeline.after_broken")
+    )
+
+    assert ("Runtime Error", "error") == (attributes(failed)["error.type"], attributes(failed)["dbt.status"])
+    assert 'Referenced column "no_such_column"' in exception(failed)
+    assert ("dbt.fail", 120) == (attributes(unfit)["error.type"], attributes(unfit)["dbt.failures"])
+    assert exception(unfit).startswith("Got 120 results")
+    assert ("skipped", 0) == (
+        attributes(skipped)["dbt.status"],
+        skipped.end_time_unix_nano - skipped.start_time_unix_nano,
+    )
+    bad = {span.name for span in run.spans if span.status.code == Status.STATUS_CODE_ERROR}
+    assert {failed.name, unfit.name, *ABOVE} == bad
+
+
+def exception(span: Span) -> str:
+    """Return the message of a span's one exception."""
+    (event,) = span.events
+    assert "exception" == event.name
+    return next(str(each.value.string_value) for each in event.attributes if each.key == "exception.message")
+
+
+def test_links(run: Run) -> None:
+    """A node is linked to what it reads, through ephemeral models too; a test to its model, and to no other."""
+    names = {span.span_id: span.name.split(".", 1)[1] for span in run.spans if "." in span.name}
+    linked = {span.name: {names[link.span_id] for link in span.links} for span in run.spans}
+
+    assert {"pipeline.stg_orders", "pipeline.stg_payments"} == linked["model.pipeline.orders"]
+    assert {"pipeline.payments_export"} == linked["model.pipeline.stg_payments"]
+    assert {"pipeline.customers"} == linked["test.pipeline.fails"]
+    unit_test = "unit_test.pipeline.daily_revenue.daily_revenue_computes_the_refund_window_again"
+    assert {"pipeline.daily_revenue"} == linked[unit_test]
+
+
+def test_rows(run: Run) -> None:
+    """Rows are whole numbers, on the span and in the metric."""
+    (rows,) = (metric for metric in run.metrics if metric.name == "dbt.node.rows")
+
+    assert 540 == attributes(run.span("seed.pipeline.raw_orders"))["dbt.rows_affected"]
+    assert 540 + 684 + 120 + 15 == sum(point.as_int for point in rows.sum.data_points)
+
+
+def test_repeated_by_dbt(run: Run) -> None:
+    """What dbt writes names the trace, and the step's span, in run_results.json and in its log."""
+    (folder,) = run.targets
+    told = f"00-{run.trace_id}-{run.span('step dbt_models').span_id.hex()}-01"
+
+    assert told in (folder / "run_results.json").read_text()
+    assert told in (folder / "dbt.log").read_text().splitlines()[0]
+
+
+def test_query_comment(run: Run) -> None:
+    """Each query names the command, its trace and its node, besides what dbt says by default."""
+    (folder,) = run.targets
+    events = [json.loads(line) for line in (folder / "dbt.log").read_text().splitlines() if '"SQLQuery"' in line]
+    comments = [json.loads(found[1]) for each in events if (found := re.match(r"/\* (.*) \*/", each["data"]["sql"]))]
+
+    assert {(attributes(run.span("dbt"))["dbt.invocation_id"], run.trace_id)} == {
+        (comment["invocation_id"], comment["traceparent"].split("-")[1]) for comment in comments
+    }
+    assert executed(run) - {"model.pipeline.after_broken"} == {
+        comment["node_id"] for comment in comments if "node_id" in comment
+    }
+    assert {"app", "dbt_version", "profile_name", "target_name"} <= set.intersection(*map(set, comments))
+
+
+def test_statements(run: Run) -> None:
+    """With FLOE_TRACE_SQL each node that ran SQL has its statements below it, without it there is none."""
+    (folder,) = run.targets
+    by_id = {span.span_id: span.name for span in run.spans}
+
+    assert bool(run.statements) == ("FLOE_TRACE_SQL" in run.variables)
+    if run.statements:
+        with_sql = {name for name in executed(run) if f'"{name}"' in (folder / "dbt.log").read_text()}
+        assert with_sql - {"model.pipeline.after_broken"} == {by_id[each.parent_span_id] for each in run.statements}
+        assert any("create  table" in str(attributes(each)["db.query.text"]) for each in run.statements)
+
+
+def test_documented(run: Run) -> None:
+    """The attributes of the documentation are those that spans carry, level by level."""
+    documented = table(run.project / "docs" / "tracing.md")
+    found = {(name, level(span)) for span in run.spans for name in attributes(span)}
+    # Not of DuckDB, and of no partitioned run.
+    elsewhere = {"dagster.partition_key", "dbt.bytes_processed", "dbt.query_id", "server.address", "server.port"}
+
+    assert set() == found - documented
+    if run.statements:
+        left = {name for name, _ in documented} - {name for name, _ in found}
+        assert elsewhere == left
+
+
+def table(page: Path) -> set[tuple[str, str]]:
+    """Return each attribute of the page's table with each level that it stands on."""
+    section = page.read_text().partition("## Attributes")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    return {
+        (name, each.strip())
+        for names, on in rows
+        for name in re.findall(r"`([a-z_.]+)`", names)
+        for each in (LEVELS if on.strip() == "all" else on.split(","))
+    }

@@ -1,0 +1,205 @@
+"""The standard variables of OpenTelemetry, each at a real receiver of both protocols."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pipeline.floe.delivery import Counts
+from pipeline.floe.endpoints import open_metrics, open_spans
+from pipeline.floe.events import Outcome
+from pipeline.floe.settings import read_settings
+from pipeline.floe.tracing.metrics import Metrics
+from pipeline.floe.tracing.setup import resource_of
+from pipeline.floe.tracing.spans import Handoff, Step, Tracing
+
+from tests.engines.certificates import write_certificate
+from tests.receiver import Receiver, receiver
+
+# An exporter's connections end with the process of its step; here they are left to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+PROTOCOLS = ["http/protobuf", "grpc"]
+NAMES = ["run daily", "step dbt_models"]
+
+
+@pytest.fixture(autouse=True)
+def no_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the certificates that this machine trusts by variable."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(params=PROTOCOLS)
+def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Choose a protocol."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def endpoint(protocol: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Serve, and name the address."""
+    with receiver() as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base(server, protocol))
+        yield server
+
+
+@pytest.fixture
+def secure(protocol: str, monkeypatch: pytest.MonkeyPatch, certificate: tuple[Path, Path]) -> Iterator[Receiver]:
+    """Serve over TLS, and name the address."""
+    with receiver(certificate) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base(server, protocol))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Make a certificate that nobody trusts."""
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def base(server: Receiver, protocol: str) -> str:
+    """Return what the general endpoint is set to."""
+    return server.grpc_url if protocol == "grpc" else server.url
+
+
+def send(seconds: float = 10) -> Counts | None:
+    """Send the spans and metrics of a step; return what became of the spans."""
+    settings = read_settings()
+    spans, numbers = open_spans(settings), open_metrics(settings)
+    step = Step(
+        run_id="3af8618d-af6f-4b71-be87-6c928a10eb2d",
+        job_name="daily",
+        key="dbt_models",
+        attempt=0,
+        run_started_at=datetime.now(UTC),
+        attributes={},
+    )
+    tracing = Tracing(step, resource_of(settings), Handoff(spans.put) if spans else None)
+    assert "TRACEPARENT" in tracing.environment()
+    tracing.end(Outcome.SUCCESS, None, run_outcome=Outcome.SUCCESS)
+    metrics = Metrics(resource_of(settings))
+    metrics.record_lineage(Counts(sent=1))
+    if numbers:
+        if data := metrics.collect():
+            numbers.put(data)
+        numbers.close(time.monotonic() + seconds)
+    return spans.close(time.monotonic() + seconds) if spans else None
+
+
+def names(server: Receiver) -> list[str]:
+    """Return the names of the spans that have arrived."""
+    return sorted(span.name for span in server.spans)
+
+
+def test_protocol(endpoint: Receiver) -> None:
+    """Spans and metrics arrive."""
+    assert Counts(sent=2) == send()
+    assert (NAMES, ["floe.lineage.events"]) == (names(endpoint), [metric.name for metric in endpoint.metrics])
+
+
+def test_headers(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers go along, percent-decoded; a signal's own win for that signal."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=all%20of%20us,x-key=k")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-team=numbers")
+    send()
+
+    assert {"all of us", "numbers"} == {each["x-team"] for each in endpoint.headers}
+    assert ["k"] == [each["x-key"] for each in endpoint.headers if "x-key" in each]
+
+
+def test_resource(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who sends is the project, its target and what the owner adds or says otherwise."""
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    monkeypatch.setenv("DBT_TARGET", "prod")
+    send()
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=data,deployment.environment.name=stage")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    send()
+
+    own, told = ({each.key: each.value.string_value for each in r.attributes} for r in endpoint.resources)
+    assert ("pipeline", "prod") == (own["service.name"], own["deployment.environment.name"])
+    assert {"team": "data", "deployment.environment.name": "stage", "service.name": "shop"}.items() <= told.items()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "argument", "arrives"),
+    [("always_off", "", False), ("traceidratio", "1.0", True), ("parentbased_traceidratio", "0.0", False)],
+)
+def test_sampler(
+    endpoint: Receiver, monkeypatch: pytest.MonkeyPatch, sampler: str, argument: str, *, arrives: bool
+) -> None:
+    """The sampler decides for the whole trace."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    send()
+
+    assert (NAMES if arrives else []) == names(endpoint)
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"])
+def test_certificate(
+    secure: Receiver, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """With https there is TLS, trusted by the certificate that is named, whatever else the machine trusts."""
+    monkeypatch.setenv(variable, str(certificate[0]))
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    (others := certificate[0].with_name("others.crt")).write_text("")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(others))
+
+    assert Counts(sent=2) == send()
+    assert NAMES == names(secure)
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_no_certificate(secure: Receiver, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """A certificate that nobody trusts is refused, and http speaks no TLS."""
+    url = base(secure, read_settings().otlp_protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url.replace("https", scheme))
+    counts = send(0.5)
+
+    assert counts
+    assert (0, 2, []) == (counts.sent, counts.dropped, names(secure))
+
+
+def test_signal_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each signal may have its own endpoint, taken as it is, and its own protocol."""
+    with receiver() as first, receiver() as second:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{first.url}/v1/traces")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", second.grpc_url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "grpc")
+        send()
+
+        assert (NAMES, [], 0, 1) == (names(first), names(second), len(first.metrics), len(second.metrics))
+
+
+@pytest.mark.usefixtures("protocol")
+def test_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout bounds an endpoint that never answers."""
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    took = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for timeout in ("0.1", "2"):
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", timeout)
+            before = time.monotonic()
+            send()
+            took.append(time.monotonic() - before)
+
+    assert took[0] * 2 < took[1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none"), ("OTEL_SDK_DISABLED", "TRUE")],
+)
+def test_switches(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Export is switched off without touching the endpoint."""
+    monkeypatch.setenv(variable, value)
+
+    assert (None, []) == (send(), names(endpoint))
