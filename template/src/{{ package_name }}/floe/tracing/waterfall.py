@@ -118,7 +118,7 @@ def as_svg(drawn: Sequence[Bar]) -> str:
         y = 6 + row * ROW
         x = LABEL + max(0.0, bar.start - begin) * scale
         long = max(2.0, (bar.start + bar.seconds - max(begin, bar.start)) * scale)
-        color = ERROR if bar.note and bar.note != "skipped" else COLORS.get(bar.kind, LEVEL)
+        color = COLORS.get(bar.kind, LEVEL) if not bar.note else LEVEL if bar.note == "skipped" else ERROR
         parts += [
             f'<text x="{8 + 12 * bar.depth}" y="{y + 12}">{escape(bar.name)}</text>',
             f'<rect x="{x:.1f}" y="{y + 2}" width="{long:.1f}" height="{ROW - 5}" rx="2" fill="{color}"/>',
