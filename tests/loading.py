@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,16 +23,23 @@ from dbt.cli.main import dbtRunner
 BUILT = {"model", "seed", "snapshot"}
 
 
-def load(root: Path, answers: Mapping[str, Any]) -> str:
-    """Let dbt parse the project at `root`, warnings being errors, and load its definitions; return what is wrong."""
+def load(root: Path, answers: Mapping[str, Any], manifest: Path | None = None) -> str:
+    """Load the definitions of the project at `root` as in production, and return what is wrong.
+
+    The manifest is `manifest`, or else what dbt makes of the project, its warnings being errors.
+    """
     os.chdir(root)
     os.environ["DBT_TARGET"] = "local"
     sys.path.insert(0, str(root / "src"))
     project, profiles = answers["dbt_project_dir"], answers["profiles_dir"]
-    options = ["--quiet", "--no-send-anonymous-usage-stats", "--warn-error", "--log-path", "logs"]
-    parsed = dbtRunner().invoke([*options, "parse", "--project-dir", project, "--profiles-dir", profiles])
-    if not parsed.success:
-        return f"dbt parse: {parsed.exception}"
+    if manifest:
+        (root / project / "target").mkdir()
+        shutil.copy(manifest, root / project / "target")
+    else:
+        options = ["--quiet", "--no-send-anonymous-usage-stats", "--warn-error", "--log-path", "logs"]
+        parsed = dbtRunner().invoke([*options, "parse", "--project-dir", project, "--profiles-dir", profiles])
+        if not parsed.success:
+            return f"dbt parse: {parsed.exception}"
     nodes = json.loads((root / project / "target" / "manifest.json").read_text())["nodes"].values()
     built = {
         node["name"]

@@ -31,6 +31,7 @@ FREE = ("array_auto_expand", "array_auto_collapse", "align_comments")
 TAPLO = [f"--option={name}=false" for name in FREE]
 
 Say = Callable[[str, object], None]
+Part = frozenset[tuple[str, str]]  # of a tree: path and content
 
 
 def write(contents: Mapping[str, bytes], folder: Path) -> Path:
@@ -118,30 +119,36 @@ class TestData:
 
 def test_definitions(rendered: Rendered, tmp_path: Path, record_property: Say) -> None:
     """Dbt parses each distinct dbt project with its profile, and Dagster loads each distinct package."""
-    seen: set[frozenset[tuple[str, str]]] = set()
-    chosen: list[tuple[Combination, Mapping[str, str]]] = []
-    packages, projects = set(), set()
-    for combination, tree in zip(rendered.combinations, rendered.trees, strict=True):
-        dbt = {combination.context["dbt_project_dir"], combination.context["profiles_dir"]}
-        package = frozenset(item for item in tree.items() if item[0].startswith("src/"))
-        project = frozenset(item for item in tree.items() if item[0].partition("/")[0] in dbt)
+    own = next(tree for tree in rendered.trees if "dbt/models/placeholder.sql" in tree)
+    packages: set[Part] = set()
+    projects: dict[Part, int] = {}  # and the number of the combination that parses it
+    parse_too, load_only = [], []
+    for number, (combination, tree) in enumerate(zip(rendered.combinations, rendered.trees, strict=True)):
+        folders = {combination.context["dbt_project_dir"], combination.context["profiles_dir"]}
+        package = frozenset(file for file in tree.items() if file[0].startswith("src/"))
+        project = frozenset(file for file in tree.items() if file[0].partition("/")[0] in folders)
         project |= {("", combination.context["dbt_project_dir"])}
-        if not {package, project} <= seen:
-            chosen.append((combination, tree))
-        seen |= {package, project}
+        if project not in projects:
+            projects[project] = number
+            parse_too.append((number, None))
+        elif package not in packages:
+            load_only.append((number, projects[project]))
         packages.add(package)
-        projects.add(project)
-    own = next(tree for _, tree in chosen if "dbt/models/placeholder.sql" in tree)
 
     # A fork of a process that has imported all there is to import: a fresh interpreter takes four times as long.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.loading"])
+    faults = []
     with ProcessPoolExecutor(os.cpu_count(), context, max_tasks_per_child=1) as pool:
-        jobs = []
-        for number, (combination, tree) in enumerate(chosen):
-            folder = rendered.place(_with_own(tree, own, combination.context), tmp_path / str(number))
-            jobs.append((combination, pool.submit(load, folder, dict(combination.context))))
-        faults = [f"{combination}: {said}" for combination, job in jobs if (said := job.result())]
+        for round_ in (parse_too, load_only):
+            jobs = {}
+            for number, parsed in round_:
+                answers = dict(rendered.combinations[number].context)
+                folder = rendered.place(_with_own(rendered.trees[number], own, answers), tmp_path / str(number))
+                manifest = tmp_path / str(parsed) / answers["dbt_project_dir"] / "target" / "manifest.json"
+                jobs[number] = pool.submit(load, folder, answers, None if parsed is None else manifest)
+            found = {number: job.result() for number, job in jobs.items()}
+            faults += [f"{rendered.combinations[number]}: {said}" for number, said in found.items() if said]
 
     assert [] == faults
     record_property(
