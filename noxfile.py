@@ -52,6 +52,18 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def hostile(session: nox.Session) -> None:
+    """Type 2,000 hostile sets of answers, never the same: each is refused, or is what the rendered project says."""
+    install(session, "tests")
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--hypothesis-profile=hostile",
+        *(session.posargs or ["tests/test_hostile.py"]),
+    )
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check format, rules and types of the template's own Python and of the sources under template/ as they lie."""
     install(session, "tests")
