@@ -103,6 +103,19 @@ def sign_in(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def updates(session: nox.Session) -> None:
+    """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run(
+        "pytest",
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/test_update.py", "tests/update"]),
+    )
+
+
+@nox.session(default=False)
 def record(session: nox.Session) -> None:
     """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
     install(session, "tests")
