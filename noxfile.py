@@ -115,6 +115,16 @@ def updates(session: nox.Session) -> None:
     )
 
 
+@nox.session(name="release-check", default=False)
+def release_check(session: nox.Session) -> None:
+    """Check what a release needs, then run every lane; "-- write" writes its promises, "-- notes" prints its notes."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
+    if not session.posargs:
+        for lane in ("lint", "tests", "updates", "sign_in", "targets"):
+            session.notify(lane)
+
+
 @nox.session(default=False)
 def record(session: nox.Session) -> None:
     """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""

@@ -82,12 +82,10 @@ def released() -> dict[str, Contract]:
     return {path.stem: yaml.safe_load(path.read_text()) for path in RELEASED.glob("*.yml")}
 
 
-def write(template: Path, version: str) -> Path:
-    """Write the promises of a template as those of a release, and return the file."""
+def write(promises: Contract, version: str) -> None:
+    """Write the promises of a release."""
     RELEASED.mkdir(exist_ok=True)
-    path = RELEASED / f"{version}.yml"
-    path.write_text(
+    (RELEASED / f"{version}.yml").write_text(
         "# What this release promises. Written by `uvx nox -s release-check -- write`.\n"
-        + yaml.safe_dump(contract(template), sort_keys=False, width=120)
+        + yaml.safe_dump(promises, sort_keys=False, width=120)
     )
-    return path

@@ -82,9 +82,9 @@ CHANGES = (
     Change(
         "new version range",
         "extensions/targets/*.yml",
-        '^(requirement: "[^"]+)',
-        r"\1,!=99",
-        ("pyproject.toml", "!=99"),
+        '^(requirement: "[^"]+)"',
+        r'\g<1>.99"',
+        ("pyproject.toml", '.99"'),
     ),
     Change("edit in dbt/", f"{SAMPLE}/stg_orders.sql", r"\Z", "-- fixed\n", None),
     Change("new model", f"{SAMPLE}/stg_new.sql", None, "select 1 as id\n", None),
