@@ -9,7 +9,7 @@ from typing import Any
 import copier
 import pytest
 import yaml
-from jinja2_ansible_filters.core_filters import FilterArgumentError
+from jinja2.exceptions import FilterArgumentError
 
 from tests.rendering import REPOSITORY, render, run
 from tests.update.releases import answers_of, commit, git, release
