@@ -15,6 +15,7 @@ from tests.update.releases import (
     CHANGES,
     FIRST,
     OWNERS,
+    OWNERS_PATHS,
     answers_of,
     commit,
     conflicts,
@@ -97,11 +98,12 @@ def test_switched_target(releases: Path, project: Path, tmp_path: Path) -> None:
 
 
 def test_owners_paths_are_left_out_of_updates() -> None:
-    """`_skip_if_exists` and the conditional part of `_exclude` name the same paths."""
+    """`_skip_if_exists` and the conditional part of `_exclude` name these paths and no other."""
     settings = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
     condition = "{% if _copier_operation == 'update' %}"
 
-    assert settings["_skip_if_exists"] == [
+    assert OWNERS_PATHS == settings["_skip_if_exists"]
+    assert OWNERS_PATHS == [
         pattern.removeprefix(condition).removesuffix("{% endif %}")
         for pattern in settings["_exclude"]
         if pattern.startswith(condition)

@@ -12,11 +12,12 @@ import copier
 import yaml
 from pathspec import GitIgnoreSpec
 
-from tests.rendering import REPOSITORY, snapshot
+from tests.rendering import snapshot
 
 FIRST, SECOND = "v1.0.0", "v2.0.0"
 ANSWERS = ".copier-answers.yml"
-OWNERS = GitIgnoreSpec.from_lines(yaml.safe_load((REPOSITORY / "copier.yml").read_text())["_skip_if_exists"])
+OWNERS_PATHS = ["dbt/**", "!dbt/profiles.yml", "src/*/defs", "tests/test_project.py"]  # as the README promises
+OWNERS = GitIgnoreSpec.from_lines(OWNERS_PATHS)
 FLOE = "template/src/{{ package_name }}/floe"
 SAMPLE = "template/{{ overlay.sample }}/dbt/models/staging"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -88,14 +89,16 @@ def test_target(
 
 @pytest.mark.parametrize("source", TARGETS)
 def test_edited_target(released: Path, tmp_path: Path, source: str) -> None:
-    """What the owner has changed in target.py and in the profile is still there, if need be as a conflict."""
+    """What the owner has changed in a line that names the target is still there, as a conflict that git shows."""
     other = TARGETS[(TARGETS.index(source) + 1) % len(TARGETS)]
     project = start(released, tmp_path / "project", compute_target=source)
     paths = ("src/pipeline/floe/target.py", "dbt/profiles.yml", ".env.example", "pyproject.toml")
-    for path in paths:  # in the middle of it, so that most of them clash
-        lines = (project / path).read_text().splitlines(keepends=True)
-        place = next((i for i, line in enumerate(lines) if "TARGET" in line or "type:" in line), len(lines) // 3)
-        (project / path).write_text("".join([*lines[:place], f"# {MINE}\n", *lines[place:]]))
+    for path in paths:
+        text, count = re.subn(
+            f"(?i){facts(source)['adapter']}.*", rf"\g<0> # {MINE}", (project / path).read_text(), count=1
+        )
+        assert count == 1, path
+        (project / path).write_text(text)
     commit(project)
 
     switch(project, compute_target=other)
@@ -104,7 +107,7 @@ def test_edited_target(released: Path, tmp_path: Path, source: str) -> None:
         text = (project / path).read_text()
         assert MINE in text, path
         assert ("<<<<<<<" in text) == (path in conflicts(project)), path
-    assert conflicts(project)
+    assert {"src/pipeline/floe/target.py", "dbt/profiles.yml"} <= conflicts(project)
 
 
 @pytest.mark.parametrize("target", TARGETS)
