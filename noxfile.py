@@ -128,6 +128,29 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def updates(session: nox.Session) -> None:
+    """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run(
+        "pytest",
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/test_update.py", "tests/update"]),
+    )
+
+
+@nox.session(name="release-check", default=False)
+def release_check(session: nox.Session) -> None:
+    """Check what a release needs, then run every lane; "-- write" writes its promises, "-- notes" prints its notes."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
+    if not session.posargs:
+        for lane in ("lint", "tests", "updates", "sign_in", "targets"):
+            session.notify(lane)
+
+
+@nox.session(default=False)
 def record(session: nox.Session) -> None:
     """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
     install(session, "tests")
