@@ -1,0 +1,139 @@
+"""Build everything in a project, measured, and say which nodes were built: what two sides must agree on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.measure import Cost, RefusedError, run
+
+BIN = Path(sys.executable).parent
+LAUNCH = ("dg", "launch", "--assets", "*")
+LAST_LINES = 15
+KEPT = ("HOME", "LANG", "TMPDIR")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a run did: the status of each dbt node, and how many events of each kind Dagster has recorded."""
+
+    nodes: Mapping[str, str]
+    events: Mapping[str, int]
+
+
+@dataclass
+class Side:
+    """A way to build a project: the command, its environment, and what it built last."""
+
+    project: Path
+    command: Sequence[str] = LAUNCH
+    variables: Mapping[str, str] = field(default_factory=dict)
+    bin: Path = BIN
+    forget: Sequence[str] = ()
+    """Files of the project that are deleted before each build."""
+    built: Built | None = None
+
+    def __call__(self) -> Cost:
+        """Build everything on an empty warehouse, with an empty Dagster instance.
+
+        Raises:
+            RefusedError: The command has failed, or has built something else than the time before.
+        """
+        home, target = self.project / "dagster-home", self.project / "transform" / "target"
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir()
+        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        for results in target.glob("*/run_results.json"):  # dagster-dbt gives each run a folder
+            shutil.rmtree(results.parent)
+        data = self.project / "data"
+        data.mkdir(exist_ok=True)
+        for file in (target / "run_results.json", *data.glob("*.duckdb*"), *map(self.project.joinpath, self.forget)):
+            file.unlink(missing_ok=True)
+        cost = self.run(*self.command)
+        before, self.built = self.built, built(target, home)
+        if before:
+            same(before, self.built)
+        return cost
+
+    def prepare(self) -> None:
+        """Make the manifest that a code location is loaded from, then build once: what is kept between runs is there."""
+        self.run("dbt", "parse", "--project-dir", "transform", "--profiles-dir", "profiles", "--target", "local")
+        self()
+
+    def run(self, name: str, *arguments: str) -> Cost:
+        """Run a command of the side's environment in its project.
+
+        Raises:
+            RefusedError: It has failed.
+        """
+        log = self.project.with_name(f"{self.project.name}.log")
+        cost, code = run((self.bin / name, *arguments), self.project, environment(self), log)
+        if code:
+            last = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
+            raise RefusedError(f"{name} in {self.project.name} has ended with {code}:\n{last}")
+        return cost
+
+
+def environment(side: Side) -> dict[str, str]:
+    """Return all variables that a side gets: the same for each, but for its own."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {
+        **kept,
+        "PATH": f"{side.bin}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(side.project / "src"),
+        "DAGSTER_HOME": str(side.project / "dagster-home"),
+        "DAGSTER_CLI_TELEMETRY": "0",
+        "DO_NOT_TRACK": "1",
+        "DBT_TARGET": "local",
+        "DUCKDB_PATH": str(side.project / "data" / "warehouse.duckdb"),
+        **side.variables,
+    }
+
+
+def built(target: Path, home: Path) -> Built:
+    """Read from dbt's results and from Dagster's event log what a run has done."""
+    files = [*target.glob("*/run_results.json"), *target.glob("run_results.json")]
+    if len(files) != 1:
+        raise RefusedError(f"{len(files)} run_results.json under {target}, not one")
+    results = json.loads(files[0].read_bytes())["results"]
+    return Built({each["unique_id"]: each["status"] for each in results}, _recorded(home))
+
+
+def _recorded(home: Path) -> dict[str, int]:
+    if not (home / "history").is_dir():  # a side without Dagster
+        return {}
+    import dagster as dg
+
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        found = Counter[str]()
+        for record in instance.get_runs():
+            for entry in instance.all_logs(record.run_id, of_type=kinds):
+                event = entry.get_dagster_event()
+                passed = "" if event.is_step_materialization else f" {event.asset_check_evaluation_data.passed}"
+                found[f"{event.event_type_value}{passed}"] += 1
+    return dict(found)
+
+
+def same(*each: Built | None) -> None:
+    """Refuse to go on unless all have built the same nodes with the same statuses.
+
+    Raises:
+        RefusedError: They have not; the message names up to three nodes.
+    """
+    first = each[0]
+    for other in each[1:]:
+        if first is None or other is None or not first.nodes or not other.nodes:
+            raise RefusedError("a side has built nothing")
+        different = sorted(dict(first.nodes.items() ^ other.nodes.items()))
+        if different:
+            shown = "; ".join(f"{key}: {first.nodes.get(key)} / {other.nodes.get(key)}" for key in different[:3])
+            raise RefusedError(f"not the same nodes: {len(different)} differ, such as {shown}")
+        if first.events and other.events and first.events != other.events:
+            raise RefusedError(f"not the same in Dagster: {first.events} / {other.events}")
