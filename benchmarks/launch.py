@@ -47,8 +47,6 @@ class Side:
         """
         home, target = self.project / "dagster-home", self.project / "transform" / "target"
         shutil.rmtree(home, ignore_errors=True)
-        home.mkdir()
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         for results in target.glob("*/run_results.json"):  # dagster-dbt gives each run a folder
             shutil.rmtree(results.parent)
         data = self.project / "data"
@@ -61,10 +59,9 @@ class Side:
             same(before, self.built)
         return cost
 
-    def prepare(self) -> None:
-        """Make the manifest that a code location is loaded from, then build once: what is kept between runs is there."""
+    def parse(self) -> None:
+        """Make the manifest that a code location is loaded from, and dbt's own note of what it has parsed."""
         self.run("dbt", "parse", "--project-dir", "transform", "--profiles-dir", "profiles", "--target", "local")
-        self()
 
     def run(self, name: str, *arguments: str) -> Cost:
         """Run a command of the side's environment in its project.
@@ -72,6 +69,9 @@ class Side:
         Raises:
             RefusedError: It has failed.
         """
+        home = self.project / "dagster-home"
+        home.mkdir(exist_ok=True)
+        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         log = self.project.with_name(f"{self.project.name}.log")
         cost, code = run((self.bin / name, *arguments), self.project, environment(self), log)
         if code:

@@ -30,13 +30,14 @@ COLUMNS = ".floe/columns.json"
 
 
 def sides(root: Path, tables: int, url: str) -> dict[str, Side]:
-    """Make both projects and build each once, so that what is kept between runs is there."""
+    """Make both projects, with what each keeps between runs."""
     observed = observed_project(root / f"observed-{tables}", tables)
     stock = stock_project(root / f"stock-{tables}", tables, observed / "profiles")
     variables = {"OPENLINEAGE_URL": url, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
     made = {"stock": Side(stock), "observed": Side(observed, variables=variables)}
     for side in made.values():
-        side.prepare()
+        side.parse()
+    made["observed"]()  # keeps column lineage
     return made
 
 
