@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from benchmarks.measure import Cost, RefusedError, run
 BIN = Path(sys.executable).parent
 LAUNCH = ("dg", "launch", "--assets", "*")
 LAST_LINES = 15
-KEPT = ("HOME", "LANG", "TMPDIR")
+OWN = ("DAGSTER", "DBT_", "DUCKDB", "FLOE", "NOX", "OPENLINEAGE", "OTEL", "PYTHON", "VIRTUAL_ENV")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,10 @@ class Side:
     bin: Path = BIN
     forget: Sequence[str] = ()
     """Files of the project that are deleted before each build."""
+    instance: str = ""
+    """What dagster.yaml says besides; `{home}` stands for its folder."""
+    exit_code: int = 0
+    """What a build ends with."""
     built: Built | None = None
 
     def __call__(self) -> Cost:
@@ -53,7 +59,7 @@ class Side:
         data.mkdir(exist_ok=True)
         for file in (target / "run_results.json", *data.glob("*.duckdb*"), *map(self.project.joinpath, self.forget)):
             file.unlink(missing_ok=True)
-        cost = self.run(*self.command)
+        cost = self.run(*self.command, exit_code=self.exit_code)
         before, self.built = self.built, built(target, home)
         if before:
             same(before, self.built)
@@ -63,18 +69,18 @@ class Side:
         """Make the manifest that a code location is loaded from, and dbt's own note of what it has parsed."""
         self.run("dbt", "parse", "--project-dir", "transform", "--profiles-dir", "profiles", "--target", "local")
 
-    def run(self, name: str, *arguments: str) -> Cost:
+    def run(self, name: str, *arguments: str, exit_code: int = 0) -> Cost:
         """Run a command of the side's environment in its project.
 
         Raises:
-            RefusedError: It has failed.
+            RefusedError: It has ended with another code.
         """
         home = self.project / "dagster-home"
         home.mkdir(exist_ok=True)
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n" + self.instance.replace("{home}", str(home)))
         log = self.project.with_name(f"{self.project.name}.log")
         cost, code = run((self.bin / name, *arguments), self.project, environment(self), log)
-        if code:
+        if code != exit_code:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
             raise RefusedError(f"{name} in {self.project.name} has ended with {code}:\n{last}")
         return cost
@@ -82,10 +88,8 @@ class Side:
 
 def environment(side: Side) -> dict[str, str]:
     """Return all variables that a side gets: the same for each, but for its own."""
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     return {
-        **kept,
-        "PATH": f"{side.bin}{os.pathsep}{os.environ['PATH']}",
+        **kept(side.bin),
         "PYTHONPATH": str(side.project / "src"),
         "DAGSTER_HOME": str(side.project / "dagster-home"),
         "DAGSTER_CLI_TELEMETRY": "0",
@@ -94,6 +98,12 @@ def environment(side: Side) -> dict[str, str]:
         "DUCKDB_PATH": str(side.project / "data" / "warehouse.duckdb"),
         **side.variables,
     }
+
+
+def kept(first: Path = BIN) -> dict[str, str]:
+    """Return this process's environment without what a side may set; the commands in `first` come before all others."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+    return found | {"PATH": f"{first}{os.pathsep}{os.environ['PATH']}"}
 
 
 def built(target: Path, home: Path) -> Built:
@@ -106,18 +116,15 @@ def built(target: Path, home: Path) -> Built:
 
 
 def _recorded(home: Path) -> dict[str, int]:
-    if not (home / "history").is_dir():  # a side without Dagster
-        return {}
-    import dagster as dg
-
-    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        found = Counter[str]()
-        for record in instance.get_runs():
-            for entry in instance.all_logs(record.run_id, of_type=kinds):
-                event = entry.get_dagster_event()
-                passed = "" if event.is_step_materialization else f" {event.asset_check_evaluation_data.passed}"
-                found[f"{event.event_type_value}{passed}"] += 1
+    found = Counter[str]()
+    for file in (home / "history" / "runs").glob("*-*.db"):  # one for each run, named after its id
+        with closing(sqlite3.connect(file)) as log:
+            for kind, entry in log.execute("select dagster_event_type, event from event_logs"):
+                if kind == "ASSET_MATERIALIZATION":
+                    found[kind] += 1
+                elif kind == "ASSET_CHECK_EVALUATION":
+                    passed = json.loads(entry)["dagster_event"]["event_specific_data"]["success"]
+                    found[f"{kind} {'passed' if passed else 'failed'}"] += 1
     return dict(found)
 
 

@@ -37,7 +37,7 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
     """Run a command; return what it cost and its exit code. What it prints goes to `log`."""
     with log.open("wb") as output:
         begin = time.perf_counter()
-        process = subprocess.Popen(  # noqa: S603 - commands of the benchmarks
+        process = subprocess.Popen(
             [str(part) for part in command], cwd=cwd, env=dict(environment), stdout=output, stderr=subprocess.STDOUT
         )
         memory = _Memory(process.pid)

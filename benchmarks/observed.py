@@ -51,7 +51,7 @@ def measure(made: Mapping[str, Side], live: endpoint.Endpoint, repeats: int) -> 
     found = alternate(made, repeats)
     events, spans = live.taken()
     same(made["stock"].built, made["observed"].built)
-    assert made["observed"].built  # noqa: S101 - after a run there is
+    assert made["observed"].built
     nodes = len(made["observed"].built.nodes)
     if len(events) < 2 * nodes * repeats or spans < nodes * repeats:
         raise RefusedError(f"{len(events)} events and {spans} spans have arrived of {repeats} runs of {nodes} nodes")

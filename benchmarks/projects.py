@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import yaml
 
@@ -78,9 +80,41 @@ left join changes on orders.id = changes.id
 """
 
 
-def dbt_project(folder: Path, tables: int) -> Path:
-    """Write the dbt project with so many tables; the same for the same number."""
-    chance = random.Random(tables)  # noqa: S311 - the same graph each time
+MISTAKES = {
+    "models/mistakes/broken.sql": "select no_such_column from {{ ref('t0_0000') }}\n",
+    "models/mistakes/after_broken.sql": "select * from {{ ref('broken') }}\n",
+    "models/mistakes/between.sql": "{{ config(materialized='ephemeral') }}\nselect * from {{ ref('after_broken') }}\n",
+    "models/mistakes/after_between.sql": "select * from {{ ref('between') }}\n",
+    "tests/fails.sql": f"select id from {{{{ ref('t{LAYERS - 1}_0000') }}}}\n",
+}
+"""A table that fails, two that are skipped for it, one of them through an ephemeral model, a test that fails."""
+OTHERS = {
+    "seeds/regions.csv": "id,region\n1,north\n2,south\n",
+    "snapshots/history.yml": """snapshots:
+  - name: history
+    relation: ref('t0_0000')
+    config: {strategy: check, unique_key: id, check_cols: all}
+""",
+    "models/others/short.sql": "{{ config(materialized='ephemeral') }}\nselect id, status from {{ ref('t1_0000') }}\n",
+    "models/others/by_region.sql": """{{ config(materialized='view') }}
+select regions.region, count(*) as orders, max(short.status) as status
+from {{ ref('short') }} as short inner join {{ ref('regions') }} as regions on short.id % 2 + 1 = regions.id
+group by regions.region
+""",
+    "models/others/known.sql": "select table_name, table_schema from {{ source('catalog', 'known_tables') }}\n",
+    "models/others/others.yml": """sources:
+  - name: catalog
+    database: system
+    schema: information_schema
+    tables: [{name: known_tables, identifier: tables}]
+""",
+}
+"""A seed, a snapshot, a source, an ephemeral model and a view."""
+
+
+def dbt_project(folder: Path, tables: int, others: Mapping[str, str] = MappingProxyType({})) -> Path:
+    """Write the dbt project with so many tables, and `others`; the same for the same number."""
+    chance = random.Random(tables)
     width = tables // LAYERS
     layers = [[f"t{layer}_{i:04}" for i in range(width)] for layer in range(LAYERS)]
     for depth, layer in enumerate(layers):
@@ -104,7 +138,15 @@ def dbt_project(folder: Path, tables: int) -> Path:
         "flags": {"send_anonymous_usage_stats": False},
     }
     (folder / "dbt_project.yml").write_text(yaml.safe_dump(config, sort_keys=False))
+    _write(folder, others)
     return folder
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
 
 
 def _documented(name: str, *, tested: bool) -> dict[str, object]:
@@ -114,9 +156,9 @@ def _documented(name: str, *, tested: bool) -> dict[str, object]:
     return {"name": name, "description": f"Orders as {name} has them.", "columns": columns}
 
 
-def observed_project(folder: Path, tables: int) -> Path:
+def observed_project(folder: Path, tables: int, others: Mapping[str, str] = MappingProxyType({})) -> Path:
     """Render the template round the dbt project."""
-    dbt_project(folder / "transform", tables)
+    dbt_project(folder / "transform", tables, others)
     template = snapshot(folder.with_name(f"{folder.name}-template"))
     answers = {"project_name": NAME, "start_from": "existing", "dbt_profile_name": PROFILE}
     return render(template, folder, **answers)
@@ -176,14 +218,11 @@ def resources():
 """What `create-dagster project` makes, with the code of dagster-dbt's page on `@dbt_assets`."""
 
 
-def stock_project(folder: Path, tables: int, profiles: Path) -> Path:
+def stock_project(folder: Path, tables: int, profiles: Path, others: Mapping[str, str] = MappingProxyType({})) -> Path:
     """Write a Dagster project round the dbt project, as Dagster's pages have it, with the given profile."""
-    dbt_project(folder / "transform", tables)
+    dbt_project(folder / "transform", tables, others)
     shutil.copytree(profiles, folder / "profiles")
-    for name, text in STOCK.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+    _write(folder, STOCK)
     return folder
 
 
