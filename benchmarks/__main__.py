@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers, report
+from benchmarks.measure import RefusedError
 
 NAMES = ("observed", "peers", "dead", "load", "rendering", "green", "emitter")
 HERE = Path(__file__).parent
@@ -36,13 +37,19 @@ def main() -> int:
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() and not given.quick else {}
     for name in given.names or NAMES:
         print(f"{datetime.now(UTC):%H:%M:%S} {name}", file=sys.stderr, flush=True)
-        rows = importlib.import_module(f"benchmarks.{name}").benchmark(given.quick)
-        results[name] = {"on": surroundings(), "rows": rows}
+        on = surroundings()
+        try:
+            rows = importlib.import_module(f"benchmarks.{name}").benchmark(given.quick)
+        except RefusedError as error:
+            print(f"refused: {error}", file=sys.stderr)
+            return 2
+        results[name] = {"on": on, "rows": rows}
         if not given.quick:  # after each: a later one may be refused
             RESULTS.write_text(json.dumps({key: results[key] for key in NAMES if key in results}, indent=1) + "\n")
             TABLES.write_text(report.markdown(results))
     if given.quick:
         print(report.markdown(results))
+        return 0
     broken = [bound for bound in report.bounds(results) if not bound.holds]
     for bound in broken:
         print(f"broken: {bound}", file=sys.stderr)

@@ -5,9 +5,7 @@ What could not be sent is kept for the next run: it is deleted between runs, so 
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,7 +17,7 @@ from benchmarks.launch import Side, same
 from benchmarks.measure import RefusedError, alternate, compare
 from benchmarks.projects import observed_project
 
-TABLES, REPEATS = 100, 3
+TABLES, REPEATS = 100, 2
 SPOOL = ".floe/lineage.ndjson"
 
 
@@ -55,8 +53,3 @@ def benchmark(quick: bool) -> dict[str, Any]:
     """Return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         return {"dead": measure(Path(folder), *((50, 1) if quick else (TABLES, REPEATS)))}
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), int(sys.argv[1]), int(sys.argv[2])), indent=2))

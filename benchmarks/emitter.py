@@ -151,7 +151,3 @@ def benchmark(quick: bool) -> dict[str, Any]:
             shown = {"first run": first, "unchanged": second, "as JSON": as_json}
             rows[str(tables)] = {f"CPU ms a node, {key}": round(1000 * each / count, 2) for key, each in shown.items()}
     return {"sizes": rows, "ratio": round(again[sizes[-1]] / again[sizes[0]], 2)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(benchmark(quick=False), indent=2))

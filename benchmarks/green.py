@@ -7,12 +7,10 @@ The edits are made by the script in no time.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +64,10 @@ def went(steps: tuple[str | Edit, ...], folder: Path, template: Path) -> tuple[C
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     log = folder.with_name(f"{folder.name}.log")
-    quiet = {"DO_NOT_TRACK": "1", "DAGSTER_CLI_TELEMETRY": "0"}
+    home = folder.with_name("dagster-home")
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    quiet = {"DO_NOT_TRACK": "1", "DAGSTER_HOME": str(home)}
     variables = kept() | quiet | {"DBT_PROFILES_DIR": str(folder.with_name("dbt"))}  # `dbt init` makes ~/.dbt otherwise
     costs = []
     for step in steps:
@@ -131,8 +132,3 @@ def benchmark(quick: bool) -> dict[str, Any]:
     """Return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         return {"green": measure(Path(folder), 1 if quick else REPEATS)}
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), int(sys.argv[1])), indent=2))

@@ -92,7 +92,6 @@ def environment(side: Side) -> dict[str, str]:
         **kept(side.bin),
         "PYTHONPATH": str(side.project / "src"),
         "DAGSTER_HOME": str(side.project / "dagster-home"),
-        "DAGSTER_CLI_TELEMETRY": "0",
         "DO_NOT_TRACK": "1",
         "DBT_TARGET": "local",
         "DUCKDB_PATH": str(side.project / "data" / "warehouse.duckdb"),
@@ -128,19 +127,21 @@ def _recorded(home: Path) -> dict[str, int]:
     return dict(found)
 
 
-def same(*each: Built | None) -> None:
-    """Refuse to go on unless all have built the same nodes with the same statuses.
+def same(first: Built | None, *others: Built | None) -> Built:
+    """Refuse to go on unless all have built the same nodes with the same statuses; return what they have built.
 
     Raises:
         RefusedError: They have not; the message names up to three nodes.
     """
-    first = each[0]
-    for other in each[1:]:
-        if first is None or other is None or not first.nodes or not other.nodes:
+    if first is None or not first.nodes:
+        raise RefusedError("a side has built nothing")
+    for other in others:
+        if other is None or not other.nodes:
             raise RefusedError("a side has built nothing")
         different = sorted(dict(first.nodes.items() ^ other.nodes.items()))
         if different:
             shown = "; ".join(f"{key}: {first.nodes.get(key)} / {other.nodes.get(key)}" for key in different[:3])
             raise RefusedError(f"not the same nodes: {len(different)} differ, such as {shown}")
-        if first.events and other.events and first.events != other.events:
+        if first.events != other.events:
             raise RefusedError(f"not the same in Dagster: {first.events} / {other.events}")
+    return first

@@ -17,7 +17,7 @@ from benchmarks.launch import Side
 from benchmarks.measure import Cost, RefusedError, alternate, compare
 from benchmarks.projects import observed_project, stock_project
 
-SIZES = {400: 5, 2000: 5}  # tables: repeats
+SIZES = {400: 5, 2000: 4}  # tables: repeats
 LOAD = """
 import json, resource, sys, time
 import dagster as dg, dagster_dbt
@@ -81,10 +81,3 @@ def benchmark(quick: bool) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             rows |= measure(Path(folder), tables, repeats)
     return rows
-
-
-if __name__ == "__main__":
-    import sys
-
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), int(sys.argv[1]), int(sys.argv[2])), indent=2))

@@ -19,14 +19,21 @@ from benchmarks.launch import Side, same
 from benchmarks.measure import RefusedError, alternate, compare
 from benchmarks.projects import fetching, observed_project, stock_project
 
-SIZES = {100: 5, 400: 5, 1000: 3}  # tables: repeats
 VARIANTS: Mapping[str, tuple[str, ...]] = {
+    "": (),
+    "cold": (),
     "row counts": ("fetch_row_counts",),
     "column metadata": ("fetch_column_metadata",),
 }
-VARIANTS_AT = {400: 3}
-COLD_AT = {400: 3}
-COLUMNS = ".floe/columns.json"
+"""What both sides fetch besides."""
+# Tables: variant: repeats.
+PLAN: Mapping[int, Mapping[str, int]] = {
+    100: {"": 3, "row counts": 2, "column metadata": 2},
+    400: {"": 4, "cold": 2},
+    1000: {"": 2},
+}
+QUICK = {100: {"": 2, "row counts": 1, "column metadata": 1, "cold": 1}}
+KEPT_COLUMNS = ".floe/columns.json"
 
 
 def sides(root: Path, tables: int, url: str) -> dict[str, Side]:
@@ -50,9 +57,7 @@ def measure(made: Mapping[str, Side], live: endpoint.Endpoint, repeats: int) -> 
     live.taken()
     found = alternate(made, repeats)
     events, spans = live.taken()
-    same(made["stock"].built, made["observed"].built)
-    assert made["observed"].built
-    nodes = len(made["observed"].built.nodes)
+    nodes = len(same(made["stock"].built, made["observed"].built).nodes)
     if len(events) < 2 * nodes * repeats or spans < nodes * repeats:
         raise RefusedError(f"{len(events)} events and {spans} spans have arrived of {repeats} runs of {nodes} nodes")
     told = compare(found, "stock")
@@ -65,18 +70,13 @@ def benchmark(quick: bool) -> dict[str, Any]:
     """Return the figures of all sizes and variants; `quick` takes the smallest alone."""
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, endpoint.healthy() as live:
-        for tables, repeats in {100: 2}.items() if quick else SIZES.items():
+        for tables, variants in (QUICK if quick else PLAN).items():
             made = sides(Path(folder), tables, live.url)
-            rows[f"{tables}"] = {"tables": tables, **measure(made, live, repeats)}
-            for name, calls in VARIANTS.items() if quick or tables in VARIANTS_AT else ():
+            for variant, repeats in variants.items():
                 for side in made.values():
-                    fetching(side.project, *calls)
-                rows[f"{tables} {name}"] = {"tables": tables, **measure(made, live, VARIANTS_AT.get(tables, 2))}
-            for side in made.values():
-                fetching(side.project)
-            if quick or tables in COLD_AT:
-                made["observed"].forget = (COLUMNS,)
-                rows[f"{tables} cold"] = {"tables": tables, **measure(made, live, COLD_AT.get(tables, 2))}
+                    fetching(side.project, *VARIANTS[variant])
+                made["observed"].forget = (KEPT_COLUMNS,) if variant == "cold" else ()
+                rows[f"{tables} {variant}".strip()] = {"tables": tables, **measure(made, live, repeats)}
             for side in made.values():
                 shutil.rmtree(side.project)
     return rows

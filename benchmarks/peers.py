@@ -28,7 +28,7 @@ from tests.rendering import REPOSITORY
 CACHE = REPOSITORY / ".nox" / "bench-peers"
 COMMON = ("dagster", "dagster-dbt", "dagster-dg-cli", "dbt-core", "dbt-duckdb")
 DBT = ("build", "--project-dir", "transform", "--profiles-dir", "profiles", "--target", "local")
-TABLES, REPEATS = 100, 3
+TABLES, REPEATS = 100, 2
 
 # As its page says under "Mechanism A": each event is sent as Dagster stores it.
 STORAGE = """

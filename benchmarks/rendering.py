@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from benchmarks.launch import BIN, kept
 from benchmarks.measure import Cost, RefusedError, alternate, compare, run
 from tests.rendering import render, snapshot
 
-REPEATS = 9
+REPEATS = 5
 PUBLIC: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "pawamoy/copier-uv": ("1.13.0", {"project_name": "probe", "project_description": "probe"}),
     "scientific-python/cookie": (
@@ -129,8 +128,3 @@ def benchmark(quick: bool) -> dict[str, Any]:
     """Return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         return {"rendering": measure(Path(folder), 3 if quick else REPEATS)}
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), int(sys.argv[1])), indent=2))
