@@ -69,13 +69,14 @@ def markdown(results: Mapping[str, Any]) -> str:
             "## Bounds",
             table([{"": "holds" if each.holds else "**broken**", "Bound": str(each)} for each in held]),
         ]
-    for name, shown in SECTIONS.items():
+    versions = ""
+    for name, (title, module, rows) in SECTIONS.items():
         if name in results:
-            title, module, rows = shown
             parts += [f"## {title}", paragraphs(module.__doc__ or ""), *rows(results[name]["rows"])]
             on = results[name]["on"]
-            versions = ", ".join(f"{package} {number}" for package, number in on["versions"].items())
-            parts.append(f"<sub>{on['date']}; {on['machine']}; load before {on['load_before']}; {versions}</sub>")
+            before, versions = versions, ", ".join(f"{each} {number}" for each, number in on["versions"].items())
+            with_these = "the versions above" if versions == before else versions
+            parts.append(f"<sub>{on['date']}; {on['machine']}; load before {on['load_before']}; {with_these}</sub>")
     return "\n\n".join(parts) + "\n"
 
 
