@@ -158,6 +158,24 @@ def record(session: nox.Session) -> None:
     session.run("python", "-m", "tests.record", *session.posargs)
 
 
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure beside stock and the peers: benchmarks/RESULTS.md. After "--": the name of one, --quick to try it."""
+    install(session, "bench")
+    session.install("uv")
+    install_rendered(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def bench_truth(session: nox.Session) -> None:
+    """Show that the benchmarks notice a slow emitter and refuse what cannot be compared."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run("pytest", *(session.posargs or ["tests/bench"]))
+
+
 def table(rows: list[dict[str, str]]) -> str:
     """Return rows, all with the same keys, as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
