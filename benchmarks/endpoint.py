@@ -19,7 +19,8 @@ class _Keeping(Receiver):
         super().__init__()
         self.bodies: list[tuple[str, bytes]] = []
 
-    def take(self, path: str, body: bytes) -> bool:
+    def take(self, path: str, headers: dict[str, str], body: bytes) -> bool:
+        del headers
         self.bodies.append((path, body))
         return path in {"/api/v1/lineage", "/v1/traces", "/v1/metrics"}
 
@@ -37,7 +38,7 @@ class Endpoint:
         bodies = self._pipe.recv()
         reader = Receiver()
         for path, body in bodies:
-            reader.take(path, body)
+            reader.take(path, {}, body)
         reader.server_close()
         return reader.events, len(reader.spans)
 
