@@ -18,7 +18,7 @@ from benchmarks.measure import RefusedError, alternate, compare
 from benchmarks.projects import observed_project
 
 TABLES, REPEATS = 100, 2
-SPOOL = ".floe/lineage.ndjson"
+UNSENT = ".floe/**/*.ndjson"
 
 
 def at(url: str) -> Mapping[str, str]:
@@ -33,7 +33,7 @@ def measure(root: Path, tables: int, repeats: int) -> dict[str, Any]:
         RefusedError: A side has built something else, or the live receiver was told of nothing.
     """
     with endpoint.healthy() as live, endpoint.refused() as refused, endpoint.hanging() as hanging:
-        healthy = Side(observed_project(root / "healthy", tables), variables=at(live.url), forget=(SPOOL,))
+        healthy = Side(observed_project(root / "healthy", tables), variables=at(live.url), forget=(UNSENT,))
         healthy.parse()
         healthy()
         sides = {"healthy": healthy}

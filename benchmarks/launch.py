@@ -38,7 +38,7 @@ class Side:
     variables: Mapping[str, str] = field(default_factory=dict)
     bin: Path = BIN
     forget: Sequence[str] = ()
-    """Files of the project that are deleted before each build."""
+    """Patterns of files of the project that are deleted before each build."""
     instance: str = ""
     """What dagster.yaml says besides; `{home}` stands for its folder."""
     exit_code: int = 0
@@ -57,7 +57,8 @@ class Side:
             shutil.rmtree(results.parent)
         data = self.project / "data"
         data.mkdir(exist_ok=True)
-        for file in (target / "run_results.json", *data.glob("*.duckdb*"), *map(self.project.joinpath, self.forget)):
+        forgotten = (file for pattern in self.forget for file in self.project.glob(pattern))
+        for file in [target / "run_results.json", *data.glob("*.duckdb*"), *forgotten]:
             file.unlink(missing_ok=True)
         cost = self.run(*self.command, exit_code=self.exit_code)
         before, self.built = self.built, built(target, home)
