@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.tracing import runs
 from tests.tracing.runs import Run
 
 # With SQL or without.
-WAYS = {
+WAYS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "http, spawn, SQL": ("http/protobuf", runs.multiprocess("spawn"), {"FLOE_TRACE_SQL": "1"}),
     "grpc, forkserver": ("grpc", runs.multiprocess("forkserver"), {}),
 }

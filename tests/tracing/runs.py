@@ -50,6 +50,11 @@ import dagster as dg
 
 everything = dg.define_asset_job({ALL!r}, dg.AssetSelection.all())
 """
+# Dagster's own capture of a step's streams copies them with `tail`, which a busy machine stops before it has read all.
+INSTANCE = """
+compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
+telemetry: {enabled: false}
+"""
 IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
@@ -131,7 +136,7 @@ def copy(project: Path, folder: Path, mistakes: Mapping[str, str] = {}, **module
         (folder / "src" / "pipeline" / "defs" / f"{name}.py").write_text(text)
     (folder / "launch.py").write_text(LAUNCH)
     (folder / "home").mkdir()
-    (folder / "home" / "dagster.yaml").touch()
+    (folder / "home" / "dagster.yaml").write_text(INSTANCE)
     return folder
 
 
