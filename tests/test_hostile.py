@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import event, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
@@ -159,4 +160,6 @@ def meant(project: Path, context: Mapping[str, Any], asked: Answers) -> None:
     code = {part.content for block in blocks for part in block.children or [] if part.type == "code_inline"}
     assert {f"{told['dbt_project_dir']}/", f"src/{package}/defs/"} <= code
     assert {url for url in (asked["openlineage_url"], asked["otlp_endpoint"]) if url} <= code
+    examples = [yaml.safe_load(block.content) for block in blocks if block.info == "yaml"]
+    assert all(isinstance(example, dict) for example in examples)
     assert {} == read(".env.example")
