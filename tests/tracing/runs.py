@@ -19,10 +19,12 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.receiver import receiver
 
-# A model that fails, one that is skipped for it, a test that fails.
+# A model that fails, two that are skipped for it, one of them by way of an ephemeral model, and a test that fails.
 MISTAKES = {
     "models/marts/broken.sql": "select no_such_column from {{ ref('orders') }}\n",
     "models/marts/after_broken.sql": "select * from {{ ref('broken') }}\n",
+    "models/marts/between.sql": "{{ config(materialized='ephemeral') }}\nselect * from {{ ref('broken') }}\n",
+    "models/marts/after_between.sql": "select * from {{ ref('between') }}\n",
     "tests/fails.sql": "select customer_id from {{ ref('customers') }}\n",
 }
 # Run as `python launch.py JOB CONFIG TAGS`: what `dg launch` does, for any job of the project.

@@ -129,6 +129,23 @@ class Lives:
         elif name in SKIPS or name == "NodeFinished":
             yield self._end(raw, self._command)
 
+    def skip(self, nodes: Mapping[str, str], *, at: datetime) -> Iterator[Life]:
+        """Yield an end for each of `nodes`, unique id -> resource type, that no event has told of.
+
+        dbt skips a node below a failed ephemeral model with an event that does not name it (Z034).
+        """
+        for unique_id, resource_type in nodes.items():
+            if self._command and unique_id not in self._finished and unique_id not in self._open:
+                self._finished.add(unique_id)
+                yield NodeFinished(
+                    at=at,
+                    unique_id=unique_id,
+                    resource_type=resource_type,
+                    invocation_id=self._command.invocation_id,
+                    outcome=Outcome.SKIPPED,
+                    status=Outcome.SKIPPED.value,
+                )
+
     def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
         """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
         bad = Outcome.INTERRUPTED if interrupted else Outcome.FAIL

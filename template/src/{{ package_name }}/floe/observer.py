@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import orjson
 from dagster_dbt import DbtCliInvocation
 
 from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
-from .graph import Graph
+from .graph import Graph, materialized
 from .lineage.watcher import LineageWatcher
 from .logs import COLORS, enter_step
 from .profile import hint
@@ -51,6 +53,7 @@ class Observer:
         self._watchers: list[Watcher] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
+        self._skipped: Callable[[], Mapping[str, str]] | None = None
         with self._guard():
             enter_step(context)
         lineage: LineageWatcher | None = None
@@ -72,6 +75,7 @@ class Observer:
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
             self._lives = Lives(log.finished)
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
+            self._skipped = lambda: _skipped(invocation.target_path / "run_results.json", graph())
             command = DbtCommand(
                 invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log
             )
@@ -87,6 +91,9 @@ class Observer:
         message = _message(error)
         interrupted = isinstance(error, INTERRUPTS)
         outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
+        if outcome is Outcome.FAIL and self._skipped:
+            with self._guard():
+                self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
         with self._guard():
             self._record(self._lives.end(at=datetime.now(UTC), message=message, interrupted=interrupted))
         with self._guard():
@@ -166,6 +173,15 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         raise
     finally:
         observer.finish(error)
+
+
+def _skipped(run_results: Path, graph: Graph) -> dict[str, str]:
+    """Return the nodes that dbt's results call skipped, without ephemeral ones: unique id -> resource type."""
+    if not run_results.is_file():
+        return {}
+    results = orjson.loads(run_results.read_bytes())["results"]
+    nodes = [graph.node(result["unique_id"]) for result in results if result["status"] == "skipped"]
+    return {node["unique_id"]: node["resource_type"] for node in nodes if materialized(node) != "ephemeral"}
 
 
 def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:
