@@ -83,7 +83,7 @@ def run(
         url = server.url.replace("127.0.0.1", case.host) if case else server.url
         if case:
             server.go_wrong(case.fault, status=case.status, delay=case.delay)
-        halfway = {nodes: server.go_wrong} if case and case.returns else {}
+        halfway: dict[int, Callable[[], None]] = {nodes: server.go_wrong} if case and case.returns else {}
         seconds, warnings, tags = step(channel, url, target, nodes, state, halfway)
         if recover:
             heal(channel, server, state)

@@ -66,7 +66,7 @@ def measure(folder: Path, channel: str, nodes: int, rounds: int, cases: list[Cas
             added[case.name].append(got.seconds - healthy.seconds)
             first.setdefault(case.name, got)
             print(".", end="", file=sys.stderr, flush=True)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for case in cases:
         arrived: Counter[tuple[str, str]] = first[case.name].arrived
         lost, twice = expected - len(arrived), sum(count - 1 for count in arrived.values())
