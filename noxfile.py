@@ -52,6 +52,18 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def hostile(session: nox.Session) -> None:
+    """Type 2,000 hostile sets of answers, never the same: each is refused, or is what the rendered project says."""
+    install(session, "tests")
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--hypothesis-profile=hostile",
+        *(session.posargs or ["tests/test_hostile.py"]),
+    )
+
+
+@nox.session(default=False)
 def lint(session: nox.Session) -> None:
     """Check format, rules and types of the template's own Python and of the sources under template/ as they lie."""
     install(session, "tests")
@@ -116,11 +128,52 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def updates(session: nox.Session) -> None:
+    """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run(
+        "pytest",
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/test_update.py", "tests/update"]),
+    )
+
+
+@nox.session(name="release-check", default=False)
+def release_check(session: nox.Session) -> None:
+    """Check what a release needs, then run every lane; "-- write" writes its promises, "-- notes" prints its notes."""
+    install(session, "tests")
+    session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
+    if not session.posargs:
+        for lane in ("lint", "tests", "updates", "sign_in", "targets"):
+            session.notify(lane)
+
+
+@nox.session(default=False)
 def record(session: nox.Session) -> None:
     """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
     install(session, "tests")
     session.install("uv")
     session.run("python", "-m", "tests.record", *session.posargs)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure beside stock and the peers: benchmarks/RESULTS.md. After "--": the name of one, --quick to try it."""
+    install(session, "bench")
+    session.install("uv")
+    install_rendered(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def bench_truth(session: nox.Session) -> None:
+    """Show that the benchmarks notice a slow emitter and refuse what cannot be compared."""
+    install(session, "tests")
+    session.install("uv")
+    install_rendered(session)
+    session.run("pytest", *(session.posargs or ["tests/bench"]))
 
 
 def table(rows: list[dict[str, str]]) -> str:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -79,7 +80,7 @@ def installed(root: Path, rendered: Path) -> Path:
         ("uv", "venv", "--quiet", "--clear", str(venv)),
         ("uv", "pip", "install", "--quiet", "--python", str(venv), "-r", pyproject, REQUIRED),
     ):
-        subprocess.run(command, check=True)  # noqa: S603 - the commands above
+        subprocess.run(command, check=True)
     return venv / "bin" / "python"
 
 
@@ -107,7 +108,7 @@ class Told:
         yield "orphans", lambda: sum(bool(span.parent_span_id) and span.parent_span_id not in by_id for span in spans)
         yield "nodes with a span", lambda: f"{sum(map(bool, self._nodes.values()))} of {len(self._nodes)}"
         for status in ("error", "fail", "skipped"):
-            yield f"of those, {status}", lambda status=status: self._of(status)
+            yield f"of those, {status}", partial(self._of, status)
         yield "failures with dbt's message", lambda: f"{self._explained()} of {len(self._bad())}"
         yield "links", lambda: sum(len(span.links) for span in spans)
         yield "attributes of a node", lambda: len(self.keys())

@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.combinations import Rendered, render_all
 from tests.rendering import render, snapshot
 
 # Its package is imported by tests of single modules, so it has to be there before they are collected.
@@ -21,6 +23,14 @@ os.environ["FLOE_RAISE"] = "1"  # a fault in lineage or tracing is an error here
 os.environ["DAGSTER_CLI_TELEMETRY"] = "0"
 
 
+# The fast lane tries the same examples each time; `nox -s hostile` ever new ones.
+settings.register_profile("fast", max_examples=200, derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "hostile", settings.get_profile("fast"), max_examples=2000, derandomize=False, print_blob=True
+)
+settings.load_profile("fast")
+
+
 @pytest.fixture(scope="session")
 def template() -> Path:
     """Return a copy of the template without git history; do not change it."""
@@ -31,3 +41,19 @@ def template() -> Path:
 def project() -> Path:
     """Return the default rendering, which `pipeline` is imported from; do not change it."""
     return _PROJECT
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Return every combination of the structural answers, rendered twice."""
+    return render_all(_TEMPLATE, tmp_path_factory.mktemp("combinations"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the lines that tests wrote with `record_property("summary", …)`."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    lines = [text for report in reports for name, text in getattr(report, "user_properties", ()) if name == "summary"]
+    if lines:
+        terminalreporter.section("figures")
+    for line in dict.fromkeys(lines):
+        terminalreporter.write_line(str(line))

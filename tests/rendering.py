@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import copier
+import jinja2
 import yaml
+from plumbum import local
 
 REPOSITORY = Path(__file__).parent.parent
 TARGETS: list[str] = yaml.safe_load((REPOSITORY / "copier.yml").read_text())["targets"]["default"]
@@ -47,12 +53,44 @@ def render(template: Path, destination: Path, **answers: Any) -> Path:
     Raises:
         ValueError: An answer is refused, or is no question of copier.yml (copier takes unknown keys in silence).
     """
-    questions = yaml.safe_load((template / "copier.yml").read_text())
-    if unknown := answers.keys() - questions.keys():
-        msg = f"no such question in copier.yml: {', '.join(sorted(unknown))}"
-        raise ValueError(msg)
-    copier.run_copy(str(template), destination, data=answers, defaults=True, quiet=True)
+    # Neither a snapshot nor what it renders is a repository: without git, copier does not ask it about each file.
+    path = os.environ["PATH"] if (template / ".git").exists() else ""
+    with _remembering(), local.env(PATH=path):
+        questions = yaml.safe_load((template / "copier.yml").read_text())
+        if unknown := answers.keys() - questions.keys():
+            msg = f"no such question in copier.yml: {', '.join(sorted(unknown))}"
+            raise ValueError(msg)
+        copier.run_copy(str(template), destination, data=answers, defaults=True, quiet=True)
     return destination
+
+
+_COMPILED: dict[tuple[object, ...], Any] = {}
+_READ: dict[str, bytes] = {}
+
+
+@contextmanager
+def _remembering() -> Iterator[None]:
+    """Compile each Jinja source, and read each YAML text, once a process: three quarters of copier's time."""
+    compile_template, safe_load = jinja2.Environment.compile, yaml.safe_load
+
+    def compile_once(self: jinja2.Environment, *source: Any, **options: Any) -> Any:
+        key = (*source, *sorted(options.items()))
+        if key not in _COMPILED:
+            _COMPILED[key] = compile_template(self, *source, **options)
+        return _COMPILED[key]
+
+    def load_once(stream: Any) -> Any:
+        if not isinstance(stream, str):
+            return safe_load(stream)
+        if stream not in _READ:
+            _READ[stream] = pickle.dumps(safe_load(stream))
+        return pickle.loads(_READ[stream])
+
+    with (
+        mock.patch.object(jinja2.Environment, "compile", compile_once),
+        mock.patch.object(yaml, "safe_load", load_once),
+    ):
+        yield
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -6,15 +6,15 @@ import keyword
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import pytest
 import yaml
 
+from tests.combinations import questions
 from tests.rendering import REPOSITORY, TARGETS, render
 
-QUESTIONS = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
+ASKED = {name: question for name, question in questions().items() if question.get("when") is not False}
 LONG = "a" * 300
 DOWN = "\x1b[B"
 
@@ -131,7 +131,7 @@ def test_each_target_has_facts() -> None:
 @pytest.mark.parametrize("target", ["duckdb", "snowflake", "spark"])
 def test_asked_in_a_terminal(template: Path, tmp_path: Path, target: str) -> None:
     """A person who takes the defaults, but for the target, meets at most ten questions and gets a project."""
-    helps = {name: question["help"].partition("{{")[0][:40] for name, question in visible_questions().items()}
+    helps = {name: question["help"].partition("{{")[0][:40] for name, question in ASKED.items()}
     child = pexpect.spawn(
         sys.executable,
         ["-m", "copier", "copy", str(template), str(tmp_path / "project")],
@@ -151,19 +151,10 @@ def test_asked_in_a_terminal(template: Path, tmp_path: Path, target: str) -> Non
 
     answers = yaml.safe_load((tmp_path / "project" / ".copier-answers.yml").read_text())
     assert (0, target) == (child.exitstatus, answers["compute_target"])
-    assert asked == [name for name in visible_questions() if name in answers]
+    assert asked == [name for name in ASKED if name in answers]
     assert len(asked) <= 10
-
-
-def visible_questions() -> dict[str, Any]:
-    """Return the questions that may be asked, in their order."""
-    return {
-        name: question
-        for name, question in QUESTIONS.items()
-        if not name.startswith("_") and question.get("when") is not False
-    }
 
 
 def test_questions_explain_themselves() -> None:
     """Each question that may be asked says what it changes."""
-    assert [] == [name for name, question in visible_questions().items() if not question.get("help")]
+    assert [] == [name for name, question in ASKED.items() if not question.get("help")]

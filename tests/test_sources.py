@@ -1,4 +1,4 @@
-"""The sources under template/ are real source as they lie, and what they render passes its owner's own checks."""
+"""The sources under template/ are real source as they lie, and what is written twice says the same twice."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.readme import README, with_tables
-from tests.rendering import REPOSITORY, TARGETS, render, run
+from tests.rendering import REPOSITORY, run
 
 TEMPLATE = REPOSITORY / "template"
-STARTS = ("sample", "empty", "existing")
 
 
 def python_sources() -> list[Path]:
@@ -41,31 +40,6 @@ def test_lint_where_it_lies(command: tuple[str, ...]) -> None:
     done = run("ruff", *command, "--no-cache", cwd=TEMPLATE)
 
     assert 0 == done.returncode, done.stdout
-
-
-@pytest.fixture(scope="module", params=TARGETS)
-def rendered(request: pytest.FixtureRequest, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the rendering of a target."""
-    return render(template, tmp_path_factory.mktemp("rendered") / "project", compute_target=request.param)
-
-
-class TestRendered:
-    """The whole rendered project passes with the settings that its owner gets."""
-
-    @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=" ".join)
-    def test_lint(self, rendered: Path, command: tuple[str, ...]) -> None:
-        """Ruff passes."""
-        done = run("ruff", *command, "--no-cache", cwd=rendered)
-
-        assert 0 == done.returncode, done.stdout
-
-    def test_types(self, rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-        """Mypy passes, strict."""
-        # One cache: the dependencies are the same for all targets.
-        cache = tmp_path_factory.getbasetemp() / "mypy"
-        done = run("mypy", "--cache-dir", cache, cwd=rendered)
-
-        assert 0 == done.returncode, done.stdout
 
 
 def test_readme_tables() -> None:

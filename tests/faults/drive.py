@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from benchmarks import emitter_cpu
+from benchmarks import emitter
 from tests.faults.server import Fault, FaultyServer, faulty
 
 CHANNELS = ("lineage", "OTLP HTTP", "OTLP gRPC")
@@ -70,7 +70,7 @@ def made_project(folder: Path, nodes: int) -> Path:
     """Make up a dbt project, half tables and half tests, and return its target folder."""
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        emitter_cpu.project(folder, nodes // 2)
+        emitter.project(folder, nodes // 2)
     return folder
 
 
@@ -103,7 +103,7 @@ def step(
         began = time.perf_counter()
         observer = Observer(context(tags), settings(channel, url))
         observer.attach(invocation(target))
-        for number, raw in enumerate(emitter_cpu.events(nodes // 2)):
+        for number, raw in enumerate(emitter.events(nodes // 2)):
             if number in at:
                 at[number]()
             observer.see(raw)

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pipeline.floe.events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
 from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, count, manifest_attributes, statements
-from pipeline.floe.tracing.ids import node_span_id, run_span_id, step_span_id
+from pipeline.floe.tracing.ids import node_span_id, run_span_id, step_span_id, trace_id
 from pipeline.floe.tracing.spans import Handoff, Step, Tracing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -142,6 +142,13 @@ class TestTree:
         assert span_id(first["step dbt_models"]) != span_id(second["step dbt_models"])
         assert first["step dbt_models"].parent == second["step dbt_models"].parent
 
+    def test_second_command(self) -> None:
+        """A second dbt command in a step is a second span of it, and no second run."""
+        first, second = (Recorded().command().end(), Recorded(call=1).command().end())
+
+        assert span_id(first["step dbt_models"]) != span_id(second["step dbt_models"])
+        assert "run daily" not in [span.name for span in second.spans]
+
     def test_outer_trace(self) -> None:
         """A trace that the run was started from is linked."""
         outer = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -269,6 +276,11 @@ def test_ids() -> None:
     ) == tuple(span_id(recorded[name]) for name in ("run daily", "step dbt_models", "model.shop.orders"))
 
 
+def test_no_uuid() -> None:
+    """A run id that is no UUID, as in a unit test of an asset, has a trace id all the same."""
+    assert 0 < trace_id("EPHEMERAL") < 2**128
+
+
 def test_count() -> None:
     """A count is a whole number; -1 and nothing are none."""
-    assert [3, 0, None, None] == [count(each) for each in (3.0, 0, -1, None)]
+    assert ["3", "0", "None", "None"] == [repr(count(each)) for each in (3.0, 0, -1, None)]

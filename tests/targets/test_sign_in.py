@@ -16,7 +16,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -36,11 +36,13 @@ from dbt_common.context import set_invocation_context
 from dotenv import dotenv_values
 from packaging.requirements import Requirement
 
+from tests.combinations import questions
 from tests.rendering import TARGETS, facts, render, sign_ins
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # dbt and its adapters warn of themselves
 QUIET = ["--quiet", "--no-send-anonymous-usage-stats", "--no-version-check"]
 PASSPHRASE = "a passphrase"
+STARTS = sorted(set(questions()["start_from"]["choices"].values()) - {"existing"})
 TLS_OF_POSTGRES = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # its SSLRequest
 TLS = b"\x16\x03"
 SNOWFLAKE = b"CONNECT org-account.snowflakecomputing.com:443 "
@@ -207,11 +209,17 @@ def test_parses_without_a_variable(project: Project) -> None:
 
 
 @pytest.mark.parametrize("output", ["dev", "prod"])
-def test_parses_for_its_target(project: Project, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its variables set, a project parses for its own target."""
+@pytest.mark.parametrize("start", STARTS)
+def test_parses_for_its_target(
+    project: Project, output: str, start: str, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its variables set, each dbt project of the template's parses for its own target."""
+    root = render(
+        template, tmp_path / start, compute_target=project.target, auth_method=project.method, start_from=start
+    )
     for name, value in (project.values() | {"DBT_TARGET": output}).items():
         monkeypatch.setenv(name, value)
-    assert facts(project.target)["adapter"] == project.parse()
+    assert facts(project.target)["adapter"] == replace(project, root=root).parse()
 
 
 @pytest.mark.parametrize("output", ["dev", "prod", "local"])

@@ -26,4 +26,4 @@ def broken(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(request: pytest.FixtureRequest, broken: Path) -> Run:
     """Return a run of the whole project; a model fails, so that one is skipped, and a test fails."""
     protocol, config, variables = WAYS[request.param]
-    return runs.launch(broken, config=config, protocol=protocol, **variables)
+    return runs.launch(broken, config=config, protocol=protocol, tags=None, **variables)

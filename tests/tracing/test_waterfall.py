@@ -39,7 +39,8 @@ def drawn() -> list[Bar]:
     """Return the bars of what a command has sent."""
     code, spans = record([sys.executable, "-c", SENDS])
     assert 3 == code
-    return bars(spans)
+    found: list[Bar] = bars(spans)
+    return found
 
 
 def test_order(drawn: list[Bar]) -> None:

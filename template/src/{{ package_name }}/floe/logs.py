@@ -86,7 +86,7 @@ def formatter() -> structlog.stdlib.ProcessorFormatter:
         renderer: list[Any] = [structlog.processors.JSONRenderer()]
     else:
         exceptions = structlog.processors.format_exc_info
-        renderer = [drop_ids, structlog.dev.ConsoleRenderer()]
+        renderer = [drop_ids, structlog.dev.ConsoleRenderer(colors=ON_A_TERMINAL)]
     renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, *renderer]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
@@ -102,6 +102,7 @@ def write_logs() -> None:
         cache_logger_on_first_use=True,
     )
     logging.setLoggerClass(RunLogger)
+    logging.captureWarnings(True)
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
         handler = logging.StreamHandler(sys.stderr)

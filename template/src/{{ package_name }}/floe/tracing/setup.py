@@ -6,6 +6,7 @@ The rim of the pure modules: here the environment and Dagster's instance are rea
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 import dagster as dg
 from opentelemetry.sdk.resources import Resource
@@ -19,8 +20,15 @@ TRACEPARENT_TAG = "traceparent"
 TRACEPARENT = "TRACEPARENT"
 
 
+# How many dbt commands each attempt at a step has run in this process.
+_calls: Counter[tuple[str, str, int]] = Counter()
+
+
 def step_of(context: dg.AssetExecutionContext) -> Step:
     """Return what spans are to know of the step that runs dbt."""
+    step_key = context.get_step_execution_context().step.key
+    attempt = (context.run_id, step_key, context.retry_number)
+    _calls[attempt] += 1
     said = {
         "dagster.run_id": context.run_id,
         "dagster.job.name": context.job_name,
@@ -31,8 +39,9 @@ def step_of(context: dg.AssetExecutionContext) -> Step:
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
-        key=context.get_step_execution_context().step.key,
+        key=step_key,
         attempt=context.retry_number,
+        call=_calls[attempt] - 1,
         run_started_at=run_started_at(context),
         attributes=said,
         traceparent=context.run.tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),

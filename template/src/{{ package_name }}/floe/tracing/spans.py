@@ -38,6 +38,7 @@ class Step:
         job_name: Of the run.
         key: Of the step.
         attempt: How often Dagster has tried the step before.
+        call: How many dbt commands this attempt has run before.
         run_started_at: When the run started.
         attributes: What each span of the step says.
         traceparent: The trace that the run was started from, if it was told one.
@@ -50,6 +51,12 @@ class Step:
     run_started_at: datetime
     attributes: Attributes
     traceparent: str | None = None
+    call: int = 0
+
+    @property
+    def span_id(self) -> int:
+        """Return the id of its span."""
+        return step_span_id(self.run_id, self.key, self.attempt, self.call)
 
 
 class DerivedIds(IdGenerator):
@@ -94,7 +101,7 @@ class Tracing:
             f"step {step.key}",
             None,
             {"dagster.step.key": step.key},
-            step_span_id(step.run_id, step.key, step.attempt),
+            step.span_id,
         )
         self._command: Span | None = None
         self._ended: set[str] = set()
@@ -102,8 +109,7 @@ class Tracing:
     def environment(self) -> dict[str, str]:
         """Return the variables that hand the trace to dbt (https://www.w3.org/TR/trace-context/)."""
         carrier: dict[str, str] = {}
-        own_id = step_span_id(self._said.run_id, self._said.key, self._said.attempt)
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(own_id))))
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(self._said.span_id))))
         # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
         return {"TRACEPARENT": carrier["traceparent"], "DBT_ENV_CUSTOM_ENV_TRACEPARENT": carrier["traceparent"]}
 
@@ -132,9 +138,9 @@ class Tracing:
                 self._record_node(self._command, life, attributes, upstream, statements)
 
     def end(self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None) -> None:
-        """End the step's span, and the run's if it is this step that ends it."""
+        """End the step's span, and the run's if it is this step that ends it: with its first dbt command."""
         _end(self._step, outcome, message, None)
-        if run_outcome:
+        if run_outcome and not self._said.call:
             outer = PROPAGATOR.extract({"traceparent": self._said.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
             self._ids.use(run_span_id(self._said.run_id))

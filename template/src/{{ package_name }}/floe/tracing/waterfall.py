@@ -91,12 +91,12 @@ def bars(spans: Iterable[Span]) -> list[Bar]:
 
 def as_text(drawn: Sequence[Bar]) -> Iterator[str]:
     """Yield the lines of a waterfall for a terminal."""
-    total = max((bar.start + bar.seconds for bar in drawn), default=0) or 1
+    begin, total = _window(drawn)
     shown = [bar for bar in drawn if not _is_passed(bar)]
     width = max((2 * bar.depth + len(bar.name) for bar in shown), default=0)
     for bar in shown:
-        left = int(bar.start / total * COLUMNS)
-        long = max(1, round(bar.seconds / total * COLUMNS))
+        left = int(max(0.0, bar.start - begin) / total * COLUMNS)
+        long = max(1, round((bar.start + bar.seconds - max(begin, bar.start)) / total * COLUMNS))
         label = "  " * bar.depth + bar.name
         line = f"{label:<{width}}  {' ' * left + '█' * long:<{COLUMNS + 1}} {bar.seconds:7.2f} s  {bar.note}"
         yield line.rstrip()
@@ -105,7 +105,7 @@ def as_text(drawn: Sequence[Bar]) -> Iterator[str]:
 
 def as_svg(drawn: Sequence[Bar]) -> str:
     """Return the waterfall as a picture."""
-    total = max((bar.start + bar.seconds for bar in drawn), default=0) or 1
+    begin, total = _window(drawn)
     shown = [bar for bar in drawn if not _is_passed(bar)]
     scale = (WIDTH - LABEL - 150) / total
     height = ROW * (len(shown) + 1) + 12
@@ -116,8 +116,9 @@ def as_svg(drawn: Sequence[Bar]) -> str:
     ]
     for row, bar in enumerate(shown):
         y = 6 + row * ROW
-        x, long = LABEL + bar.start * scale, max(2.0, bar.seconds * scale)
-        color = ERROR if bar.note and bar.note != "skipped" else COLORS.get(bar.kind, LEVEL)
+        x = LABEL + max(0.0, bar.start - begin) * scale
+        long = max(2.0, (bar.start + bar.seconds - max(begin, bar.start)) * scale)
+        color = COLORS.get(bar.kind, LEVEL) if not bar.note else LEVEL if bar.note == "skipped" else ERROR
         parts += [
             f'<text x="{8 + 12 * bar.depth}" y="{y + 12}">{escape(bar.name)}</text>',
             f'<rect x="{x:.1f}" y="{y + 2}" width="{long:.1f}" height="{ROW - 5}" rx="2" fill="{color}"/>',
@@ -125,6 +126,12 @@ def as_svg(drawn: Sequence[Bar]) -> str:
         ]
     parts += [f'<text x="8" y="{height - 8}" fill="#666">{escape(_passed(drawn))}</text>', "</svg>"]
     return "\n".join(parts) + "\n"
+
+
+def _window(drawn: Sequence[Bar]) -> tuple[float, float]:
+    """Return when the drawing begins and how long it lasts: from dbt's start on, as what Dagster did before is long."""
+    begin = min((bar.start for bar in drawn if bar.name == "dbt"), default=0.0)
+    return begin, max((bar.start + bar.seconds - begin for bar in drawn), default=0) or 1
 
 
 def _note(span: Span) -> str:

@@ -1,0 +1,1 @@
+"""That the benchmarks tell the truth."""

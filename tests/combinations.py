@@ -1,0 +1,194 @@
+"""Every combination of the structural answers, and what each renders.
+
+A structural answer is one that a template file or another question may branch on. Which there are, and which values
+they take, is read from copier.yml: the choices, both values of a yes-or-no question, and of free text the default and
+the placeholder. `when` and the validators decide which of them meet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import copier
+import jinja2
+import yaml
+
+from tests.rendering import REPOSITORY, render
+
+Tree = Mapping[str, str]  # relative path -> SHA-256 of the file's bytes
+PROJECT_NAME = "pipeline"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Answers that may be given together."""
+
+    asked: Mapping[str, Any]  # of the questions that a person meets
+    context: Mapping[str, Any]  # the same, and what copier.yml works out from them
+
+    def __str__(self) -> str:
+        """Return the answers but for the project's name, as a test's id would show them."""
+        return ", ".join(f"{name}={value}" for name, value in self.asked.items() if name != "project_name")
+
+
+@cache
+def questions() -> dict[str, dict[str, Any]]:
+    """Return the questions of copier.yml, also those that are never asked."""
+    told = yaml.safe_load((REPOSITORY / "copier.yml").read_text())
+    return {name: question for name, question in told.items() if not name.startswith("_")}
+
+
+def free_text() -> list[str]:
+    """Return the names of the questions that take any text their validator lets through."""
+    return [
+        name
+        for name, question in questions().items()
+        if question["type"] == "str" and "choices" not in question and question.get("when") is not False
+    ]
+
+
+def combinations(template: Path) -> list[Combination]:
+    """Return every combination of the structural answers that copier.yml lets through."""
+    with tempfile.TemporaryDirectory() as folder:
+        worker = copier.run_copy(str(template), folder, defaults=True, pretend=True, quiet=True)
+    environment = worker.jinja_env
+    told = {"answers_file": worker.answers_relpath.as_posix(), "data": {}, "dst_path": Path(PROJECT_NAME)}
+    found = [Combination({}, {"_copier_conf": told})]
+    for name, question in questions().items():
+        found = [longer for shorter in found for longer in _answered(shorter, name, question, environment)]
+    return found
+
+
+def _answered(
+    told: Combination, name: str, question: dict[str, Any], environment: jinja2.Environment
+) -> Iterator[Combination]:
+    """Yield `told` with each answer that `question` takes after it."""
+
+    def rendered(text: Any, **more: Any) -> Any:
+        return environment.from_string(text).render(**told.context, **more) if isinstance(text, str) else text
+
+    def read(text: Any) -> Any:
+        rendering = rendered(text)
+        return yaml.safe_load(rendering) if isinstance(rendering, str) and question["type"] != "str" else rendering
+
+    is_asked = str(rendered(question.get("when", True))).lower() == "true"
+    if not is_asked:
+        values = [read(question["default"])]
+    elif name == "project_name":  # its default is the name of the folder
+        values = [PROJECT_NAME]
+    elif "choices" in question:
+        if question.get("multiselect"):
+            msg = f"{name}: several choices at once are not combined here"
+            raise NotImplementedError(msg)
+        choices = rendered(question["choices"])
+        choices = yaml.safe_load(choices) if isinstance(choices, str) else choices
+        values = [read(value) for value in (choices.values() if isinstance(choices, dict) else choices)]
+    elif question["type"] == "bool":
+        values = [False, True]
+    else:
+        values = [read(question[key]) for key in ("default", "placeholder") if key in question]
+    for value in values:
+        context = {**told.context, name: value}
+        if not is_asked:  # copier neither validates nor stores it
+            yield Combination(told.asked, context)
+        elif not environment.from_string(question.get("validator", "")).render(context).strip():
+            yield Combination({**told.asked, name: value}, context)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """All combinations, each rendered twice: by two processes, in opposite order, to different folders."""
+
+    template: Path
+    store: Path  # each distinct content, named by its SHA-256
+    combinations: list[Combination]
+    trees: list[Tree]
+    again: list[Tree]
+    seconds: float
+
+    def read(self, content: str) -> bytes:
+        """Return a content by its SHA-256."""
+        return (self.store / content).read_bytes()
+
+    def contents(self) -> dict[tuple[str, str], Combination]:
+        """Return each distinct pair of path and content, with the first combination that has it."""
+        found: dict[tuple[str, str], Combination] = {}
+        for combination, tree in zip(self.combinations, self.trees, strict=True):
+            for entry in tree.items():
+                found.setdefault(entry, combination)
+        return found
+
+    def distinct(self, chosen: Callable[[str, Combination], bool]) -> list[tuple[Combination, Tree]]:
+        """Return each distinct part of a tree that `chosen` picks by path, with the first combination that has it."""
+        found: dict[frozenset[tuple[str, str]], tuple[Combination, Tree]] = {}
+        for combination, tree in zip(self.combinations, self.trees, strict=True):
+            part = {path: content for path, content in tree.items() if chosen(path, combination)}
+            found.setdefault(frozenset(part.items()), (combination, part))
+        return list(found.values())
+
+    def place(self, tree: Tree, folder: Path) -> Path:
+        """Write a tree's files to `folder`, emptied first, and return it."""
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, content in tree.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.store / content, folder / path)
+        return folder
+
+
+def render_all(template: Path, folder: Path) -> Rendered:
+    """Render every combination twice, on all cores; `folder` takes the contents."""
+    found = combinations(template)
+    asked = [combination.asked for combination in found]
+    slices = max(1, (os.cpu_count() or 2) // 2)
+    orders = [list(range(first, len(asked), slices)) for first in range(slices)]
+    (folder / "store").mkdir(parents=True)
+    start = time.monotonic()
+    # spawn: each process hashes strings in its own way, so that the order of a set would show.
+    with ProcessPoolExecutor(2 * slices, multiprocessing.get_context("spawn")) as pool:
+        some = partial(_render_some, template, folder, asked)
+        forward = [pool.submit(some, order) for order in orders]
+        backward = [pool.submit(some, order[::-1]) for order in orders]
+        once, again = (
+            {index: tree for job in jobs for index, tree in job.result().items()} for jobs in (forward, backward)
+        )
+    return Rendered(
+        template,
+        folder / "store",
+        found,
+        [once[index] for index in range(len(asked))],
+        [again[index] for index in range(len(asked))],
+        time.monotonic() - start,
+    )
+
+
+def _render_some(template: Path, folder: Path, asked: list[Mapping[str, Any]], order: list[int]) -> dict[int, Tree]:
+    trees: dict[int, Tree] = {}
+    for index in order:
+        project = Path(tempfile.mkdtemp(dir=folder)) / PROJECT_NAME
+        render(template, project, **asked[index])
+        trees[index] = {
+            path.relative_to(project).as_posix(): _keep(path.read_bytes(), folder / "store")
+            for path in project.rglob("*")
+            if path.is_file()
+        }
+        shutil.rmtree(project.parent)
+    return trees
+
+
+def _keep(content: bytes, store: Path) -> str:
+    name = hashlib.sha256(content).hexdigest()
+    if not (store / name).exists():
+        (store / f"{name}.{os.getpid()}").write_bytes(content)
+        (store / f"{name}.{os.getpid()}").rename(store / name)  # at once, for the other processes
+    return name
