@@ -116,7 +116,7 @@ def test_dead_endpoints(project: Path, fault: Fault) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
 @pytest.mark.parametrize("who", ["dbt", "step", "run"])
 def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
-    """Whatever is killed, each run that has begun has one end, by itself or after `floe doctor`."""
+    """Whatever is killed, each run that has begun has one end, by itself or after `floe doctor` and a replay."""
     (project / "dbt" / "models" / "slow.sql").write_text(SLOW)
     with faulty() as server, launched(project, server) as process:
         wait_for(server, "model.pipeline.slow")
@@ -135,8 +135,9 @@ def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
         left_open = {run for run, states in runs(server).items() if states == ["START"]}
         # A process that is asked to end, or whose dbt is gone, tells so itself.
         assert bool(left_open) == (sign is signal.SIGKILL and who != "dbt"), left_open
-        floe(project, server, "doctor")
-        floe(project, server, "doctor")
+        floe(project, server, "doctor")  # within its 10 seconds; what it has not done by then, a replay does
+        floe(project, server, "lineage", "replay")
+        floe(project, server, "lineage", "replay")
 
     ends = {job: states for (job, _), states in runs(server).items()}
     assert {2} == {len(states) for states in ends.values()}, ends

@@ -19,16 +19,14 @@ from ..delivery import Counts, one_line
 from ..diagnosis import LINEAGE, OTLP, diagnose
 from ..endpoints import (
     EndpointError,
-    OtlpTarget,
     journal_folder,
     lineage_client,
     open_spans,
     otlp_target,
     owner_configuration,
-    send_metrics,
-    send_spans,
     span_folder,
 )
+from ..exporters import OtlpTarget, send_metrics, send_spans
 from ..journal import Journal, journals
 from ..lineage.outbox import replay
 from ..lineage.transports import sender
