@@ -41,6 +41,8 @@ def test_broken(template: Path, tmp_path: Path) -> None:
         assert before in settings
         settings = settings.replace(before, after)
     (other / "copier.yml").write_text(settings)
+    readme = other / "template" / "README.md.jinja"
+    readme.write_text(readme.read_text().replace("update_workflow", "weekly_updates"))
     facts = other / "extensions" / "targets" / "bigquery.yml"
     facts.write_text(facts.read_text().replace("name: oauth", "name: adc"))
 

@@ -62,9 +62,9 @@ def test_updated_is_fresh(
         if change.shows:
             path, text = change.shows
             assert text in updated[path], change.kind
-            record_property(f"template: {change.kind}", "arrives")
+            record_property(f"template: {change.kind}", text)
         else:
-            record_property(f"template: {change.kind}", "is kept away")
+            record_property(f"template: {change.kind}", "left out")
     commit(project)
     update(project)
     assert "" == git(project, "status", "--porcelain")

@@ -55,7 +55,7 @@ class Change:
 FUTURE = r"^from __future__ import annotations\n"
 CHANGES = (
     Change("fix in floe/", f"{FLOE}/run.py", FUTURE, r"\g<0>\n# fixed\n", ("src/pipeline/floe/run.py", "# fixed")),
-    Change("the same", f"{FLOE}/events.py", FUTURE, r"\g<0>\n# fixed\n", ("src/pipeline/floe/events.py", "# fixed")),
+    Change("another fix", f"{FLOE}/events.py", FUTURE, r"\g<0>\n# fixed\n", ("src/pipeline/floe/events.py", "# fixed")),
     Change(
         "fix for one target",
         "template/{{ overlay.*/src/*/floe/target.py",
@@ -72,7 +72,13 @@ CHANGES = (
         "\nretention_days: {type: int, help: Days to keep, default: 30}\n",
         (ANSWERS, "retention_days: 30"),
     ),
-    Change("its name", "copier.yml", r"'update_workflow'\]\)", "'update_workflow', 'retention_days'])", None),
+    Change(
+        "its name among those known",
+        "copier.yml",
+        r"'update_workflow'\]\)",
+        "'update_workflow', 'retention_days'])",
+        (ANSWERS, "retention_days: 30"),
+    ),
     Change(
         "its answer in a file",
         f"{FLOE}/settings.toml.jinja",
