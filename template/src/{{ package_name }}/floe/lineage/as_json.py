@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import attr
 import orjson
 from openlineage.client.event_v2 import RunEvent
+
+_names: dict[type, tuple[str, ...]] = {}
 
 
 def as_json(event: RunEvent) -> str:
@@ -19,10 +20,8 @@ def as_json(event: RunEvent) -> str:
 
 
 def _told(value: Any) -> dict[str, Any]:
-    told = ((name, getattr(value, name)) for name in _names(type(value)))
+    kind = type(value)
+    if kind not in _names:
+        _names[kind] = tuple(field.name for field in attr.fields(kind))
+    told = ((name, getattr(value, name)) for name in _names[kind])
     return {name: each for name, each in told if each is not None}
-
-
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in attr.fields(kind))
