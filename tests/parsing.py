@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import yaml
 from dotenv.parser import parse_stream
@@ -42,6 +43,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ".md": MarkdownIt().enable("table").parse,
     ".py": ast.parse,
     ".sql": str,
+    ".svg": ET.fromstring,
     ".toml": tomllib.loads,
     ".yml": yaml.safe_load,
 }
@@ -97,12 +99,12 @@ def fault(path: str, text: str) -> str:
 
 
 def leftover(path: str, text: str, context: Mapping[str, Any]) -> str:
-    """Return the first Jinja of the template's that is left; dbt's own and the workflows' may stay.
+    """Return the first Jinja of the template's that is left; dbt's own, shown in docs too, and the workflows' may stay.
 
     `context` holds all answers, under the names that the template's Jinja knows.
     """
     left = re.search(r"[{}]{2}|\{%", path)
-    if PurePosixPath(path).parts[0] in {context["dbt_project_dir"], context["profiles_dir"], ".github"}:
+    if PurePosixPath(path).parts[0] in {context["dbt_project_dir"], context["profiles_dir"], ".github", "docs"}:
         left = left or re.search(rf"\{{[{{%][^}}%]*\b({'|'.join([*context, '_copier'])})\b", text)
     else:
         left = left or re.search(r"\{\{ |\{%|\{#", text)

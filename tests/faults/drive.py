@@ -116,8 +116,11 @@ def heal(channel: str, server: FaultyServer, state: Path) -> None:
     from pipeline.floe.delivery import THREADS
     from pipeline.floe.endpoints import open_lineage, open_spans
 
-    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
-        time.sleep(0.05)  # a sender that the run has not waited for, and that ends with its process otherwise
+    # Senders that the run has not waited for, and that end with its process otherwise.
+    deadline = time.monotonic() + 60
+    while alive := [thread.name for thread in threading.enumerate() if thread.name.startswith(THREADS)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(0.05)
     server.go_wrong()
     well = server.url
     if server._tls:  # the owner has named the certificate meanwhile

@@ -196,6 +196,7 @@ class TestOpenRuns:
             assert box._journal is not None
             box._journal.close()  # as its process would, if it were killed
             replay(client(server.url).transport, tmp_path, soon())
+            box.close(soon())
 
         assert [("job1", "ABORT")] == told(server)[3:]
 

@@ -80,4 +80,4 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert code == cli.main()
 
     assert file.read_text().startswith("<svg")
-    assert "no span has come" in capsys.readouterr().out
+    assert "No span has come" in capsys.readouterr().out

@@ -102,7 +102,7 @@ class Journal:
         if offset is not None:
             with self._lock:
                 self.waiting.discard(offset)
-                self._write(f'{{"sent": {offset}}}')
+                self._write(json.dumps({"sent": offset}))
 
     def read(self) -> Iterator[Line]:
         """Yield the items of the file; from the last one on, `waiting` is what it has left to send."""
