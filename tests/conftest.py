@@ -49,6 +49,18 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return render_all(_TEMPLATE, tmp_path_factory.mktemp("combinations"))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to split a group of tests over workers: each would make anew what the group shares.
+
+    Raises:
+        UsageError: pytest-xdist was to group, and has not: it writes to a private field of pytest.
+    """
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"{item.nodeid} is in no group: this pytest-xdist does not fit this pytest")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the lines that tests wrote with `record_property("summary", …)`."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
