@@ -123,7 +123,7 @@ def build(project: Project) -> State:
     done = project.materialize()
     seconds = time.monotonic() - started
     assert done.returncode == 0, done.stdout[-8000:]
-    counted = re.findall(r"Done\. (.*)", done.stdout)[-1]
+    counted = re.findall(r"Done\. (PASS.*TOTAL=\d+)", done.stdout)[-1]
 
     counts = " union all ".join(f"select '{name}', count(*) from {{0}}{name}" for name in MARTS)
     days = project.query(
@@ -132,7 +132,7 @@ def build(project: Project) -> State:
     )
     return State(
         seconds=seconds,
-        counted=counted.strip(),
+        counted=counted,
         rows={str(name): int(str(count)) for name, count in project.query(counts)},
         days={str(day): tuple(Decimal(str(value)) for value in values) for day, *values in days},
         versions=project.query(
