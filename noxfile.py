@@ -35,6 +35,13 @@ def install_rendered(session: nox.Session, *requirements: str) -> None:
     session.install("-r", str(rendered / "pyproject.toml"), *groups, *requirements)
 
 
+def install_all(session: nox.Session, group: str) -> None:
+    """Install a dependency group, uv, which installs rendered projects, and what the default rendering depends on."""
+    install(session, group)
+    session.install("uv")
+    install_rendered(session)
+
+
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """Render the defaults, install them, build everything through Dagster, and show what happened."""
@@ -45,9 +52,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Test the template and what it renders: the fast lane."""
-    install(session, "tests")
-    session.install("uv")
-    install_rendered(session)
+    install_all(session, "tests")
     session.run("pytest", *(session.posargs or ["--numprocesses=2", "--dist=loadgroup"]))
 
 
@@ -117,9 +122,7 @@ def sign_in(session: nox.Session) -> None:
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Kill runs and their endpoints in every way, mutate 10,000 of dbt's events; write what each fault costs a run."""
-    install(session, "tests")
-    session.install("uv")
-    install_rendered(session)
+    install_all(session, "tests")
     if session.posargs:
         session.run("python", "-m", "tests.faults.table", *session.posargs)
         return
@@ -130,9 +133,7 @@ def faults(session: nox.Session) -> None:
 @nox.session(default=False)
 def updates(session: nox.Session) -> None:
     """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
-    install(session, "tests")
-    session.install("uv")
-    install_rendered(session)
+    install_all(session, "tests")
     session.run(
         "pytest",
         "--override-ini=addopts=--strict-markers",
@@ -161,18 +162,14 @@ def record(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure beside stock and the peers: benchmarks/RESULTS.md. After "--": the name of one, --quick to try it."""
-    install(session, "bench")
-    session.install("uv")
-    install_rendered(session)
+    install_all(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(default=False)
 def bench_truth(session: nox.Session) -> None:
     """Show that the benchmarks notice a slow emitter and refuse what cannot be compared."""
-    install(session, "tests")
-    session.install("uv")
-    install_rendered(session)
+    install_all(session, "tests")
     session.run("pytest", *(session.posargs or ["tests/bench"]))
 
 
