@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Fault, FaultyServer, faulty
-from tests.rendering import render
+from tests.rendering import TARGETS, facts, render
 
 # Runs until somebody ends it.
 SLOW = """
@@ -24,17 +24,14 @@ SLOW = """
 -- {{ ref('placeholder') }}
 select count(*) as n from range(10000000) as a(x), range(10000000) as b(y) where (a.x * b.y) % 7 = 3
 """
-SECRETS = {
-    "OPENLINEAGE_API_KEY": "planted-lineage-key",
-    "OTEL_EXPORTER_OTLP_HEADERS": "authorization=planted-header",
-    "MOTHERDUCK_TOKEN": "planted-token",
-}
 
 
 @pytest.fixture
-def project(template: Path, tmp_path: Path) -> Path:
-    """Return a project with two models, the second of which reads the first."""
-    made = render(template, tmp_path / "project", project_name="pipeline", start_from="empty")
+def project(template: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Return a project, of duckdb if no target is named, with two models, the second of which reads the first."""
+    target = getattr(request, "param", "duckdb")
+    answers = {"project_name": "pipeline", "start_from": "empty", "compute_target": target}
+    made = render(template, tmp_path / "project", **answers)
     (made / "dbt" / "models" / "after.sql").write_text("select * from {{ ref('placeholder') }}")
     (made / "home").mkdir()
     return made
@@ -146,6 +143,7 @@ def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
         assert ends[job] in (["START", "FAIL"], ["START", "ABORT"]), (job, ends[job])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 @pytest.mark.parametrize("way", ["read-only", "full"])
 def test_disk(project: Path, way: str) -> None:
     """With no disk for the journal and the logs the run is as green; what is sent arrives."""
@@ -167,20 +165,35 @@ def test_disk(project: Path, way: str) -> None:
     assert warnings(printed), printed
 
 
-def test_secrets(project: Path) -> None:
+@pytest.mark.parametrize("log", ["of dbt, off", "on a full disk"])
+def test_logs(project: Path, log: str) -> None:
+    """Without dbt's debug log, or with no room for a line of ours, the run is as green; everything arrives."""
+    more = {"DBT_LOG_LEVEL_FILE": "none"} if log == "of dbt, off" else {}
+    with faulty() as server, Path("/dev/full" if log == "on a full disk" else os.devnull).open("w") as stream:
+        command = ["dg", "launch", "--assets", "*"]
+        done = subprocess.run(command, cwd=project, env=environment(project, server, **more), stderr=stream)  # noqa: PLW1510
+    assert 0 == done.returncode
+    assert {("START", "COMPLETE")} == {tuple(states) for states in runs(server).values()}
+    assert {"model.pipeline.placeholder", "model.pipeline.after"} <= {span.name for span in server.spans}
+
+
+@pytest.mark.parametrize(("project", "target"), [(target, target) for target in TARGETS], indirect=["project"])
+def test_secrets(project: Path, target: str) -> None:
     """The value of no secret variable stands in anything that a run leaves or sends, even if dbt's error repeats it."""
-    (project / "dbt" / "models" / "leaks.sql").write_text(
-        "select error('refused: ' || getenv('OPENLINEAGE_API_KEY') || getenv('MOTHERDUCK_TOKEN')) as a"
-    )
+    named = [name for name, variable in facts(target)["variables"].items() if variable.get("secret")]
+    secrets = {name: f"planted-{name.lower()}" for name in [*named, "OPENLINEAGE_API_KEY"]}
+    told = " || ".join(f"getenv('{name}')" for name in secrets)
+    (project / "dbt" / "models" / "leaks.sql").write_text(f"select error('refused: ' || {told}) as a")
+    secrets["OTEL_EXPORTER_OTLP_HEADERS"] = "authorization=planted-header"
     with faulty() as server:
-        code, printed = launch(project, server, **SECRETS)
+        code, printed = launch(project, server, **secrets)
         sent = repr(server.events) + repr(server.spans) + repr(server.metrics)
         server.go_wrong(Fault.REFUSE)
-        _, again = launch(project, server, **SECRETS)
+        _, again = launch(project, server, **secrets)
     assert 0 != code
     assert "refused" in sent
 
-    values = [value.rpartition("=")[2] for value in SECRETS.values()]
+    values = [value.rpartition("=")[2] for value in secrets.values()]
     assert [] == [value for value in values if value in sent]
     assert [] == [line for line in (printed + again).splitlines() if any(value in line for value in values)]
     leaks = []
