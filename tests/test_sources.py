@@ -47,6 +47,23 @@ def test_readme_tables() -> None:
     assert with_tables(README.read_text()) == README.read_text()
 
 
+def test_readme_layout(project: Path) -> None:
+    """Each path that the README draws is in a project, and each file of `floe/` that a project's README names."""
+    [drawn] = re.findall(r"```\nmy-pipeline/\n(.*?)```", README.read_text(), re.DOTALL)
+    folders, paths = {2: project}, []
+    for line in drawn.splitlines():
+        depth, (names, *_) = len(line) - len(line.lstrip()), re.split(r" {2,}", line.strip())
+        paths += [folders[depth] / name.replace("my_pipeline", "pipeline") for name in names.split()]
+        folders[depth + 2] = paths[-1]
+    floe = project / "src" / "pipeline" / "floe"
+    rows = re.findall(r"^\| [^|]+\? \|(.*)\|$", (project / "README.md").read_text(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w/.]+(?:\.py|\.toml|/))`", row)]
+
+    assert len(named) > len(rows) > 10
+    assert [] == [path for path in paths if not path.exists()]
+    assert [] == [name for name in named if not (name == ".floe/" or any(floe.glob(f"**/{name}")))]
+
+
 def test_published_facet() -> None:
     """The facet's schema at the URL that events name is the one that projects ship."""
     name = "ColumnClassificationDatasetFacet.json"

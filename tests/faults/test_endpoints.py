@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pipeline.floe.delivery import BUDGET_SECONDS
+from pipeline.floe.endpoints import open_lineage, open_spans
 
 from tests.engines.certificates import write_certificate
-from tests.faults.drive import CASES, CHANNELS, Case, heal, made_project, run, settings, step, warned
+from tests.faults import drive
+from tests.faults.drive import CASES, CHANNELS, Case, environment, heal, made_project, run, settings, step, warned
 from tests.faults.server import Fault, faulty
 
 NODES = 10
@@ -63,14 +66,9 @@ def test_hang(channel: str, target: Path, tmp_path: Path) -> None:
 
 def test_all_dead(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lineage, traces and metrics that hang together cost the one budget, and one warning."""
-    from dataclasses import replace
-
-    from tests.faults import drive
-
-    both = replace(settings("OTLP HTTP", "http://127.0.0.1:1"))
     with faulty() as server:
         server.go_wrong(Fault.HANG)
-        everything = replace(both, openlineage_url=server.url, otlp_endpoint=server.url)
+        everything = replace(settings("OTLP HTTP", server.url), openlineage_url=server.url)
         monkeypatch.setattr(drive, "settings", lambda *_: everything)
         seconds, warnings, tags = step("", "", target, NODES, tmp_path, {})
 
@@ -107,10 +105,6 @@ def test_sent_in_part(channel: str, target: Path, tmp_path: Path) -> None:
         server.go_wrong(status=500)
         step(channel, server.url, target, NODES, tmp_path, {})
         server.go_wrong(delay=0.1)
-        from pipeline.floe.endpoints import open_lineage, open_spans
-
-        from tests.faults.drive import environment
-
         with environment(tmp_path), warned():
             told = settings(channel, server.url)
             box = open_lineage(told, "another") if channel == "lineage" else open_spans(told)
