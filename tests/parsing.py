@@ -34,9 +34,10 @@ def _dotenv(text: str) -> dict[str, str | None]:
     return {binding.key: binding.value for binding in bindings if binding.key}
 
 
-# dbt parses .sql, where it belongs to a project; a .gitignore is a list of any lines.
+# dbt parses .sql, where it belongs to a project; .gitignore and .dockerignore are lists of any lines.
 PARSERS: dict[str, Callable[[str], Any]] = {
     ".csv": _csv,
+    ".dockerignore": str.splitlines,
     ".example": _dotenv,
     ".gitignore": str.splitlines,
     ".json": json.loads,

@@ -34,8 +34,8 @@ class Receiver(ThreadingHTTPServer):
     `resources` are those of the spans, and `headers` those of each OTLP request, their names in lower case.
     """
 
-    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
-        """Listen; `tls` are the files of a certificate and its key."""
+    def __init__(self, tls: tuple[Path, Path] | None = None, *, mutual: bool = False) -> None:
+        """Listen; `tls` are the files of a certificate and its key, with `mutual` asked of the client too."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.events: list[dict[str, Any]] = []
         self.spans: list[Span] = []
@@ -43,10 +43,14 @@ class Receiver(ThreadingHTTPServer):
         self.resources: list[Resource] = []
         self.headers: list[dict[str, str]] = []
         self._tls = tls
+        self._mutual = mutual
         self._close_grpc: Callable[[], object] = lambda: None
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
+            if mutual:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(tls[0])
             self.socket = context.wrap_socket(self.socket, server_side=True)
 
     @property
@@ -76,7 +80,8 @@ class Receiver(ThreadingHTTPServer):
             add(SimpleNamespace(Export=export), server)
         if self._tls:
             certificate, key = (file.read_bytes() for file in self._tls)
-            port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
+            asked = {"root_certificates": certificate, "require_client_auth": True} if self._mutual else {}
+            port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)], **asked))
         else:
             port = server.add_insecure_port("127.0.0.1:0")
         server.start()
@@ -136,9 +141,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def receiver(tls: tuple[Path, Path] | None = None) -> Iterator[Receiver]:
-    """Serve until the block ends, with the certificate and key of `tls` if they are given."""
-    server = Receiver(tls)
+def receiver(tls: tuple[Path, Path] | None = None, *, mutual: bool = False) -> Iterator[Receiver]:
+    """Serve until the block ends; the arguments are those of `Receiver`."""
+    server = Receiver(tls, mutual=mutual)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -177,8 +177,9 @@ def test_own_tests(job: tuple[Path, Receiver]) -> None:
 
 
 def test_nothing_outside_git(job: tuple[Path, Receiver]) -> None:
-    """What install and build leave behind is ignored by git, but for uv.lock."""
+    """The owner's secrets, and what install and build leave behind but for uv.lock, are ignored by git and images."""
     project, _ = job
+    (project / ".env").write_text("SNOWFLAKE_PASSWORD=secret\n")
     run("git", "init", "-q", cwd=project)
     run("git", "add", "-A", cwd=project)
     tracked = run("git", "ls-files", cwd=project).stdout.split()
@@ -186,3 +187,6 @@ def test_nothing_outside_git(job: tuple[Path, Receiver]) -> None:
     unwanted = re.compile(r"\.duckdb|/target/|\.venv|__pycache__|^\.dagster|^storage|\.log$|^\.env$")
     assert [] == [name for name in tracked if unwanted.search(name)]
     assert "uv.lock" in tracked
+    ignored = (project / ".dockerignore").read_text().replace("/\n", "\n").splitlines()
+    there = {".dagster", ".env", ".floe", ".git", ".venv"} & {path.name for path in project.iterdir()}
+    assert {".env", ".git", ".venv"} <= there <= {*ignored}

@@ -157,6 +157,22 @@ def test_certificate(
     assert NAMES == names(secure)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_client_certificate(
+    protocol: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, *, named: bool
+) -> None:
+    """A receiver that asks for a client's certificate gets the one that is named."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate[0]))
+    if named:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(certificate[0]))
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_KEY", str(certificate[1]))
+    with receiver(certificate, mutual=True) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base(server, protocol))
+        send(2)
+
+        assert (NAMES if named else []) == names(server)
+
+
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_no_certificate(secure: Receiver, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     """A certificate that nobody trusts is refused, and http speaks no TLS."""
