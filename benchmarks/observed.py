@@ -31,7 +31,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
 PLAN: Mapping[int, Mapping[str, int]] = {
     100: {"": 3, "row counts": 1, "column metadata": 1},
     400: {"": 3, "cold": 1, "row counts": 1, "column metadata": 1},
-    1000: {"": 2, "row counts": 1, "column metadata": 1},
+    1000: {"": 2},
 }
 QUICK = {100: {"": 2, "row counts": 1, "column metadata": 1, "cold": 1}}
 KEPT_COLUMNS = ".floe/columns.json"

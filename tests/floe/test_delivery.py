@@ -66,6 +66,19 @@ class TestDelivery:
         assert 35 == sum(sizes)
         assert max(sizes) == 10
 
+    def test_lingers(self) -> None:
+        """What comes one by one leaves together, and none waits once the run is over."""
+        sizes: list[int] = []
+        channel: Delivery[str] = Delivery("test", lambda items: sizes.append(len(items)), batch=50)
+        for number in range(20):
+            channel.put(str(number))
+            time.sleep(0.005)
+        before = time.monotonic()
+        channel.close(soon())
+
+        assert [20] == sizes
+        assert time.monotonic() - before < module.LINGER_SECONDS / 2
+
     def test_kept(self) -> None:
         """With a dead endpoint everything is kept, and only a few items cost an attempt."""
         calls: list[Sequence[str]] = []

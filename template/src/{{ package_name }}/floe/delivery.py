@@ -21,6 +21,7 @@ BUDGET_SECONDS = 3.0  # that all deliveries of a run together may add to it
 QUEUE_BYTES = 32 * 1024 * 1024  # of each channel
 FAILURES = 3  # in a row: then it is the endpoint, not the item
 REST_SECONDS = 10.0
+LINGER_SECONDS = 1.0  # that a batch waits for more
 THREADS = "floe-"  # what the names of the threads begin with
 
 
@@ -70,7 +71,7 @@ class Delivery(Generic[Item]):
     Args:
         name: What its thread is called.
         send: Called in the thread with at most `batch` items; raises if it fails.
-        batch: How many items leave at once at most.
+        batch: How many items leave at once at most; fewer wait `LINGER_SECONDS` for more.
         size: An item's bytes in memory; more than `QUEUE_BYTES` do not wait.
         sent: Told of items that need no sending any more.
         keep: Told of items that were not sent; returns how many of them are on disk.
@@ -140,6 +141,10 @@ class Delivery(Generic[Item]):
     def _send_all(self) -> None:
         while not self._abandoned:
             with self._changed:
+                if self._waiting and self._batch > 1:
+                    self._changed.wait_for(
+                        lambda: self._closing or len(self._waiting) >= self._batch, LINGER_SECONDS
+                    )
                 items = self._in_hand = self._take()
                 idle = not items and self._backlog is None
                 if idle and self._closing:

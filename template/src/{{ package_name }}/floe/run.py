@@ -6,19 +6,16 @@ What follows from that, lineage, spans and logs, starts in `observer.py`.
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
-from dagster_dbt.compat import DBT_PYTHON_VERSION
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .settings import settings
+from .shortcuts import spare_outputs, spare_version
 
 
 def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecutionContext) -> DbtEventIterator[Any]:
@@ -37,23 +34,14 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
 
     observer = Observer(context, settings)
     try:
-        _tell_version(dbt)
+        spare_version(dbt)
+        spare_outputs(context)
         with _environment(observer.environment()):
             invocation = dbt.cli(args, context=context)
     except BaseException as error:
         observer.finish(error)
         raise
     return DbtEventIterator(watched(invocation, observer), invocation)
-
-
-def _tell_version(dbt: DbtCliResource) -> None:
-    """Spare dagster-dbt its `dbt --version`, two seconds a step, where dbt is the one of this environment.
-
-    The name is dagster-dbt's own affair: should it change, dbt is asked again, and nothing else happens.
-    """
-    executable = shutil.which(dbt.dbt_executable)
-    if DBT_PYTHON_VERSION and executable and Path(executable).parent == Path(sys.executable).parent:
-        dbt.__dict__.setdefault("_cli_version", DBT_PYTHON_VERSION)
 
 
 @contextmanager
