@@ -142,9 +142,7 @@ class Delivery(Generic[Item]):
         while not self._abandoned:
             with self._changed:
                 if self._waiting and self._batch > 1:
-                    self._changed.wait_for(
-                        lambda: self._closing or len(self._waiting) >= self._batch, LINGER_SECONDS
-                    )
+                    self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._batch, LINGER_SECONDS)
                 items = self._in_hand = self._take()
                 idle = not items and self._backlog is None
                 if idle and self._closing:
