@@ -47,4 +47,4 @@ def test_version(project: Path) -> None:
 def test_no_step() -> None:
     """A context without a step, as tests make them, is left alone."""
     spare_outputs(dg.build_asset_context())
-    spare_outputs(SimpleNamespace())  # type: ignore[arg-type]
+    spare_outputs(SimpleNamespace())
