@@ -20,7 +20,8 @@ INTRO = """# What a dead endpoint costs
 Made by `uvx nox -s faults`; do not edit. Each run with a fault is paired with a healthy one right before it. Told are
 the median of the seconds that the fault adds, of {rounds} pairs; what was lost and what came twice once the endpoint
 was well and the next run had replayed what was kept; and how often the run warned. The budget is {budget:g} seconds.
-dbt's events are made up and come all at once, so that nothing hides behind the time that dbt takes.
+dbt's events are made up and come all at once, so that nothing hides behind the time that dbt takes. What is below zero
+is what a healthy run spends on sending: over 2,000 events at 1,000 nodes.
 """
 ALL_SENT = "0, all sent"
 HEAD = ("fault", "channel", "nodes", "seconds added", "lost", "twice", "warnings")
