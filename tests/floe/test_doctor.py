@@ -400,6 +400,7 @@ class TestCommand:
             failed = floe(project, "lineage", "replay", OPENLINEAGE_URL=server.url)
             server.go_wrong()
             done = floe(project, "lineage", "replay", OPENLINEAGE_URL=server.url)
+            again = floe(project, "lineage", "show")
 
             assert ["START", "ABORT"] == [event["eventType"] for event in server.events]
         assert "No run has sent lineage yet" in nothing.stdout
@@ -407,3 +408,4 @@ class TestCommand:
         assert "START    job1  (not sent)" in shown.stdout
         assert (1, True) == (failed.returncode, "an error of its own" in failed.stdout)
         assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
+        assert "2 events, 0 not sent" in again.stdout

@@ -168,13 +168,19 @@ def journals(folder: Path) -> list[Path]:
     return [file for _, file in sorted(found)]
 
 
-def left_behind(folder: Path) -> Iterator[Journal]:
-    """Yield the journals of dead processes, oldest first; one of which all has been acknowledged is then deleted."""
+def left_behind(folder: Path, *, keep_last: bool = False) -> Iterator[Journal]:
+    """Yield the journals of dead processes, oldest first; one of which all has been acknowledged is then deleted.
+
+    With `keep_last` it becomes `LAST` instead.
+    """
     for file in journals(folder):
         if journal := Journal.claim(file):
             try:
                 yield journal
-                if not journal.waiting and not journal.error:
+                is_done = not journal.waiting and not journal.error
+                if is_done and keep_last:
+                    journal.close(keep_as_last=True)
+                elif is_done:
                     journal.remove()
             finally:
                 journal.close()

@@ -121,7 +121,7 @@ def unsent(folder: Path, own_run: str | None = None, carry: Callable[[str], None
 
     Of the Dagster run `own_run`, which goes on in another attempt, the start is given to `carry` instead.
     """
-    for journal in left_behind(folder):
+    for journal in left_behind(folder, keep_last=True):
         yield from _unsent(journal, own_run, carry)
 
 
