@@ -1,7 +1,6 @@
 """What each fault of an endpoint costs a run: `python -m tests.faults.table --help`.
 
-Each run with a fault is paired with a healthy one right before it, so that both see the machine alike. Told are the
-median of the seconds that a fault adds, what was lost and what arrived twice after a replay, and the run's warnings.
+`INTRO` says how it is measured.
 """
 
 from __future__ import annotations
