@@ -25,9 +25,8 @@ from ..events import NodeFinished
 from ..graph import Graph, Node, is_table, materialized, relation
 from ..warehouse import Connection, Warehouse
 from . import checks
-from .columns import Query
+from .columns import Origin, QueryLineage
 from .described import TYPES, described
-from .origins import Origin
 from .schemas import Schemas
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
@@ -81,7 +80,7 @@ class Datasets:
             )
         return [OutputDataset(namespace=self.namespace, name=self.name(node), facets=facets, outputFacets=written)]
 
-    def query(self, node: Node) -> Query | None:
+    def query(self, node: Node) -> QueryLineage | None:
         """Return what a model yields, as far as it could be worked out."""
         return self._schemas.query(node)
 

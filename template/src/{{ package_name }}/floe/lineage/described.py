@@ -22,7 +22,7 @@ from openlineage.client.facet_v2 import (
 from ..graph import Node, materialized
 from ..meta import ColumnMeta, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
-from .columns import Table
+from .columns import TableColumns
 from .facets import (
     ColumnClassification,
     ColumnClassificationDatasetFacet,
@@ -39,7 +39,9 @@ TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_tabl
 FORMATS = {"delta", "iceberg"}
 
 
-def described(node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse) -> dict[str, DatasetFacet]:
+def described(
+    node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse
+) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
     names = {name.lower(): name for name in table.columns}
@@ -75,7 +77,7 @@ def _ownership(node: Node) -> DatasetFacet | None:
     return ownership_dataset.OwnershipDatasetFacet(owners=[ownership_dataset.Owner(name=owner, type="OWNER")])
 
 
-def _schema(node: Node, table: Table) -> DatasetFacet | None:
+def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
     told = {name.lower(): column for name, column in node.get("columns", {}).items()}
     fields = [
         schema_dataset.SchemaDatasetFacetFields(

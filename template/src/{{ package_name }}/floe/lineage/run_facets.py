@@ -24,7 +24,7 @@ from openlineage.client.facet_v2 import (
 from ..events import CommandStarted, NodeFinished, Outcome
 from ..graph import CHECKS, Graph, Node
 from . import checks
-from .columns import Query
+from .columns import QueryLineage
 from .facets import DbtRunRunFacet, DbtVersionRunFacet
 from .parents import Command, DagsterRun, JobRun
 
@@ -87,7 +87,7 @@ class RunFacets:
         life: NodeFinished | None = None,
         graph: Graph | None = None,
         source: str = "",
-        query: Query | None = None,
+        query: QueryLineage | None = None,
     ) -> dict[str, RunFacet]:
         """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
         facets = {**self._of_nodes, **_parameters(_configuration(node))}
@@ -163,19 +163,26 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
     )
 
 
-def _left_out(node: Node, query: Query | None) -> dict[str, RunFacet]:
+def _left_out(node: Node, query: QueryLineage | None) -> dict[str, RunFacet]:
     """Return the count of columns whose lineage could not be followed, and why."""
     if node["resource_type"] not in {"model", "snapshot"}:
         return {}
     if query is None:
-        query = Query()
+        query = QueryLineage()
         problems = [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
     elif query.problem:
         problems = [f"column lineage: {query.problem}"]
     else:
         problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
         if not query.complete:
-            problems.append("column lineage: the columns behind a * are not known")
+            problems.append("column lineage: not all columns are known by name")
+        if not query.rows_known:
+            problems.append("column lineage: not all columns that decide which rows there are, are known")
+        if problems:
+            problems += [
+                f"column lineage: the columns of {table} are not known; `dbt docs generate` finds them out"
+                for table in query.open_tables
+            ]
     if not problems:
         return {}
     errors = [extraction_error_run.Error(errorMessage=problem, task="columnLineage") for problem in problems]
