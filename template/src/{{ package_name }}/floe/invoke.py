@@ -37,12 +37,13 @@ def start(
     command = dbt_command(args)
     if before and command == "retry" and "--state" not in args:
         kwargs = {"target_path": before, **kwargs}
-    dbt_assets = _dbt_assets(context)
-    if dbt_assets is None and not _is_op(context):
-        return dbt.cli(args, **kwargs)
-    if dbt_assets is None or command not in UNSELECTING:
+    if not context.has_assets_def:  # an op
         return dbt.cli(args, context=context, **kwargs)
-    manifest, translator, project = get_manifest_and_translator_from_dbt_assets([dbt_assets])
+    if not _is_dbt(context.assets_def):
+        return dbt.cli(args, **kwargs)
+    if command not in UNSELECTING:
+        return dbt.cli(args, context=context, **kwargs)
+    manifest, translator, project = get_manifest_and_translator_from_dbt_assets([context.assets_def])
     invocation = dbt.cli(args, **{"manifest": manifest, "dagster_dbt_translator": translator, **kwargs})
     invocation.context, invocation.project = context, project
     return invocation
@@ -53,16 +54,6 @@ def dbt_command(args: Sequence[str]) -> str:
     return next((arg for arg in args if arg in SELECTING | UNSELECTING), "")
 
 
-def _is_op(context: Context) -> bool:
-    try:
-        return context.assets_def is None
-    except dg.DagsterInvalidPropertyError:
-        return True
-
-
-def _dbt_assets(context: Context) -> dg.AssetsDefinition | None:
-    """Return the context's assets if `@dbt_assets` has made them."""
-    if _is_op(context):
-        return None
-    metadata = (context.assets_def.metadata_by_key or {}).values()
-    return context.assets_def if any("dagster_dbt/manifest" in entry for entry in metadata) else None
+def _is_dbt(assets: dg.AssetsDefinition) -> bool:
+    """Say whether `@dbt_assets` has made the assets: only those have a selection of dbt's, and a manifest."""
+    return any("dagster_dbt/manifest" in metadata for metadata in (assets.metadata_by_key or {}).values())

@@ -162,6 +162,7 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
                     target_path=invocation.target_path,
                     project=invocation.project,
                 )
+        error = invocation.get_error()  # which dagster-dbt was told not to raise
     except BaseException as raised:
         error = raised
         raise
