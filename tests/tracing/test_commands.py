@@ -76,6 +76,9 @@ def commands(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator
         for event in kept(observe(dbt, ["run"], context), context):
             yield event
             break
+    elif way == "unread":
+        context.log.kept = observe(dbt, ["run-operation", "ping"], context)
+        yield from observe(dbt, ["run"], context)
     elif way == "other_commands":
         yield from observe(dbt, ["run-operation", "ping"], context)
         yield from observe(dbt, ["run"], context)
@@ -121,7 +124,7 @@ def op_job() -> None:
 
 
 WAYS = ["both", "second_fails", "fails_after", "swallowed", "retried", "consumer_raises", "dagster_raises",
-        "consumer_stops", "other_commands"]
+        "consumer_stops", "unread", "other_commands"]
 globals().update({way: dg.define_asset_job(way, dg.AssetSelection.assets("one", "two")) for way in WAYS})
 flaky = dg.define_asset_job(
     "flaky", dg.AssetSelection.assets("one", "two"), op_retry_policy=dg.RetryPolicy(max_retries=1)
@@ -179,6 +182,7 @@ JOBS = [
     "consumer_raises",
     "dagster_raises",
     "consumer_stops",
+    "unread",
     "other_commands",
     "op_job",
     "asset_job",
@@ -392,6 +396,14 @@ def test_between_events(told: dict[str, Told], way: str, outcome: list[str], cau
 def test_between_events_in_a_process(made: Path) -> None:
     """So it does in a process of its own."""
     check_between(launch(made, "dagster_raises", "spawn"), FAILED, "no_such_output")
+
+
+def test_unread(told: dict[str, Told]) -> None:
+    """A command whose events nobody reads at all is warned of."""
+    run = told["unread"]
+
+    assert ([OK], [OK]) == (run.ends["unread"], run.ends["dbt.pipeline"])
+    assert 1 == len([line for line in run.lines if "nobody has read its events" in line["event"]])
 
 
 def test_other_commands(told: dict[str, Told]) -> None:

@@ -97,6 +97,8 @@ class Observer:
 
     def stop(self, message: str) -> None:
         """End the command if it is open: nobody reads its events any more, for the reason that `message` gives."""
+        if self._log is None:
+            self._context.log.warning("A dbt command has neither lineage nor spans: nobody has read its events.")
         self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=message))
 
     def _end(self, end: StepEnd) -> None:

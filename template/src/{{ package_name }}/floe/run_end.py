@@ -77,8 +77,8 @@ def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
     `end` there.
     """
     if end.is_retried:
-        run = context.instance.get_run_by_id(step.run_id)
-        if run is None or run.status not in CANCELED:
+        record = context.instance.get_run_record_by_id(step.run_id)
+        if record is None or record.dagster_run.status not in CANCELED:
             return None
     if end.is_retried or step.is_whole_run:
         return RunEnd(outcome=end.outcome, message=end.message, is_certain=True)

@@ -55,7 +55,7 @@ Record = Callable[[Life], None]
 
 
 class Watcher(Protocol):
-    """Turns what the dbt commands of a step say into what is sent. What it raises is logged once, and ends no run."""
+    """Turns what the dbt commands of a step say into what is sent. Its faults cost the run nothing."""
 
     @property
     def name(self) -> str:
