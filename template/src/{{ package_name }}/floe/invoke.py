@@ -35,7 +35,7 @@ def start(
         before: Target folder of the step's last command, which `dbt retry` repeats; nothing if there was none.
     """
     command = dbt_command(args)
-    if before and command == "retry" and "--state" not in args:
+    if before and command == "retry" and not any(arg.startswith("--state") for arg in args):
         kwargs = {"target_path": before, **kwargs}
     if not context.has_assets_def:  # an op
         return dbt.cli(args, context=context, **kwargs)

@@ -89,7 +89,7 @@ def _partitions(context: Context) -> tuple[str, str] | None:
     if context.has_partition_key:
         return context.partition_key, context.partition_key
     if context.has_partition_key_range:
-        # Not `partition_key_range`: that one asks for the partitions of an asset, and a range says as much.
+        # The context's `partition_key_range` needs the definition of the partitions; the tags hold the same keys.
         start, end = (context.run.tags[tag] for tag in RANGE_TAGS)
         return start, end
     return None
