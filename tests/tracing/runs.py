@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ class Run:
         variables: Those that it was given besides.
         spans: What the receiver has.
         metrics: Likewise.
+        events: The OpenLineage events that it has.
     """
 
     project: Path
@@ -84,6 +86,7 @@ class Run:
     variables: Mapping[str, str]
     spans: list[Span] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def run_id(self) -> str:
@@ -175,6 +178,7 @@ def launch(
         if protocol:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
             environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+            environment["OPENLINEAGE_URL"] = endpoint.url
         done = subprocess.run(
             [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
             cwd=project,
@@ -183,4 +187,9 @@ def launch(
             text=True,
             check=False,
         )
-    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics)
+    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics, endpoint.events)
+
+
+def nanoseconds(time: str) -> int:
+    """Return a time of run_results.json as spans have it."""
+    return int(datetime.fromisoformat(time).timestamp() * 1_000_000) * 1_000

@@ -18,6 +18,9 @@ Node = Mapping[str, Any]
 ASSETS = {"model", "seed", "snapshot"}
 TABLES = {*ASSETS, "source"}
 CHECKS = {"test", "unit_test"}
+# What dbt executes as a node; an exposure or a metric is not executed.
+EXECUTED = {*TABLES, *CHECKS, "function"}
+HOOK = "operation"  # dbt's type of an on-run-start or on-run-end hook
 
 
 class Graph:
@@ -63,14 +66,12 @@ class Graph:
         return self._builders.get(relation(node), node)
 
     def blockers(self, node: Node, bad: Mapping[str, str]) -> list[str]:
-        """Return those of `bad`, unique ids, that keep dbt from building `node`: upstream nodes and their tests."""
+        """Return those of `bad`, unique ids, that keep dbt from building `node`.
+
+        These are upstream nodes, the tests of upstream nodes, and the unit tests of `node` itself.
+        """
         upstream = set(depends_on(node))
-        return [
-            unique_id
-            for unique_id in bad
-            if unique_id in upstream
-            or (self.node(unique_id)["resource_type"] in CHECKS and upstream & {*depends_on(self.node(unique_id))})
-        ]
+        return [unique_id for unique_id in bad if unique_id in upstream or self._checks(unique_id, node, upstream)]
 
     def exposures(self, node: Node) -> list[Node]:
         """Return the exposures that read a node's table."""
@@ -95,6 +96,12 @@ class Graph:
         if file.suffix in {".yml", ".yaml"}:  # of a generic test: a folder named after the file
             file /= node.get("path", "")
         return file
+
+    def _checks(self, unique_id: str, node: Node, upstream: set[str]) -> bool:
+        check = self.node(unique_id)
+        if check["resource_type"] == "unit_test":
+            return node["unique_id"] in depends_on(check)
+        return check["resource_type"] == "test" and bool(upstream & {*depends_on(check)})
 
     @cached_property
     def _builders(self) -> dict[tuple[str, ...], Node]:
@@ -122,6 +129,11 @@ def depends_on(node: Node) -> list[str]:
 def materialized(node: Node) -> str:
     """Return a node's materialization, such as `view`."""
     return str(node.get("config", {}).get("materialized") or "table")
+
+
+def is_executed(resource_type: str | None, materialization: str | None) -> bool:
+    """Say whether dbt executes such a node: only these have a run in lineage. Ephemeral models are text in others."""
+    return resource_type in EXECUTED and materialization != "ephemeral"
 
 
 def is_table(node: Node) -> bool:

@@ -25,7 +25,7 @@ from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
-from .graph import Graph, materialized
+from .graph import HOOK, Graph, is_executed, materialized
 from .lineage.watcher import LineageWatcher
 from .logs import COLORS, enter_step
 from .profile import hint
@@ -53,7 +53,7 @@ class Observer:
         self._watchers: list[Watcher] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
-        self._skipped: Callable[[], Mapping[str, str]] | None = None
+        self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
         with self._guard():
             enter_step(context)
         lineage: LineageWatcher | None = None
@@ -89,9 +89,11 @@ class Observer:
     def finish(self, error: BaseException | None) -> None:
         """End what is open and send what is left, within `BUDGET_SECONDS`."""
         message = _message(error)
+        with self._guard():
+            message = message and without_secrets(self._lives.reason(message))
         interrupted = isinstance(error, INTERRUPTS)
         outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
-        if outcome is Outcome.FAIL and self._skipped:
+        if self._skipped and not interrupted and (error or self._lives.has_failed):
             with self._guard():
                 self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
         with self._guard():
@@ -114,7 +116,8 @@ class Observer:
 
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:
-            self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
+            if isinstance(life, NodeFinished) and life.resource_type != HOOK:  # a hook may be blank
+                self._built |= life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
                 shown: Life = replace(life, message=without_secrets(life.message))
             else:
@@ -175,13 +178,18 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
-def _skipped(run_results: Path, graph: Graph) -> dict[str, str]:
-    """Return the nodes that dbt's results call skipped, without ephemeral ones: unique id -> resource type."""
+def _skipped(run_results: Path, graph: Graph) -> dict[str, tuple[str, str | None]]:
+    """Return the nodes that dbt's results call skipped: unique id -> resource type, and dbt's message if any."""
     if not run_results.is_file():
         return {}
     results = orjson.loads(run_results.read_bytes())["results"]
-    nodes = [graph.node(result["unique_id"]) for result in results if result["status"] == "skipped"]
-    return {node["unique_id"]: node["resource_type"] for node in nodes if materialized(node) != "ephemeral"}
+    messages = {result["unique_id"]: result.get("message") for result in results if result["status"] == "skipped"}
+    nodes = map(graph.node, messages)
+    return {
+        node["unique_id"]: (node["resource_type"], messages[node["unique_id"]])
+        for node in nodes
+        if is_executed(node["resource_type"], materialized(node))
+    }
 
 
 def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:

@@ -16,7 +16,7 @@ from uuid import UUID, uuid5
 from openlineage.client.event_v2 import Job, OutputDataset, Run, RunEvent, RunState
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
-from ..graph import CHECKS, Graph
+from ..graph import CHECKS, HOOK, Graph
 from .datasets import Datasets
 from .jobs import Jobs, job_type
 from .parents import Command, DagsterRun
@@ -61,8 +61,10 @@ class Lineage:
         return self._run_event(TERMINAL[outcome], at, message)
 
     def events(self, life: Life) -> Iterator[RunEvent]:
-        """Yield the run events that `life` is: one, but for a node that ends without having started."""
+        """Yield the run events that `life` is: one, two for a node that ends without having started, none for a hook."""
         match life:
+            case NodeStarted() | NodeFinished() if life.resource_type == HOOK:
+                return  # SQL of the project that belongs to no table
             case CommandStarted():
                 self._command_run = replace(self._command_run, run_id=life.invocation_id)
                 self._facets.command_started(life, self._command_run)
