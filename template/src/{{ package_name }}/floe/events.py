@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from .batches import Batches
+from .faults import Losses, detail
 from .graph import HOOK, is_executed
 from .hooks import FailedHooks
 from .raw_events import Raw, executed, parse_time, status_of, time_of
@@ -110,9 +111,10 @@ Life = CommandStarted | CommandFinished | NodeStarted | NodeFinished
 class Lives:
     """Follow one dbt command; feed it each raw event, then end it."""
 
-    def __init__(self, details: Details = lambda _unique_id, _is_wanted: ()) -> None:
-        """Take `details`, which looks up the `NodeFinished` events of a node in the debug log."""
+    def __init__(self, details: Details = lambda _unique_id, _is_wanted: (), losses: Losses | None = None) -> None:
+        """Take `details`, which looks up a node's `NodeFinished` events in the debug log, and what counts faults."""
         self._details = details
+        self._losses = losses or Losses("dbt's events")
         self._command: CommandStarted | None = None
         self._open: dict[str, NodeStarted] = {}
         self._finished: set[str] = set()
@@ -141,13 +143,16 @@ class Lives:
             yield from self._failed_hooks.explain(unique_id, data["msg"])
         if unique_id in self._finished:
             return
-        self._batches.record(name, data)
+        with self._losses.of(unique_id):
+            detail(self._batches.record, name, data)
         if name in STARTS and unique_id not in self._open:
-            self._open[unique_id] = started = _node_started(info, node, self._command.invocation_id)
+            with self._losses.of(unique_id):
+                self._open[unique_id] = started = _node_started(info, node, self._command.invocation_id)
             self._has_executed |= kind != HOOK
             yield started
         elif name in RESULTS or name in SKIPS or (name == "NodeFinished" and not self._is_batch(node)):
-            life = self._end(raw, self._command)
+            with self._losses.of(unique_id):
+                life = self._end(raw, self._command)
             if kind == HOOK and life.outcome is Outcome.FAIL:
                 yield from self._failed_hooks.take(life)
             else:
@@ -207,10 +212,12 @@ class Lives:
         unique_id = node["unique_id"]
         finished: Sequence[Raw] = ()
         if info["name"] in RESULTS and node["resource_type"] != HOOK:
-            finished = self._details(unique_id, partial(_is_same_end, raw))
-        own = next((event for event in finished if _is_same_end(raw, event)), raw)
-        life = _node_finished(own["info"], own["data"], self._open.get(unique_id), command.invocation_id)
-        if life.outcome is Outcome.FAIL and (failure := self._batches.failure(unique_id, finished)):
+            finished = detail(self._details, unique_id, partial(_is_same_end, raw)) or ()
+        own = next((event for event in finished if _is_same_end(raw, event)), None)
+        started = self._open.get(unique_id)
+        life = own and detail(_node_finished, own["info"], own["data"], started, command.invocation_id)
+        life = life or _node_finished(info, data, started, command.invocation_id)
+        if life.outcome is Outcome.FAIL and (failure := detail(self._batches.failure, unique_id, finished)):
             life = replace(life, message=failure)
         if info["name"] in SKIPS:  # which has no status where a hook is the cause
             reason = life.message if self._has_executed else self._failed_hooks.skip_reason()
@@ -230,11 +237,14 @@ class Lives:
 
 def _is_same_end(raw: Raw, finished: Raw) -> bool:
     """Say whether `finished`, of the debug log, is of the same end as `raw`, and not of a batch of the node."""
-    node, other = raw["data"]["node_info"], finished["data"]["node_info"]
-    start = node.get("node_started_at")  # blank for a unit test
-    if start and start != other.get("node_started_at"):
+    return bool(detail(_agree, raw["data"], finished["data"]))
+
+
+def _agree(printed: Raw, logged: Raw) -> bool:
+    start = printed["node_info"].get("node_started_at")  # blank for a unit test
+    if start and start != logged["node_info"].get("node_started_at"):
         return False
-    return OUTCOMES.get(status_of(raw["data"]), Outcome.FAIL) is OUTCOMES.get(status_of(finished["data"]), Outcome.FAIL)
+    return OUTCOMES.get(status_of(printed), Outcome.FAIL) is OUTCOMES.get(status_of(logged), Outcome.FAIL)
 
 
 def _command_started(info: Raw, data: Raw) -> CommandStarted:
@@ -248,7 +258,7 @@ def _command_started(info: Raw, data: Raw) -> CommandStarted:
 
 def _node_started(info: Raw, node: Raw, invocation_id: str) -> NodeStarted:
     return NodeStarted(
-        at=time_of(node, "node_started_at") or parse_time(info["ts"]),
+        at=detail(time_of, node, "node_started_at") or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
@@ -259,14 +269,14 @@ def _node_finished(info: Raw, data: Raw, started: NodeStarted | None, invocation
     node, result, status = data["node_info"], data.get("run_result") or {}, status_of(data)
     failures = result.get("num_failures") if result else data.get("num_failures")
     return NodeFinished(
-        at=time_of(node, "node_finished_at") or parse_time(info["ts"]),
+        at=detail(time_of, node, "node_finished_at") or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
         outcome=OUTCOMES.get(status, Outcome.FAIL),
         status=status,
         started=started,
-        executed=executed(result),
+        executed=detail(executed, result),
         message=result.get("message") or None,
         failures=failures if node["resource_type"] in {"test", "unit_test"} else None,
         response=result.get("adapter_response") or {},

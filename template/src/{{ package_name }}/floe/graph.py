@@ -44,8 +44,7 @@ class Graph:
 
     def node(self, unique_id: str) -> Node:
         """Return a node; one that the manifest lacks is only as much as its id tells."""
-        bare = {"unique_id": unique_id, "resource_type": unique_id.partition(".")[0], "name": unique_id}
-        return self._nodes.get(unique_id, bare)
+        return self._nodes.get(unique_id) or bare_node(unique_id)
 
     def tables_upstream(self, node: Node) -> Iterator[Node]:
         """Yield the tables that a node reads, those behind ephemeral models included.
@@ -118,6 +117,11 @@ class Graph:
             for unique_id in depends_on(exposure):
                 found.setdefault(unique_id, []).append(exposure)
         return found
+
+
+def bare_node(unique_id: str) -> Node:
+    """Return as much of a node as its id tells."""
+    return {"unique_id": unique_id, "resource_type": unique_id.partition(".")[0], "name": unique_id}
 
 
 def depends_on(node: Node) -> list[str]:

@@ -25,6 +25,7 @@ from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
+from .faults import Losses
 from .graph import HOOK, Graph, is_executed, materialized
 from .lineage.watcher import LineageWatcher
 from .logs import COLORS, enter_step
@@ -51,6 +52,7 @@ class Observer:
         self._warned = False
         self._built = False
         self._watchers: list[Watcher] = []
+        self._losses = Losses("dbt's events")
         self._lives = Lives()
         self._log: DebugLog | None = None
         self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
@@ -73,7 +75,7 @@ class Observer:
         """Watch `invocation` from its first event on."""
         with self._guard():
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
-            self._lives = Lives(log.finished)
+            self._lives = Lives(log.finished, self._losses)
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
             self._skipped = lambda: _skipped(invocation.target_path / "run_results.json", graph())
             command = DbtCommand(
@@ -135,6 +137,8 @@ class Observer:
         deadline = time.monotonic() + BUDGET_SECONDS
         became: dict[str, Counts | None] = {}
         self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
+        for counts in became.values():
+            self._losses.add_to(counts)
         said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
         if why := "; ".join(f"{name}: {counts.reason}" for name, counts in became.items() if counts and counts.is_bad):
             self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, without_secrets(why))

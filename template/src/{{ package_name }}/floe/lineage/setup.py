@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..faults import Losses
 from ..graph import Node
 from ..settings import Settings
 from ..step import steps_of_run
@@ -37,7 +38,9 @@ SCHEDULED = ".dagster/scheduled_execution_time"
 _claimed: set[tuple[str, int]] = set()
 
 
-def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings: Settings) -> tuple[Lineage, Kept]:
+def lineage_of(
+    context: dg.AssetExecutionContext, command: DbtCommand, settings: Settings, losses: Losses
+) -> tuple[Lineage, Kept]:
     """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
@@ -53,6 +56,7 @@ def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings:
                 command.graph(), command.warehouse()[0].dialect, project_dir, Repository.around(project_dir.resolve())
             )
         ),
+        losses,
     )
     return lineage, kept
 

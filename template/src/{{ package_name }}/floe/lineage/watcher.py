@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
+from openlineage.client.event_v2 import RunEvent
 
 from ..delivery import Counts
 from ..endpoints import EndpointError, open_lineage
 from ..events import Life
+from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import run_started_at, steps_of_run
 from ..watcher import DbtCommand, Ending
 from .kept_columns import Kept
 from .outbox import Outbox
-from .run_events import Lineage
+from .run_events import Lineage, lean
 from .setup import claim_run, lineage_of
 
 
@@ -32,6 +34,7 @@ class LineageWatcher:
             self._outbox = open_lineage(settings, context.run_id)
         except EndpointError as error:
             context.log.warning("lineage is off: %s", error)
+        self._losses = Losses(self.name)
         self._lineage: Lineage | None = None
         self._kept: Kept | None = None
         self._owns_run = False
@@ -52,26 +55,40 @@ class LineageWatcher:
         """Take the command, and send the start of the Dagster run if it is this command's to send."""
         if self._outbox is None:
             return
-        self._lineage, self._kept = lineage_of(self._context, command, self._settings)
+        self._lineage, self._kept = lineage_of(self._context, command, self._settings, self._losses)
         self._owns_run = claim_run(self._context)
         if self._owns_run and self._context.retry_number == 0:
-            self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
+            self._put(self._outbox, self._lineage.run_started(run_started_at(self._context)))
 
     def record(self, life: Life) -> None:
         """Send the event that `life` is."""
         if self._outbox and self._lineage:
             for event in self._lineage.events(life):
-                self._outbox.put(event)
+                self._put(self._outbox, event)
 
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it, and keep what was worked out of SQL."""
         if self._outbox and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
             if self._closes_run:
-                self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
-            self._outbox.put(self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message))
+                self._put(self._outbox, self._lineage.run_started(run_started_at(self._context)))
+            finished = self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message)
+            self._put(self._outbox, finished)
         if self._kept:
             self._kept.save()
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""
-        return self._outbox.close(deadline) if self._outbox else None
+        counts = self._outbox.close(deadline) if self._outbox else None
+        self._losses.add_to(counts)
+        return counts
+
+    def _put(self, outbox: Outbox, event: RunEvent) -> None:
+        """Send an event; if a fault of ours keeps it from becoming JSON, without the details."""
+
+        def is_taken() -> bool:
+            outbox.put(event)
+            return True
+
+        with self._losses.of(event.job.name):
+            if not detail(is_taken):
+                outbox.put(lean(event))

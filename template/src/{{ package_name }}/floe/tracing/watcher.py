@@ -9,11 +9,12 @@ import dagster as dg
 
 from ..delivery import Counts
 from ..endpoints import open_metrics, open_spans
-from ..events import Life, NodeFinished
-from ..graph import ASSETS, Graph, Node, depends_on
+from ..events import Life, NodeFinished, NodeStarted
+from ..faults import Losses, detail
+from ..graph import ASSETS, Graph, Node, bare_node, depends_on
 from ..settings import Settings
 from ..watcher import DbtCommand, Ending
-from .attributes import Attributes, manifest_attributes, statements, warehouse_attributes
+from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
 from .metrics import Metrics
 from .setup import resource_of, step_of
 from .spans import Handoff, Tracing
@@ -39,6 +40,7 @@ class TraceWatcher:
         resource = resource_of(settings)
         self._tracing = Tracing(step_of(context), resource, Handoff(self._delivery.put) if self._delivery else None)
         self._metrics = Metrics(resource)
+        self._losses = Losses(self.name)
         self._command: DbtCommand | None = None
 
     def environment(self) -> Mapping[str, str]:
@@ -51,26 +53,27 @@ class TraceWatcher:
 
     def record(self, life: Life) -> None:
         """Start or end the span that `life` tells of."""
-        if isinstance(life, NodeFinished) and self._command:
-            graph = self._command.graph()
-            node = graph.node(life.unique_id)
-            self._tracing.record(
-                life,
-                {
-                    **warehouse_attributes(*self._command.warehouse()),
-                    **manifest_attributes(node),
-                    **self._asset(node),
-                },
-                upstream=depends_on(node) if node["resource_type"] == "unit_test" else _read(graph, node),
-                statements=statements(self._command.log.statements(life.unique_id)) if with_sql() else (),
-            )
-        else:
-            self._tracing.record(life)
-        self._metrics.record(life)
+        with self._losses.of(life.unique_id if isinstance(life, NodeFinished | NodeStarted) else "dbt"):
+            if isinstance(life, NodeFinished) and self._command:
+                self._record_node(life, self._command)
+            else:
+                self._tracing.record(life)
+            detail(self._metrics.record, life)
+
+    def _record_node(self, life: NodeFinished, command: DbtCommand) -> None:
+        node = detail(self._node, life.unique_id, command) or bare_node(life.unique_id)
+        attributes = {
+            **(detail(self._warehouse, command) or {}),
+            **(detail(manifest_attributes, node) or {}),
+            **(detail(self._asset, node) or {}),
+        }
+        upstream, ran = detail(self._upstream, node, command), detail(self._statements, life.unique_id, command)
+        self._tracing.record(life, attributes, upstream or [], ran or [])
 
     def finish(self, ending: Ending) -> None:
         """End the step's span, and the run's."""
-        self._tracing.end(ending.outcome, ending.message, run_outcome=ending.run_outcome)
+        with self._losses.of("run"):
+            self._tracing.end(ending.outcome, ending.message, run_outcome=ending.run_outcome)
 
     def close(self, deadline: float) -> Counts | None:
         """Send spans and metrics until `deadline`."""
@@ -87,7 +90,20 @@ class TraceWatcher:
                 counts = counts or Counts()
                 counts.dropped += numbers.dropped
                 counts.last_error = numbers.last_error or counts.last_error
+        self._losses.add_to(counts)
         return counts
+
+    def _node(self, unique_id: str, command: DbtCommand) -> Node:
+        return command.graph().node(unique_id)
+
+    def _warehouse(self, command: DbtCommand) -> Attributes:
+        return warehouse_attributes(*command.warehouse())
+
+    def _upstream(self, node: Node, command: DbtCommand) -> list[str]:
+        return depends_on(node) if node["resource_type"] == "unit_test" else _read(command.graph(), node)
+
+    def _statements(self, unique_id: str, command: DbtCommand) -> list[Statement]:
+        return list(statements(command.log.statements(unique_id))) if with_sql() else []
 
     def _asset(self, node: Node) -> Attributes:
         invocation = self._command.invocation if self._command else None
