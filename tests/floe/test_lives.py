@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,7 +53,7 @@ def batches(*statuses: str) -> list[dict[str, Any]]:
 def lives(
     raws: Iterable[dict[str, Any]],
     log: Sequence[dict[str, Any]] = (),
-    skipped: dict[str, tuple[str, str | None]] | None = None,
+    skipped: Mapping[str, tuple[str, str | None]] = {},
     message: str | None = None,
 ) -> dict[str, list[NodeFinished | CommandFinished]]:
     """Return each end that Lives yields, by unique id, the command's under `dbt`."""
@@ -63,7 +63,7 @@ def lives(
 
     tracker = Lives(details)
     found = [life for each in raws for life in tracker.feed(each)]
-    found += [*tracker.skip(skipped or {}, at=NOW), *tracker.end(at=NOW, message=message)]
+    found += [*tracker.skip(skipped, at=NOW), *tracker.end(at=NOW, message=message)]
     ends: dict[str, list[NodeFinished | CommandFinished]] = {}
     for life in found:
         if isinstance(life, NodeFinished | CommandFinished):

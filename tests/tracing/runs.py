@@ -187,7 +187,8 @@ def launch(
             text=True,
             check=False,
         )
-    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics, endpoint.events)
+    received = (endpoint.spans, endpoint.metrics, endpoint.events)
+    return Run(project, done.stdout + done.stderr, done.stderr, variables, *received)
 
 
 def nanoseconds(time: str) -> int:

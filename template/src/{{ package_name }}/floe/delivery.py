@@ -33,8 +33,8 @@ class RefusedError(Exception):
 class Counts:
     """What became of the items of a run.
 
-    `replayed` are those of earlier runs. `incomplete` are the nodes that have lost detail by a fault of ours, `fault` is
-    the first such fault.
+    `replayed` are those of earlier runs. `incomplete` are the nodes that have lost detail through a fault of ours, and
+    `fault` is the first such fault.
     """
 
     sent: int = 0

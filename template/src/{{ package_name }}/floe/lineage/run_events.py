@@ -70,7 +70,7 @@ class Lineage:
         return self._run_event(TERMINAL[outcome], at, message)
 
     def events(self, life: Life) -> Iterator[RunEvent]:
-        """Yield the run events that `life` is: one, two for a node that ends without having started, none for a hook."""
+        """Yield the run events that `life` is: one, none for a hook, two for a node that ends without a start."""
         match life:
             case NodeStarted() | NodeFinished() if life.resource_type == HOOK:
                 return  # SQL of the project that belongs to no table

@@ -168,7 +168,9 @@ class Tracing:
         links = [Link(self._context(node_span_id(life.invocation_id, unique_id))) for unique_id in known]
         own_id = node_span_id(life.invocation_id, life.unique_id)
         self._ended.add(life.unique_id)
-        span = self._child(command, life.unique_id, start, {**attributes, **(detail(node_attributes, life) or {})}, own_id, links)
+        span = self._child(
+            command, life.unique_id, start, {**attributes, **(detail(node_attributes, life) or {})}, own_id, links
+        )
         for statement in statements:
             detail(self._record_statement, span, statement, attributes, (start, end))
         _end(span, life.outcome, life.message, end)
