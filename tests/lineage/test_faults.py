@@ -211,7 +211,7 @@ def test_told(observed: Observed) -> None:
 
     assert [f"{signal}: {observed.tags[f'floe/{signal}']}" in last for signal in ("lineage", "traces")] == [True, True]
     assert "a fault in floe itself, whose traceback is in the log: ValueError: planted in" in last
-    assert len({record.getMessage().split()[0] for record in planted}) == len(planted) > 0
+    assert len({record.getMessage().partition(" lost ")[0] for record in planted}) == len(planted) > 0
 
 
 def changed(observed: Observed, truth: Observed) -> list[str]:
@@ -252,3 +252,19 @@ def test_odd_json(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert [] == changed(observed, truth)
     assert truth.tags == observed.tags
+
+
+def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If lineage cannot even begin, the run's tag and its last log line say so; spans leave all the same."""
+    from pipeline.floe.lineage import watcher
+
+    def fail(*_: Any) -> Any:
+        raise ValueError("planted in lineage_of")
+
+    monkeypatch.delenv("FLOE_RAISE")
+    monkeypatch.setattr(watcher, "lineage_of", fail)
+    observed = observe(tmp_path / "run")
+
+    assert "0 sent (detail lost for 1 node)" == observed.tags["floe/lineage"]
+    assert 60 == len(observed.spans)
+    assert "ValueError: planted in lineage_of" in observed.log[-1].getMessage()

@@ -114,7 +114,7 @@ class Lives:
     def __init__(self, details: Details = lambda _unique_id, _is_wanted: (), losses: Losses | None = None) -> None:
         """Take `details`, which looks up a node's `NodeFinished` events in the debug log, and what counts faults."""
         self._details = details
-        self._losses = losses or Losses("dbt's events")
+        self._losses = losses or Losses("lineage or tracing")
         self._command: CommandStarted | None = None
         self._open: dict[str, NodeStarted] = {}
         self._finished: set[str] = set()

@@ -46,7 +46,8 @@ class Losses:
             counts.incomplete |= self._nodes
             counts.fault = counts.fault or self._first
 
-    def _add(self, node: str, error: Exception) -> None:
+    def add(self, node: str, error: Exception) -> None:
+        """Count a detail that `error` has cost a node; log the first."""
         if not self._nodes:
             self._first = one_line(error)
             logger.warning("%s lost a detail of %s; the run continues", self._signal, node, exc_info=error)
@@ -67,7 +68,7 @@ def detail(make: Callable[Args, T], *args: Args.args, **kwargs: Args.kwargs) -> 
         if current is None or "FLOE_RAISE" in os.environ:  # set by tests: a fault is to be seen
             raise
         losses, node = current
-        losses._add(node, error)
+        losses.add(node, error)
         return None
 
 

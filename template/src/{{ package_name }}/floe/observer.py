@@ -6,7 +6,6 @@ unchanged, and besides through `events.py` to the watchers. A fault in those is 
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,8 +37,6 @@ from .tracing.watcher import TraceWatcher, with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 from .watcher import DbtCommand, Ending, Watcher
 
-logger = logging.getLogger(__name__)
-
 INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 
 
@@ -49,10 +46,9 @@ class Observer:
     def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
         self._context = context
         self._settings = settings
-        self._warned = False
         self._built = False
+        self._losses = Losses("lineage or tracing")
         self._watchers: list[Watcher] = []
-        self._losses = Losses("dbt's events")
         self._lives = Lives()
         self._log: DebugLog | None = None
         self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
@@ -150,15 +146,13 @@ class Observer:
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
-        """Keep a fault of ours from the run: it is logged once, with its traceback."""
+        """Keep a fault of ours from the run: it is counted, and the first is logged with its traceback."""
         try:
             yield
-        except Exception:
+        except Exception as error:
             if "FLOE_RAISE" in os.environ:  # set by tests
                 raise
-            if not self._warned:
-                logger.warning("a fault in lineage or tracing; the run goes on without", exc_info=True)
-            self._warned = True
+            self._losses.add("dbt", error)
 
 
 def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
