@@ -58,8 +58,8 @@ class Batches:
         return f"{error}\n\nin {description}: {counts}" if error else f"{description}: {counts}"
 
 
-def _message(start: str, finished: Iterable[Mapping[str, Any]]) -> str | None:
+def _message(start: str, finished: Iterable[Mapping[str, Any]]) -> str:
     for event in finished:
         if event["data"]["node_info"].get("node_started_at") == start:
-            return event["data"]["run_result"].get("message")
-    return None
+            return str(event["data"]["run_result"].get("message") or "")
+    return ""

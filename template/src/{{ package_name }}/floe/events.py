@@ -257,8 +257,9 @@ def _command_started(info: Raw, data: Raw) -> CommandStarted:
 
 
 def _node_started(info: Raw, node: Raw, invocation_id: str) -> NodeStarted:
+    at = detail(time_of, node, "node_started_at")
     return NodeStarted(
-        at=detail(time_of, node, "node_started_at") or parse_time(info["ts"]),
+        at=at or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
@@ -268,8 +269,9 @@ def _node_started(info: Raw, node: Raw, invocation_id: str) -> NodeStarted:
 def _node_finished(info: Raw, data: Raw, started: NodeStarted | None, invocation_id: str) -> NodeFinished:
     node, result, status = data["node_info"], data.get("run_result") or {}, status_of(data)
     failures = result.get("num_failures") if result else data.get("num_failures")
+    at = detail(time_of, node, "node_finished_at")
     return NodeFinished(
-        at=detail(time_of, node, "node_finished_at") or parse_time(info["ts"]),
+        at=at or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
