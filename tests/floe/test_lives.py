@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from pipeline.floe.events import CommandFinished, Lives, NodeFinished, Outcome
 
 NOW = datetime(2026, 11, 25, 17, tzinfo=UTC)
@@ -62,10 +63,10 @@ def lives(
         return log
 
     tracker = Lives(details)
-    found = [life for each in raws for life in tracker.feed(each)]
-    found += [*tracker.skip(skipped, at=NOW), *tracker.end(at=NOW, message=message)]
+    yielded = [life for event in raws for life in tracker.feed(event)]
+    yielded += [*tracker.skip(skipped, at=NOW), *tracker.end(at=NOW, message=message)]
     ends: dict[str, list[NodeFinished | CommandFinished]] = {}
-    for life in found:
+    for life in yielded:
         if isinstance(life, NodeFinished | CommandFinished):
             ends.setdefault(life.unique_id if isinstance(life, NodeFinished) else "dbt", []).append(life)
     return ends
@@ -127,7 +128,7 @@ def test_debug_level() -> None:
 
 
 def test_hook() -> None:
-    """A failed hook waits for its message, which dbt tells last, and stands in the command's reason."""
+    """A failed hook waits for its message, which dbt gives last, and stands in the command's reason."""
     raws = [
         raw("LogHookStartLine", 1, HOOK),
         raw("LogHookEndLine", 1, HOOK, status="error"),
@@ -152,10 +153,10 @@ def test_hook_without_message() -> None:
 
 def test_named_once() -> None:
     """A hook that Dagster's message quotes is not named again."""
-    told = "shop.on-run-start.0 failed, error:\n no"
-    raws = [raw("LogHookEndLine", 1, HOOK, status="error"), raw("RunResultError", 1, HOOK, status="error", msg=told)]
+    cause = "shop.on-run-start.0 failed, error:\n no"
+    raws = [raw("LogHookEndLine", 1, HOOK, status="error"), raw("RunResultError", 1, HOOK, status="error", msg=cause)]
 
-    assert f"Errors: {told}" == only(lives(raws, message=f"Errors: {told}"), "dbt").message
+    assert f"Errors: {cause}" == only(lives(raws, message=f"Errors: {cause}"), "dbt").message
 
 
 def test_open_hook() -> None:
@@ -198,3 +199,12 @@ def test_message_of_results() -> None:
     skipped = {MODEL: ("model", "Skipping due to fail_fast")}
 
     assert "Skipping due to fail_fast" == only(lives([raw("Note", 1)], skipped=skipped), MODEL).message
+
+
+@pytest.mark.parametrize("name", ["NodeFinished", "SkippingDetails", "LogNodeNoOpResult"])
+@pytest.mark.parametrize("unique_id", ["exposure.shop.e", "metric.shop.m", "saved_query.shop.q"])
+def test_not_executed(name: str, unique_id: str) -> None:
+    """What dbt does not execute has no end, whichever event names it: dbt Core's, or Fusion's `NodeFinished`."""
+    raws = [raw("NodeStart", 1, unique_id), raw(name, 1, unique_id, status="skipped")]
+
+    assert ["dbt"] == [*lives(raws)]

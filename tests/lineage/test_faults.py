@@ -78,7 +78,7 @@ UNCOUNTED = {"lineage.datasets:Datasets.outputs": 2}
 
 @dataclass
 class Observed:
-    """What a run has sent and said.
+    """What a run has sent and logged.
 
     Attributes:
         events: The lineage events that the receiver has.
@@ -104,15 +104,15 @@ class Observed:
 
     def lost(self, signal: str) -> int:
         """Return of how many nodes a signal has lost detail, as the tag has it."""
-        found = re.search(r"detail lost for (\d+) node", self.tags[f"floe/{signal}"])
-        return int(found[1]) if found else 0
+        match = re.search(r"detail lost for (\d+) node", self.tags[f"floe/{signal}"])
+        return int(match[1]) if match else 0
 
     def by_job(self) -> dict[str, list[Any]]:
         """Return the content of the events of each job, without the times of this run."""
-        found: dict[str, list[Any]] = {}
+        jobs: dict[str, list[Any]] = {}
         for event in self.events:
-            found.setdefault(event["job"]["name"], []).append({**event, "eventTime": ""})
-        return found
+            jobs.setdefault(event["job"]["name"], []).append({**event, "eventTime": ""})
+        return jobs
 
 
 def observe(folder: Path) -> Observed:
@@ -141,11 +141,11 @@ def observe(folder: Path) -> Observed:
 @contextmanager
 def collected() -> Iterator[list[logging.LogRecord]]:
     """Collect what any logger says."""
-    found: list[logging.LogRecord] = []
+    records: list[logging.LogRecord] = []
 
     class Collect(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            found.append(record)
+            records.append(record)
 
     handler, root = Collect(logging.INFO), logging.getLogger()
     root.addHandler(handler)
@@ -153,7 +153,7 @@ def collected() -> Iterator[list[logging.LogRecord]]:
     level, run_level = root.level, run_log.level
     run_log.setLevel(logging.INFO)
     try:
-        yield found
+        yield records
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
@@ -191,7 +191,7 @@ def observed(place: str, tmp_path_factory: pytest.TempPathFactory) -> Observed:
 
 
 def test_fault(truth: Observed, observed: Observed, place: str) -> None:
-    """Whatever raises, each node has one start, its true end and its span; of how many detail is lost is said."""
+    """Whatever raises, each node has one start, its true end and its span; the tag counts who has lost detail."""
     lost = {signal: observed.lost(signal) for signal in ("lineage", "traces")}
     different, uncounted = len(changed(observed, truth)), UNCOUNTED.get(place, 0)
 
@@ -220,7 +220,7 @@ def changed(observed: Observed, truth: Observed) -> list[str]:
 
 
 def test_whole(truth: Observed) -> None:
-    """Without a fault nothing is lost, and nothing is said of it."""
+    """Without a fault nothing is lost, and the tags do not mention it."""
     assert {"floe/lineage": "118 sent", "floe/traces": "60 sent"} == truth.tags
 
 
@@ -265,6 +265,6 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watcher, "lineage_of", fail)
     observed = observe(tmp_path / "run")
 
-    assert "0 sent (detail lost for 1 node)" == observed.tags["floe/lineage"]
+    assert {"floe/lineage": "0 sent (detail lost for 1 node)", "floe/traces": "60 sent"} == observed.tags
     assert 60 == len(observed.spans)
     assert "ValueError: planted in lineage_of" in observed.log[-1].getMessage()

@@ -126,7 +126,7 @@ def test_failed_batch(run: Run, name: str) -> None:
 
 @pytest.mark.parametrize("name", HEALTHY)
 def test_batches(run: Run, name: str) -> None:
-    """A microbatch model is told with its own times, not with those of a batch."""
+    """A microbatch model has its own times, not those of a batch."""
     unique_id = f"model.pipeline.{name}"
     timing, span = run.results[unique_id]["timing"], run.span(unique_id)
 

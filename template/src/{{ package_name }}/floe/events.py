@@ -19,7 +19,7 @@ from .batches import Batches
 from .faults import Losses, detail
 from .graph import HOOK, is_executed
 from .hooks import FailedHooks
-from .raw_events import Raw, executed, parse_time, status_of, time_of
+from .raw_events import RESULTS, SKIPS, STARTS, Raw, executed, parse_time, status_of, time_of
 
 
 class Outcome(StrEnum):
@@ -41,20 +41,6 @@ OUTCOMES = {
     "warn": Outcome.WARN,
     "skipped": Outcome.SKIPPED,
 }
-# Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
-RESULTS = {
-    "LogFreshnessResult",
-    "LogFunctionResult",
-    "LogHookEndLine",
-    "LogModelResult",
-    "LogNodeNoOpResult",
-    "LogSeedResult",
-    "LogSnapshotResult",
-    "LogTestResult",
-}
-SKIPS = {"SkippingDetails", "LogSkipBecauseError"}
-STARTS = {"LogHookStartLine", "LogStartLine", "NodeStart"}
-
 # A unique id, and which `NodeFinished` is wanted -> those of the debug log, maybe with the wanted one.
 Details = Callable[[str, Callable[[Raw], bool]], Sequence[Raw]]
 

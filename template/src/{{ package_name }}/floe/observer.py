@@ -37,6 +37,7 @@ from .tracing.watcher import TraceWatcher, with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 from .watcher import DbtCommand, Ending, Watcher
 
+SHARED = "lineage or tracing"  # of a fault that costs both, or that may
 INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 
 
@@ -47,12 +48,12 @@ class Observer:
         self._context = context
         self._settings = settings
         self._built = False
-        self._losses = Losses("lineage or tracing")
+        self._losses: dict[str, Losses] = {}
         self._watchers: list[Watcher] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
         self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
-        with self._guard():
+        with self._guard("the log"):
             enter_step(context)
         lineage: LineageWatcher | None = None
         with self._guard():
@@ -71,7 +72,7 @@ class Observer:
         """Watch `invocation` from its first event on."""
         with self._guard():
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
-            self._lives = Lives(log.finished, self._losses)
+            self._lives = Lives(log.finished, self._losses_of(SHARED))
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
             self._skipped = lambda: _skipped(invocation.target_path / "run_results.json", graph())
             command = DbtCommand(
@@ -99,7 +100,7 @@ class Observer:
         with self._guard():
             ending = Ending(outcome=outcome, message=message, run_outcome=self._run_outcome(outcome, error))
             self._tell(lambda watcher: watcher.finish(ending))
-        with self._guard():
+        with self._guard("the log"):
             if outcome is Outcome.FAIL and not self._built:
                 self._context.log.error(hint(self._settings))
         with self._guard():
@@ -121,20 +122,21 @@ class Observer:
             else:
                 shown = life
             for watcher in self._watchers:
-                with self._guard():
+                with self._guard(watcher.name):
                     watcher.record(shown)
 
     def _tell(self, what: Callable[[Watcher], None]) -> None:
         for watcher in self._watchers:
-            with self._guard():
+            with self._guard(watcher.name):
                 what(watcher)
 
     def _close(self) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
         became: dict[str, Counts | None] = {}
         self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
-        for counts in became.values():
-            self._losses.add_to(counts)
+        for name, counts in became.items():
+            self._losses_of(SHARED).add_to(counts)
+            self._losses_of(name).add_to(counts)
         said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
         if why := "; ".join(f"{name}: {counts.reason}" for name, counts in became.items() if counts and counts.is_bad):
             self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, without_secrets(why))
@@ -145,14 +147,17 @@ class Observer:
         )
 
     @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Keep a fault of ours from the run: it is counted, and the first is logged with its traceback."""
+    def _guard(self, signal: str = SHARED) -> Iterator[None]:
+        """Keep a fault of ours from the run: it is counted, and a signal's first is logged with its traceback."""
         try:
             yield
         except Exception as error:
             if "FLOE_RAISE" in os.environ:  # set by tests
                 raise
-            self._losses.add("dbt", error)
+            self._losses_of(signal).add("dbt", error)
+
+    def _losses_of(self, signal: str) -> Losses:
+        return self._losses.setdefault(signal, Losses(signal))
 
 
 def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Single values of dbt's raw events.
+"""Names and single values of dbt's raw events.
 
 In: the parts of an event in which dbt has a value in several shapes. Out: the value in one shape, times in UTC.
 """
@@ -8,6 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+# Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
+RESULTS = {
+    "LogFreshnessResult",
+    "LogFunctionResult",
+    "LogHookEndLine",
+    "LogModelResult",
+    "LogNodeNoOpResult",
+    "LogSeedResult",
+    "LogSnapshotResult",
+    "LogTestResult",
+}
+SKIPS = {"SkippingDetails", "LogSkipBecauseError"}
+STARTS = {"LogHookStartLine", "LogStartLine", "NodeStart"}
 
 Raw = Mapping[str, Any]
 
