@@ -107,7 +107,7 @@ def run_events(
     command = Command(project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"])
     jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None)
     lineage = Lineage(run, command, lambda: graph, lambda: datasets, lambda: jobs)
-    lives = Lives(details.get)
+    lives = Lives(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])
     events = [lineage.run_started(AT)]
     for raw in lines(folder / "events.jsonl") if raws is None else raws:
         for life in lives.feed(raw):

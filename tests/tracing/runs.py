@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ class Run:
         variables: Those that it was given besides.
         spans: What the receiver has.
         metrics: Likewise.
-        events: OpenLineage's, likewise, if lineage was on.
+        events: The OpenLineage events that it has.
     """
 
     project: Path
@@ -173,7 +174,7 @@ def launch(
         protocol: OTLP's, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
         python: Of the environment to run it in.
         tags: The run's.
-        lineage: Whether its events go to the receiver too.
+        lineage: Whether OpenLineage events go to the receiver even without `protocol`.
         variables: Of its environment, besides.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -188,7 +189,7 @@ def launch(
         if protocol:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
             environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
-        if lineage:
+        if protocol or lineage:
             environment["OPENLINEAGE_URL"] = endpoint.url
         done = subprocess.run(
             [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
@@ -198,6 +199,10 @@ def launch(
             text=True,
             check=False,
         )
-    return Run(
-        project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics, endpoint.events
-    )
+    received = (endpoint.spans, endpoint.metrics, endpoint.events)
+    return Run(project, done.stdout + done.stderr, done.stderr, variables, *received)
+
+
+def nanoseconds(time: str) -> int:
+    """Return a time of run_results.json as spans have it."""
+    return int(datetime.fromisoformat(time).timestamp() * 1_000_000) * 1_000

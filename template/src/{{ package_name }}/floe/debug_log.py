@@ -1,14 +1,14 @@
 """What dbt Core writes of a node's end only in its debug log: the error message, rows, query id.
 
-In: the `dbt.log` of a running dbt, JSON lines. Out: the `NodeFinished` event of a node. dbt writes it a moment
-after the result that it prints, so a reader waits for it, though never long.
+In: the `dbt.log` of a running dbt, JSON lines. Out: the `NodeFinished` events of a node. dbt writes the node's own a
+moment after the result that it prints, so a reader waits for it, though never long.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,20 +29,22 @@ class DebugLog:
         self._wanted = WANTED + STATEMENTS if statements else WANTED
         self._file: IO[str] | None = None
         self._partial = ""
-        self._finished: dict[str, Mapping[str, Any]] = {}
+        self._finished: dict[str, list[Mapping[str, Any]]] = {}
         self._statements: dict[str, list[Mapping[str, Any]]] = {}
         # Of the one command that is followed: `dbt retry` appends to the file of the command before it.
         self.invocation_id: str | None = None
 
-    def finished(self, unique_id: str) -> Mapping[str, Any] | None:
-        """Return the `NodeFinished` event of a node, or nothing if it is not there within `WAIT_SECONDS`."""
+    def finished(self, unique_id: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
+        """Return the `NodeFinished` events under a node's id; the batches of a microbatch model have some too.
+
+        Return what there is once `is_wanted` takes one of them, or after `WAIT_SECONDS`.
+        """
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             self._read()
-            if (event := self._finished.pop(unique_id, None)) is not None:
-                return event
-            if self._file is None or time.monotonic() > deadline:
-                return None
+            events = self._finished.get(unique_id, [])
+            if any(map(is_wanted, events)) or self._file is None or time.monotonic() > deadline:
+                return self._finished.pop(unique_id, [])
             time.sleep(POLL_SECONDS)
 
     def statements(self, unique_id: str) -> list[Mapping[str, Any]]:
@@ -91,6 +93,6 @@ class DebugLog:
         if self.invocation_id not in {None, event["info"].get("invocation_id")}:
             return
         if name == "NodeFinished":
-            self._finished[unique_id] = event
+            self._finished.setdefault(unique_id, []).append(event)
         else:
             self._statements.setdefault(unique_id, []).append(event)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -31,7 +31,11 @@ class RefusedError(Exception):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the items of a run; `replayed` are those of earlier runs."""
+    """What became of the items of a run.
+
+    `replayed` are those of earlier runs. `incomplete` are the nodes that have lost detail through a fault of ours, and
+    `fault` is the first such fault.
+    """
 
     sent: int = 0
     replayed: int = 0
@@ -39,21 +43,28 @@ class Counts:
     dropped: int = 0
     last_error: str = ""
     disk_error: str = ""
+    incomplete: set[str] = field(default_factory=set)
+    fault: str = ""
 
     def __str__(self) -> str:
         """Return the counts that are not zero, as a person reads them."""
         told = ((name, getattr(self, name)) for name in ("sent", "replayed", "spooled", "dropped"))
-        return ", ".join(f"{number} {name}" for name, number in told if number) or "0 sent"
+        text = ", ".join(f"{number} {name}" for name, number in told if number) or "0 sent"
+        if nodes := len(self.incomplete):
+            text += f" (detail lost for {nodes} {'node' if nodes == 1 else 'nodes'})"
+        return text
 
     @property
     def is_bad(self) -> bool:
-        """Say whether something was not sent, or would have been lost with the process."""
-        return bool(self.spooled or self.dropped or self.disk_error)
+        """Say whether something was not sent, was sent without all detail, or would have been lost with the process."""
+        return bool(self.spooled or self.dropped or self.disk_error or self.incomplete)
 
     @property
     def reason(self) -> str:
         """Return why, on one line."""
-        return "; ".join(filter(None, (self.last_error if self.spooled or self.dropped else "", self.disk_error)))
+        fault = f"a fault in floe itself, whose traceback is in the log: {self.fault}" if self.fault else ""
+        sending = self.last_error if self.spooled or self.dropped else ""
+        return "; ".join(filter(None, (sending, self.disk_error, fault)))
 
     def add(self, other: Counts) -> None:
         """Add those of another channel."""

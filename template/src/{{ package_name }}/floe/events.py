@@ -7,12 +7,19 @@ knows more. Out: at most one start and exactly one end for each, with dbt's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 from uuid import uuid4
+
+from .batches import Batches
+from .faults import Losses, detail
+from .graph import HOOK, is_executed
+from .hooks import FailedHooks
+from .raw_events import RESULTS, SKIPS, STARTS, Raw, executed, parse_time, status_of, time_of
 
 
 class Outcome(StrEnum):
@@ -34,20 +41,8 @@ OUTCOMES = {
     "warn": Outcome.WARN,
     "skipped": Outcome.SKIPPED,
 }
-# Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
-RESULTS = {
-    "LogFreshnessResult",
-    "LogFunctionResult",
-    "LogModelResult",
-    "LogNodeNoOpResult",
-    "LogSeedResult",
-    "LogSnapshotResult",
-    "LogTestResult",
-}
-SKIPS = {"SkippingDetails", "LogSkipBecauseError"}
-STARTS = {"LogStartLine", "NodeStart"}
-# What dbt runs; an exposure, a metric or a hook is no node of these events.
-EXECUTED = {"function", "model", "seed", "snapshot", "source", "test", "unit_test"}
+# A unique id, and which `NodeFinished` is wanted -> those of the debug log, maybe with the wanted one.
+Details = Callable[[str, Callable[[Raw], bool]], Sequence[Raw]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +66,7 @@ class CommandFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted:
-    """A node's execution began."""
+    """A node's execution began; a hook's too, as a node of the type `operation`."""
 
     at: datetime
     unique_id: str
@@ -102,39 +97,59 @@ Life = CommandStarted | CommandFinished | NodeStarted | NodeFinished
 class Lives:
     """Follow one dbt command; feed it each raw event, then end it."""
 
-    def __init__(self, details: Callable[[str], Mapping[str, Any] | None] = lambda _: None) -> None:
-        """Take `details`: unique id -> the node's `NodeFinished` of the debug log, if there is one."""
+    def __init__(self, details: Details = lambda _unique_id, _is_wanted: (), losses: Losses | None = None) -> None:
+        """Take `details`, which looks up a node's `NodeFinished` events in the debug log, and what counts faults."""
         self._details = details
+        self._losses = losses or Losses("lineage or tracing")
         self._command: CommandStarted | None = None
         self._open: dict[str, NodeStarted] = {}
         self._finished: set[str] = set()
         self._failures = 0
+        self._batches = Batches()
+        self._failed_hooks = FailedHooks()
+        self._has_executed = False
 
-    def feed(self, raw: Mapping[str, Any]) -> Iterator[Life]:
+    @property
+    def has_failed(self) -> bool:
+        """Say whether a node or a hook has failed."""
+        return self._failures > 0 or bool(self._failed_hooks)
+
+    def feed(self, raw: Raw) -> Iterator[Life]:
         """Yield what `raw` tells: usually nothing, a start, or an end."""
         info, data = raw["info"], raw.get("data") or {}
         if self._command is None:
             self._command = _command_started(info, data)
             yield self._command
         node = data.get("node_info") or {}
-        unique_id = node.get("unique_id")
-        if not unique_id or unique_id in self._finished or not _is_executed(node):
+        unique_id, kind = node.get("unique_id"), node.get("resource_type")
+        if not unique_id or not (kind == HOOK or is_executed(kind, node.get("materialized"))):
             return
         name = info["name"]
+        if name == "RunResultError":
+            yield from self._failed_hooks.explain(unique_id, data["msg"])
+        if unique_id in self._finished:
+            return
+        with self._losses.of(unique_id):
+            detail(self._batches.record, name, data)
         if name in STARTS and unique_id not in self._open:
-            self._open[unique_id] = started = _node_started(info, node, self._command.invocation_id)
+            with self._losses.of(unique_id):
+                self._open[unique_id] = started = _node_started(info, node, self._command.invocation_id)
+            self._has_executed |= kind != HOOK
             yield started
-        elif name in RESULTS:
-            yield self._end(self._details(unique_id) or raw, self._command)
-        elif name in SKIPS or name == "NodeFinished":
-            yield self._end(raw, self._command)
+        elif name in RESULTS or name in SKIPS or (name == "NodeFinished" and not self._is_batch(node)):
+            with self._losses.of(unique_id):
+                life = self._end(raw, self._command)
+            if kind == HOOK and life.outcome is Outcome.FAIL:
+                yield from self._failed_hooks.take(life)
+            else:
+                yield life
 
-    def skip(self, nodes: Mapping[str, str], *, at: datetime) -> Iterator[Life]:
-        """Yield an end for each of `nodes`, unique id -> resource type, that no event has told of.
+    def skip(self, nodes: Mapping[str, tuple[str, str | None]], *, at: datetime) -> Iterator[Life]:
+        """Yield an end for each of `nodes`, unique id -> resource type and message, that no event has told of.
 
         dbt skips a node below a failed ephemeral model with an event that does not name it (Z034).
         """
-        for unique_id, resource_type in nodes.items():
+        for unique_id, (resource_type, message) in nodes.items():
             if self._command and unique_id not in self._finished and unique_id not in self._open:
                 self._finished.add(unique_id)
                 yield NodeFinished(
@@ -144,7 +159,12 @@ class Lives:
                     invocation_id=self._command.invocation_id,
                     outcome=Outcome.SKIPPED,
                     status=Outcome.SKIPPED.value,
+                    message=message,
                 )
+
+    def reason(self, message: str) -> str:
+        """Return `message`, which says why the command failed, with what it does not say of hooks."""
+        return self._failed_hooks.reason(message)
 
     def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
         """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
@@ -152,6 +172,7 @@ class Lives:
         command = self._command or CommandStarted(at=at, invocation_id=str(uuid4()))
         if self._command is None:
             yield command
+        yield from self._failed_hooks.unexplained()
         for started in list(self._open.values()):
             del self._open[started.unique_id]
             yield NodeFinished(
@@ -165,28 +186,54 @@ class Lives:
                 message=message or "dbt ended before this node did",
             )
             self._failures += 1
-        if message is None and self._failures:  # dagster-dbt was told not to raise
-            message = f"{self._failures} of dbt's nodes failed"
+        if message is None and self.has_failed:  # dagster-dbt was told not to raise
+            message = f"{self._failures} of dbt's nodes failed" if self._failures else ""
         outcome = Outcome.SUCCESS if message is None else bad
-        yield CommandFinished(at=at, started=command, outcome=outcome, message=message)
+        reason = None if message is None else self.reason(message)
+        yield CommandFinished(at=at, started=command, outcome=outcome, message=reason)
 
-    def _end(self, raw: Mapping[str, Any], command: CommandStarted) -> NodeFinished:
-        data = raw["data"]
-        unique_id = data["node_info"]["unique_id"]
-        life = _node_finished(raw["info"], data, self._open.get(unique_id), command.invocation_id)
+    def _end(self, raw: Raw, command: CommandStarted) -> NodeFinished:
+        info, data = raw["info"], raw["data"]
+        node = data["node_info"]
+        unique_id = node["unique_id"]
+        finished: Sequence[Raw] = ()
+        if info["name"] in RESULTS and node["resource_type"] != HOOK:
+            finished = detail(self._details, unique_id, partial(_is_same_end, raw)) or ()
+        own = next((event for event in finished if _is_same_end(raw, event)), None)
+        started = self._open.get(unique_id)
+        life = own and detail(_node_finished, own["info"], own["data"], started, command.invocation_id)
+        life = life or _node_finished(info, data, started, command.invocation_id)
+        if life.outcome is Outcome.FAIL and (failure := detail(self._batches.failure, unique_id, finished)):
+            life = replace(life, message=failure)
+        if info["name"] in SKIPS:  # which has no status where a hook is the cause
+            reason = life.message if self._has_executed else self._failed_hooks.skip_reason()
+            life = replace(life, outcome=Outcome.SKIPPED, status=Outcome.SKIPPED.value, message=reason)
         # Only now: a node whose end cannot be read stays open, until another word of it or the end of all.
         self._open.pop(unique_id, None)
         self._finished.add(unique_id)
-        self._failures += life.outcome is Outcome.FAIL
+        self._failures += life.outcome is Outcome.FAIL and life.resource_type != HOOK
         return life
 
+    def _is_batch(self, node: Raw) -> bool:
+        started = self._open.get(node["unique_id"])
+        if started is None or node["unique_id"] not in self._batches:
+            return False
+        return started.at != time_of(node, "node_started_at")
 
-def _is_executed(node: Mapping[str, Any]) -> bool:
-    # An ephemeral model is text in others.
-    return node.get("resource_type") in EXECUTED and node.get("materialized") != "ephemeral"
+
+def _is_same_end(raw: Raw, finished: Raw) -> bool:
+    """Say whether `finished`, of the debug log, is of the same end as `raw`, and not of a batch of the node."""
+    return bool(detail(_agree, raw["data"], finished["data"]))
 
 
-def _command_started(info: Mapping[str, Any], data: Mapping[str, Any]) -> CommandStarted:
+def _agree(printed: Raw, logged: Raw) -> bool:
+    start = printed["node_info"].get("node_started_at")  # blank for a unit test
+    if start and start != logged["node_info"].get("node_started_at"):
+        return False
+    return OUTCOMES.get(status_of(printed), Outcome.FAIL) is OUTCOMES.get(status_of(logged), Outcome.FAIL)
+
+
+def _command_started(info: Raw, data: Raw) -> CommandStarted:
     version = data.get("version")
     return CommandStarted(
         at=parse_time(info["ts"]),
@@ -195,53 +242,30 @@ def _command_started(info: Mapping[str, Any], data: Mapping[str, Any]) -> Comman
     )
 
 
-def _node_started(info: Mapping[str, Any], node: Mapping[str, Any], invocation_id: str) -> NodeStarted:
+def _node_started(info: Raw, node: Raw, invocation_id: str) -> NodeStarted:
+    at = detail(time_of, node, "node_started_at")
     return NodeStarted(
-        at=_time_of(node, "node_started_at") or parse_time(info["ts"]),
+        at=at or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
     )
 
 
-def _node_finished(
-    info: Mapping[str, Any], data: Mapping[str, Any], started: NodeStarted | None, invocation_id: str
-) -> NodeFinished:
-    node, result = data["node_info"], data.get("run_result") or {}
-    # A unit test's node_status is the text "None", and a model's data.status is the engine's answer, such as "OK".
-    statuses = (result.get("status"), node.get("node_status"), data.get("status"))
-    status = next((text.lower() for text in statuses if text and text.lower() not in {"none", "started"}), "")
+def _node_finished(info: Raw, data: Raw, started: NodeStarted | None, invocation_id: str) -> NodeFinished:
+    node, result, status = data["node_info"], data.get("run_result") or {}, status_of(data)
     failures = result.get("num_failures") if result else data.get("num_failures")
+    at = detail(time_of, node, "node_finished_at")
     return NodeFinished(
-        at=_time_of(node, "node_finished_at") or parse_time(info["ts"]),
+        at=at or parse_time(info["ts"]),
         unique_id=node["unique_id"],
         resource_type=node["resource_type"],
         invocation_id=invocation_id,
         outcome=OUTCOMES.get(status, Outcome.FAIL),
         status=status,
         started=started,
-        executed=_executed(result),
+        executed=detail(executed, result),
         message=result.get("message") or None,
         failures=failures if node["resource_type"] in {"test", "unit_test"} else None,
         response=result.get("adapter_response") or {},
     )
-
-
-def _executed(result: Mapping[str, Any]) -> tuple[datetime, datetime] | None:
-    phases = [
-        phase for phase in result.get("timing_info") or () if phase.get("started_at") and phase.get("completed_at")
-    ]
-    if not phases:
-        return None
-    return parse_time(phases[0]["started_at"]), parse_time(phases[-1]["completed_at"])
-
-
-def _time_of(node: Mapping[str, Any], key: str) -> datetime | None:
-    text = node.get(key)
-    return parse_time(text) if text and text != "None" else None
-
-
-def parse_time(text: str) -> datetime:
-    """Return dbt's time in UTC; dbt writes node times without a zone and means UTC."""
-    time = datetime.fromisoformat(text)
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

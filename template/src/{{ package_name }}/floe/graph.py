@@ -18,6 +18,9 @@ Node = Mapping[str, Any]
 ASSETS = {"model", "seed", "snapshot"}
 TABLES = {*ASSETS, "source"}
 CHECKS = {"test", "unit_test"}
+# What dbt executes as a node; an exposure or a metric is not executed.
+EXECUTED = {*TABLES, *CHECKS, "function"}
+HOOK = "operation"  # dbt's type of an on-run-start or on-run-end hook
 
 
 class Graph:
@@ -41,8 +44,7 @@ class Graph:
 
     def node(self, unique_id: str) -> Node:
         """Return a node; one that the manifest lacks is only as much as its id tells."""
-        bare = {"unique_id": unique_id, "resource_type": unique_id.partition(".")[0], "name": unique_id}
-        return self._nodes.get(unique_id, bare)
+        return self._nodes.get(unique_id) or bare_node(unique_id)
 
     def tables_upstream(self, node: Node) -> Iterator[Node]:
         """Yield the tables that a node reads, those behind ephemeral models included.
@@ -63,14 +65,12 @@ class Graph:
         return self._builders.get(relation(node), node)
 
     def blockers(self, node: Node, bad: Mapping[str, str]) -> list[str]:
-        """Return those of `bad`, unique ids, that keep dbt from building `node`: upstream nodes and their tests."""
+        """Return those of `bad`, unique ids, that keep dbt from building `node`.
+
+        These are upstream nodes, the tests of upstream nodes, and the unit tests of `node` itself.
+        """
         upstream = set(depends_on(node))
-        return [
-            unique_id
-            for unique_id in bad
-            if unique_id in upstream
-            or (self.node(unique_id)["resource_type"] in CHECKS and upstream & {*depends_on(self.node(unique_id))})
-        ]
+        return [unique_id for unique_id in bad if unique_id in upstream or self._checks(unique_id, node, upstream)]
 
     def exposures(self, node: Node) -> list[Node]:
         """Return the exposures that read a node's table."""
@@ -96,6 +96,12 @@ class Graph:
             file /= node.get("path", "")
         return file
 
+    def _checks(self, unique_id: str, node: Node, upstream: set[str]) -> bool:
+        check = self.node(unique_id)
+        if check["resource_type"] == "unit_test":
+            return node["unique_id"] in depends_on(check)
+        return check["resource_type"] == "test" and bool(upstream & {*depends_on(check)})
+
     @cached_property
     def _builders(self) -> dict[tuple[str, ...], Node]:
         return {
@@ -113,6 +119,11 @@ class Graph:
         return found
 
 
+def bare_node(unique_id: str) -> Node:
+    """Return as much of a node as its id tells."""
+    return {"unique_id": unique_id, "resource_type": unique_id.partition(".")[0], "name": unique_id}
+
+
 def depends_on(node: Node) -> list[str]:
     """Return the unique ids of the nodes that `node` refers to."""
     nodes: list[str] = node.get("depends_on", {}).get("nodes", [])
@@ -122,6 +133,11 @@ def depends_on(node: Node) -> list[str]:
 def materialized(node: Node) -> str:
     """Return a node's materialization, such as `view`."""
     return str(node.get("config", {}).get("materialized") or "table")
+
+
+def is_executed(resource_type: str | None, materialization: str | None) -> bool:
+    """Say whether dbt executes such a node: only these have a run in lineage. Ephemeral models are text in others."""
+    return resource_type in EXECUTED and materialization != "ephemeral"
 
 
 def is_table(node: Node) -> bool:

@@ -6,10 +6,7 @@ unchanged, and besides through `events.py` to the watchers. A fault in those is 
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -22,7 +19,8 @@ from dagster_dbt import DbtCliInvocation
 from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, Outcome
-from .graph import Graph, materialized
+from .faults import SHARED, FaultGuard
+from .graph import HOOK, Graph, is_executed, materialized
 from .profile import hint
 from .run_end import StepEnd, command_end
 from .secret_values import without_secrets
@@ -34,8 +32,6 @@ from .tracing.watcher import with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 from .watcher import DbtCommand, Record
 
-logger = logging.getLogger(__name__)
-
 
 class Observer:
     """Reports one dbt command to the watchers of its step; none of its methods raises."""
@@ -43,24 +39,25 @@ class Observer:
     def __init__(self, context: Context, settings: Settings) -> None:
         self._context = context
         self._settings = settings
-        self._warned = False
         self._built = False
         self._ended = False
         self._invocation_id = ""
         self._watch: StepWatch | None = None
-        self._records: list[Record] = []
+        self._records: list[tuple[str, Record]] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
-        self._skipped: Callable[[], Mapping[str, str]] | None = None
+        self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
+        self._guard = FaultGuard()
         with self._guard():
             self._watch = StepWatch.of(context, settings, self._guard)
+            self._guard = self._watch.guard
             self._watch.enter(self)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that dbt is to get."""
         variables: dict[str, str] = {}
         for watcher in self._watch.watchers if self._watch else ():
-            with self._guard():
+            with self._guard(watcher.name):
                 variables.update(watcher.environment())
         return variables
 
@@ -75,7 +72,7 @@ class Observer:
             if self._watch:
                 self._watch.last_target = invocation.target_path
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
-            self._lives = Lives(log.finished)
+            self._lives = Lives(log.finished, self._guard.losses_of(SHARED))
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
             results = invocation.target_path / "run_results.json"
             self._skipped = lambda: _skipped(results, self._invocation_id, graph())
@@ -83,8 +80,8 @@ class Observer:
                 invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log
             )
             for watcher in self._watch.watchers if self._watch else ():
-                with self._guard():
-                    self._records.append(watcher.attach(command))
+                with self._guard(watcher.name):
+                    self._records.append((watcher.name, watcher.attach(command)))
 
     def see(self, raw: Mapping[str, Any]) -> None:
         """Take note of a raw event."""
@@ -105,13 +102,16 @@ class Observer:
         if self._ended:
             return
         self._ended = True
-        if end.outcome is Outcome.FAIL and self._skipped:
+        raised = end.message
+        with self._guard():
+            end = replace(end, message=raised and without_secrets(self._lives.reason(raised)))
+        if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._lives.has_failed):
             with self._guard():
                 self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
         with self._guard():
             interrupted = end.outcome is Outcome.INTERRUPTED
             self._record(self._lives.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
-        with self._guard():
+        with self._guard("the log"):
             if end.outcome is Outcome.FAIL and not self._built:
                 self._context.log.error(hint(self._settings))
         with self._guard():
@@ -119,7 +119,7 @@ class Observer:
                 self._log.close()
         with self._guard():
             if self._watch:
-                self._watch.leave(self, end)
+                self._watch.leave(self, end, raised)
 
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:
@@ -127,26 +127,15 @@ class Observer:
                 self._invocation_id = life.invocation_id
                 if self._log:
                     self._log.invocation_id = life.invocation_id
-            self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
+            if isinstance(life, NodeFinished) and life.resource_type != HOOK:  # a hook may be blank
+                self._built |= life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
                 shown: Life = replace(life, message=without_secrets(life.message))
             else:
                 shown = life
-            for record in self._records:
-                with self._guard():
+            for name, record in self._records:
+                with self._guard(name):
                     record(shown)
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Keep a fault of ours from the run: it is logged once, with its traceback."""
-        try:
-            yield
-        except Exception:
-            if "FLOE_RAISE" in os.environ:  # set by tests
-                raise
-            if not self._warned:
-                logger.warning("a fault in lineage or tracing; the run goes on without", exc_info=True)
-            self._warned = True
 
 
 def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
@@ -172,15 +161,22 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
-def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, str]:
-    """Return the nodes that the command's results call skipped, without ephemeral ones: unique id -> resource type."""
+def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, tuple[str, str | None]]:
+    """Return the nodes that the command's results call skipped: unique id -> resource type, and dbt's message."""
     if not run_results.is_file():
         return {}
     artifact = orjson.loads(run_results.read_bytes())
     if artifact["metadata"]["invocation_id"] != invocation_id:  # of an earlier command, which `dbt retry` repeats
         return {}
-    nodes = [graph.node(result["unique_id"]) for result in artifact["results"] if result["status"] == "skipped"]
-    return {node["unique_id"]: node["resource_type"] for node in nodes if materialized(node) != "ephemeral"}
+    messages = {
+        result["unique_id"]: result.get("message") for result in artifact["results"] if result["status"] == "skipped"
+    }
+    nodes = map(graph.node, messages)
+    return {
+        node["unique_id"]: (node["resource_type"], messages[node["unique_id"]])
+        for node in nodes
+        if is_executed(node["resource_type"], materialized(node))
+    }
 
 
 def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:

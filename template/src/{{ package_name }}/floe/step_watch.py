@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from dataclasses import replace
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ import dagster as dg
 
 from .delivery import BUDGET_SECONDS, Counts
 from .events import Outcome
+from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
 from .run_end import StepEnd, run_end, step_end
@@ -34,8 +34,6 @@ ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.D
 UNREAD = "The asset ended without reading all events of this dbt command."
 LOST = "The process ended before Dagster reported the end of the step."
 
-Guard = Callable[[], AbstractContextManager[None]]
-
 
 class Command(Protocol):
     """A dbt command that is being observed."""
@@ -47,23 +45,25 @@ class Command(Protocol):
 class StepWatch(logging.Handler):
     """The watchers of one attempt at a step, which end with it."""
 
-    def __init__(self, context: Context, settings: Settings, guard: Guard) -> None:
+    def __init__(self, context: Context, settings: Settings, guard: FaultGuard) -> None:
         """Open the watchers; `guard` keeps their faults from the run."""
         super().__init__()
         self._context = context
         self._settings = settings
-        self._guard = guard
+        self.guard = guard
         self._commands: list[Command] = []
         self._ended = False
+        self._reasons: dict[str, str] = {}
         self.last_target: Path | None = None  # dbt's target folder of the last command
         self.step = step = read_step(context)
         self.watchers: list[Watcher] = []
-        enter_step(step)
+        with guard("the log"):
+            enter_step(step)
         lineage: LineageWatcher | None = None
-        with guard():
+        with guard(LineageWatcher.name):
             lineage = LineageWatcher(step, settings, context.log)
             self.watchers.append(lineage)
-        with guard():
+        with guard(TraceWatcher.name):
             self.watchers.append(TraceWatcher(step, settings, lambda: lineage.counts if lineage else None))
         # A test without Dagster has a plain logger, and no end but that of its command.
         self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
@@ -75,7 +75,7 @@ class StepWatch(logging.Handler):
             self._at_exit = Finalize(None, self._end_at_exit, exitpriority=100)
 
     @classmethod
-    def of(cls, context: Context, settings: Settings, guard: Guard) -> StepWatch:
+    def of(cls, context: Context, settings: Settings, guard: FaultGuard) -> StepWatch:
         """Return the watch of the context's step, which its first dbt command has opened."""
         handlers: list[logging.Handler] = getattr(context.log, "handlers", [])
         watches = (handler for handler in handlers if isinstance(handler, cls))
@@ -85,9 +85,11 @@ class StepWatch(logging.Handler):
         """Take a command, before it is started."""
         self._commands.append(command)
 
-    def leave(self, command: Command, end: StepEnd) -> None:
-        """Take the end of a command."""
+    def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
+        """Take the end of a command; `raised` is what its exception says, and `end` what dbt says beyond that."""
         self._commands.remove(command)
+        if raised and end.message:
+            self._reasons[raised] = end.message
         if not self._outlives_commands:
             self._end(end)
 
@@ -95,7 +97,7 @@ class StepWatch(logging.Handler):
         """End the attempt if `record` is its end; Dagster has recorded it."""
         event = getattr(record, "dagster_event", None)
         if event is not None and event.event_type in ENDS:
-            with self._guard():
+            with self.guard():
                 self._end(step_end(event))
 
     def _before_recorded(self, record: logging.LogRecord) -> bool:
@@ -106,7 +108,7 @@ class StepWatch(logging.Handler):
         return True
 
     def _end_at_exit(self) -> None:
-        with self._guard():
+        with self.guard():
             self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=LOST, is_retried=True))
 
     def _end(self, end: StepEnd) -> None:
@@ -117,14 +119,15 @@ class StepWatch(logging.Handler):
             self._context.log.removeFilter(self._before_recorded)
             self._context.log.removeHandler(self)
             self._at_exit.cancel()
+        end = replace(end, message=self._reasons.get(end.message or "", end.message))
         for command in list(self._commands):
-            with self._guard():
+            with self.guard():
                 command.stop(end.message or UNREAD)
         run = None
-        with self._guard():
+        with self.guard():
             run = run_end(self._context, self.step, end)
         for watcher in self.watchers:
-            with self._guard():
+            with self.guard(watcher.name):
                 watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
         self._close()
 
@@ -132,9 +135,10 @@ class StepWatch(logging.Handler):
         deadline = time.monotonic() + BUDGET_SECONDS
         counts: dict[str, Counts | None] = {}
         for watcher in self.watchers:
-            with self._guard():
+            with self.guard(watcher.name):
                 counts[watcher.name] = watcher.close(deadline)
-        with self._guard():
+                self.guard.add_to(counts[watcher.name], watcher.name)
+        with self.guard():
             self._report(counts)
 
     def _report(self, counts: dict[str, Counts | None]) -> None:

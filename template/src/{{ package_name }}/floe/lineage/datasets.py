@@ -22,12 +22,13 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..events import NodeFinished
+from ..faults import detail, lost_details
 from ..graph import Graph, Node, is_table, materialized, relation
 from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Origin, QueryLineage
 from .described import TYPES, described
-from .schemas import Schemas
+from .schemas import NOTHING, Schemas
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
 
@@ -54,8 +55,11 @@ class Datasets:
             InputDataset(
                 namespace=self.namespace,
                 name=name,
-                facets={**self._described(table), **self._version(table)},
-                inputFacets=checks.input_facets(node, life, table) | _bytes_read(life, alone=len(tables) == 1),
+                facets={**(detail(self._described, table) or {}), **(detail(self._version, table) or {})},
+                inputFacets={
+                    **(detail(checks.input_facets, node, life, table) or {}),
+                    **(detail(_bytes_read, life, alone=len(tables) == 1) or {}),
+                },
             )
             for name, table in tables.items()
         ]
@@ -67,12 +71,12 @@ class Datasets:
         if materialized(node) not in TYPES:
             # Each run that writes a table makes a version of it, which later runs of the command read.
             self._versions[node["unique_id"]] = run_id
-        facets = {**self._described(node), **self._version(node)}
-        if state := _state(node, full_refresh=full_refresh):
+        facets = {**(detail(self._described, node) or {}), **(detail(self._version, node) or {})}
+        if state := detail(_state, node, full_refresh=full_refresh):
             facets["lifecycleStateChange"] = lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(state)
-        if lineage := self._column_lineage(node):
+        if lineage := detail(self._column_lineage, node):
             facets["columnLineage"] = lineage
-        rows = _rows(node, life, self._warehouse)
+        rows = detail(_rows, node, life, self._warehouse)
         written: dict[str, OutputDatasetFacet] = {}
         if rows is not None:
             written["outputStatistics"] = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
@@ -99,16 +103,19 @@ class Datasets:
     def _described(self, node: Node) -> dict[str, DatasetFacet]:
         key = node["unique_id"]
         if key not in self._facets:
-            name = self.name(node)
+            before, name = lost_details(), self.name(node)
             facets: dict[str, DatasetFacet] = {
                 "dataSource": datasource_dataset.DatasourceDatasetFacet(name=self.namespace, uri=self.namespace)
             }
-            if others := self._warehouse.others(self._connection, name):
+            if others := detail(self._warehouse.others, self._connection, name):
                 facets["symlinks"] = symlinks_dataset.SymlinksDatasetFacet(
                     identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
                 )
-            table, exposures = self._schemas.table(node), self._graph.exposures(node)
-            self._facets[key] = facets | described(node, table, exposures, warehouse=self._warehouse)
+            table, exposures = detail(self._schemas.table, node) or NOTHING, detail(self._graph.exposures, node) or []
+            facets |= detail(described, node, table, exposures, warehouse=self._warehouse) or {}
+            if lost_details() > before:  # to be counted for each node that reads the table
+                return facets
+            self._facets[key] = facets
         return self._facets[key]
 
     def _version(self, node: Node) -> dict[str, DatasetFacet]:

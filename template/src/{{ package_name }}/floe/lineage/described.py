@@ -19,6 +19,7 @@ from openlineage.client.facet_v2 import (
     tags_dataset,
 )
 
+from ..faults import detail
 from ..graph import Node, materialized
 from ..meta import ColumnMeta, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
@@ -45,18 +46,19 @@ def described(
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
     names = {name.lower(): name for name in table.columns}
-    classified = {names.get(name.lower(), name): meta for name, meta in read_column_meta(node, _ignore).items()}
+    columns = detail(read_column_meta, node, _ignore) or {}
+    classified = {names.get(name.lower(), name): meta for name, meta in columns.items()}
     facets: dict[str, DatasetFacet | None] = {
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=_type(node)),
-        "documentation": _documentation(node),
-        "ownership": _ownership(node),
-        "schema": _schema(node, table),
-        "tags": _tags(node, classified),
-        "floe_columnClassification": _classification(classified),
-        "storage": _storage(node, warehouse),
-        "catalog": _catalog(node, warehouse),
-        "dbt_model": _model(node),
-        "dbt_exposures": _exposures(exposures),
+        "documentation": detail(_documentation, node),
+        "ownership": detail(_ownership, node),
+        "schema": detail(_schema, node, table),
+        "tags": detail(_tags, node, classified),
+        "floe_columnClassification": detail(_classification, classified),
+        "storage": detail(_storage, node, warehouse),
+        "catalog": detail(_catalog, node, warehouse),
+        "dbt_model": detail(_model, node),
+        "dbt_exposures": detail(_exposures, exposures),
     }
     return {name: facet for name, facet in facets.items() if facet is not None}
 

@@ -21,6 +21,7 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
 
+from ..faults import detail
 from ..graph import Graph, Node
 from ..meta import read_node_meta
 from .facets import DbtNodeJobFacet
@@ -72,22 +73,22 @@ class Jobs:
         if key not in self._made:
             self._made[key] = self._make(node)
         made = self._made[key]
-        if "sql" not in made and (sql := self._graph.compiled_sql(node)):
+        if "sql" not in made and (sql := detail(self._graph.compiled_sql, node)):
             made["sql"] = sql_job.SQLJobFacet(query=sql, dialect=self._dialect)
         return dict(made)  # the sender reads it from another thread
 
     def _make(self, node: Node) -> dict[str, JobFacet]:
-        meta = read_node_meta(node, lambda _: None)  # the translator has warned already
+        meta = detail(read_node_meta, node, lambda _: None)  # the translator has warned already
         tags = [tags_job.TagsJobFacetFields(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
         facets: dict[str, JobFacet | None] = {
             "jobType": job_type(_kind(node)),
-            "dbt_node": _dbt_node(node),
-            "sourceCodeLocation": self._source(node),
+            "dbt_node": detail(_dbt_node, node),
+            "sourceCodeLocation": detail(self._source, node),
             "documentation": documentation_job.DocumentationJobFacet(description=node["description"])
             if node.get("description")
             else None,
             "ownership": ownership_job.OwnershipJobFacet(owners=[ownership_job.Owner(name=meta.owner, type="OWNER")])
-            if meta.owner
+            if meta and meta.owner
             else None,
             "tags": tags_job.TagsJobFacet(tags=tags) if tags else None,
         }

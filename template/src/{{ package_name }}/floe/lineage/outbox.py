@@ -81,7 +81,7 @@ class Outbox:
     def _keep(self, event: RunEvent) -> None:
         try:
             text = as_json(event)
-        except TypeError:  # half a surrogate pair in a message; the client's own way knows what to do
+        except Exception:  # such as half a surrogate pair in a message; the client's own way knows what to do
             text = Serde.to_json(event)
         self._hand_on(text)
         if event.eventType is RunState.START:

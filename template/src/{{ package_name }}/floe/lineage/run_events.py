@@ -8,19 +8,22 @@ skipped or is stopped claims none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID, uuid5
 
-from openlineage.client.event_v2 import Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
-from ..graph import CHECKS, Graph
+from ..faults import Losses, detail, lost_details
+from ..graph import CHECKS, HOOK, Graph, Node, bare_node
+from .columns import QueryLineage
 from .datasets import Datasets
 from .jobs import Jobs, job_type
 from .parents import Command, DagsterRun
-from .run_facets import PRODUCER, RunFacets
+from .run_facets import PRODUCER, RunFacets, incomplete
 
 TERMINAL = {
     Outcome.SUCCESS: RunState.COMPLETE,
@@ -29,6 +32,7 @@ TERMINAL = {
     Outcome.SKIPPED: RunState.ABORT,
     Outcome.INTERRUPTED: RunState.ABORT,
 }
+SKIPPED = "dbt skipped this node"
 
 
 class Lineage:
@@ -41,8 +45,12 @@ class Lineage:
         graph: Callable[[], Graph],
         datasets: Callable[[], Datasets],
         jobs: Callable[[], Jobs],
+        losses: Losses | None = None,
     ) -> None:
-        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts."""
+        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts.
+
+        `losses` takes the nodes whose events lack details because of a fault of ours.
+        """
         self._run = dagster_run.run
         self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
         self._full_refresh = command.full_refresh
@@ -50,6 +58,7 @@ class Lineage:
         self._graph = graph
         self._datasets = datasets
         self._jobs = jobs
+        self._losses = losses or Losses("lineage")
         self._bad: dict[str, str] = {}
 
     def run_started(self, at: datetime) -> RunEvent:
@@ -61,11 +70,14 @@ class Lineage:
         return self._run_event(TERMINAL[outcome], at, message)
 
     def events(self, life: Life) -> Iterator[RunEvent]:
-        """Yield the run events that `life` is: one, but for a node that ends without having started."""
+        """Yield the run events that `life` is: one, none for a hook, two for a node that ends without a start."""
         match life:
+            case NodeStarted() | NodeFinished() if life.resource_type == HOOK:
+                return  # SQL of the project that belongs to no table
             case CommandStarted():
                 self._command_run = replace(self._command_run, run_id=life.invocation_id)
-                self._facets.command_started(life, self._command_run)
+                with self._losses.of(self._command_run.name):
+                    detail(self._facets.command_started, life, self._command_run)
                 yield self._command_event(RunState.START, life.at)
             case CommandFinished():
                 yield self._command_event(TERMINAL[life.outcome], life.at, life.message)
@@ -78,55 +90,99 @@ class Lineage:
                 yield self._finished(life)
 
     def _run_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
-        run = Run(self._run.run_id, self._facets.dagster_run(message))
+        with self._losses.of(self._run.name):
+            run = Run(self._run.run_id, detail(self._facets.dagster_run, message) or {})
         job = Job(self._run.namespace, self._run.name, {"jobType": job_type("JOB", "DAGSTER")})
         return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
 
     def _command_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
-        run = Run(self._command_run.run_id, self._facets.command(message))
+        with self._losses.of(self._command_run.name):
+            run = Run(self._command_run.run_id, detail(self._facets.command, message) or {})
         job = Job(self._command_run.namespace, self._command_run.name, {"jobType": job_type("JOB")})
         return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
 
     def _started(self, life: NodeStarted | NodeFinished) -> RunEvent:
-        node = self._graph().node(life.unique_id)
-        return RunEvent(
-            eventTime=life.at.isoformat(),
-            eventType=RunState.START,
-            run=Run(node_run_id(life.invocation_id, life.unique_id), self._facets.node(node)),
-            job=Job(self._command_run.namespace, life.unique_id, self._jobs().facets(node)),
-            inputs=self._datasets().inputs(node),
-            producer=PRODUCER,
-        )
+        with self._losses.of(life.unique_id):
+            before = lost_details()
+            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
+            facets = detail(self._facets.node, node) or self._facets.minimal()
+            return self._node_event(RunState.START, life, node, facets, detail(self._inputs, node), (), before)
 
     def _finished(self, life: NodeFinished) -> RunEvent:
-        graph, datasets = self._graph(), self._datasets()
-        node = graph.node(life.unique_id)
         state = TERMINAL[life.outcome]
-        run_id = node_run_id(life.invocation_id, life.unique_id)
-        outputs: list[OutputDataset] = []
-        query = None
-        if state is RunState.COMPLETE:
-            outputs = datasets.outputs(node, life, run_id, full_refresh=self._full_refresh)
-            query = datasets.query(node) if outputs else None
-        elif life.resource_type not in CHECKS or life.outcome is Outcome.FAIL:
-            self._bad[life.unique_id] = life.outcome
-        if life.outcome is Outcome.SKIPPED and not life.message:
-            life = replace(life, message=self._reason(life.unique_id))
-        facets = self._facets.node(node, life, graph, datasets.namespace, query)
+        with self._losses.of(life.unique_id):
+            before = lost_details()
+            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
+            outputs: list[OutputDataset] = []
+            query = None
+            if state is RunState.COMPLETE:
+                outputs = detail(self._outputs, node, life) or []
+                query = detail(self._query, node) if outputs else None
+                if query is None and lost_details() > before:
+                    query = QueryLineage(problem="lost by a fault in floe")
+            elif life.resource_type not in CHECKS or life.outcome is Outcome.FAIL:
+                self._bad[life.unique_id] = life.outcome
+            if life.outcome is Outcome.SKIPPED and not life.message:
+                life = replace(life, message=detail(self._reason, life.unique_id) or SKIPPED)
+            message = None if state is RunState.COMPLETE else life.message or life.status
+            facets = detail(self._end_facets, node, life, query) or self._facets.minimal(message)
+            return self._node_event(state, life, node, facets, detail(self._inputs, node, life), outputs, before)
+
+    def _node_event(
+        self,
+        state: RunState,
+        life: NodeStarted | NodeFinished,
+        node: Node,
+        facets: dict[str, RunFacet],
+        inputs: list[InputDataset] | None,
+        outputs: Sequence[OutputDataset],
+        lost_before: int,
+    ) -> RunEvent:
+        job_facets = detail(self._job_facets, node) or {}
+        if lost := lost_details() - lost_before:
+            facets |= detail(incomplete, facets, lost) or {}
         return RunEvent(
             eventTime=life.at.isoformat(),
             eventType=state,
-            run=Run(run_id, facets),
-            job=Job(self._command_run.namespace, life.unique_id, self._jobs().facets(node)),
-            inputs=datasets.inputs(node, life),
-            outputs=outputs,
+            run=Run(node_run_id(life.invocation_id, life.unique_id), facets),
+            job=Job(self._command_run.namespace, life.unique_id, job_facets),
+            inputs=inputs or [],
+            outputs=list(outputs),
             producer=PRODUCER,
         )
+
+    def _node(self, unique_id: str) -> Node:
+        return self._graph().node(unique_id)
+
+    def _inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
+        return self._datasets().inputs(node, life)
+
+    def _outputs(self, node: Node, life: NodeFinished) -> list[OutputDataset]:
+        run_id = node_run_id(life.invocation_id, life.unique_id)
+        return self._datasets().outputs(node, life, run_id, full_refresh=self._full_refresh)
+
+    def _query(self, node: Node) -> QueryLineage | None:
+        return self._datasets().query(node)
+
+    def _job_facets(self, node: Node) -> dict[str, JobFacet]:
+        return self._jobs().facets(node)
+
+    def _end_facets(self, node: Node, life: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
+        datasets = detail(self._datasets)
+        return self._facets.node(node, life, detail(self._graph), datasets.namespace if datasets else "", query)
 
     def _reason(self, unique_id: str) -> str:
         blockers = self._graph().blockers(self._graph().node(unique_id), self._bad)
         why = ", ".join(f"{each} {'was skipped' if self._bad[each] == 'skipped' else 'failed'}" for each in blockers)
-        return f"dbt skipped this node: {why}" if why else "dbt skipped this node"
+        return f"{SKIPPED}: {why}" if why else SKIPPED
+
+
+def lean(event: RunEvent) -> RunEvent:
+    """Return an event with nothing but what it is of, where that stands, and the message of a bad end."""
+    facets = event.run.facets or {}
+    run = Run(event.run.runId, {name: facets[name] for name in ("parent", "errorMessage") if name in facets})
+    job = Job(event.job.namespace, event.job.name)
+    return RunEvent(eventTime=event.eventTime, eventType=event.eventType, run=run, job=job, producer=PRODUCER)
 
 
 def node_run_id(invocation_id: str, unique_id: str) -> str:

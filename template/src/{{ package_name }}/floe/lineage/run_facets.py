@@ -22,6 +22,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..events import CommandStarted, NodeFinished, Outcome
+from ..faults import detail, lost_details
 from ..graph import CHECKS, Graph, Node
 from . import checks
 from .columns import QueryLineage
@@ -44,33 +45,20 @@ class RunFacets:
         self._dagster_run = dagster_run
         self._command = command
         self._root = dagster_run.root or dagster_run.run
+        self._started: tuple[CommandStarted, JobRun] | None = None
         self._own: dict[str, RunFacet] = {}
         self._of_nodes: dict[str, RunFacet] = {}
 
     def command_started(self, life: CommandStarted, run: JobRun) -> None:
         """Take note of the command's id and version; all facets but the Dagster run's are asked for after it."""
-        number = life.dbt_version or ""
-        command = self._command
-        shared = {
-            "processing_engine": _engine(number, "dbt"),
-            "dbt_version": DbtVersionRunFacet(version=number),
-            "dbt_run": DbtRunRunFacet(
-                invocation_id=life.invocation_id,
-                project_name=command.project_name,
-                dbt_runtime="fusion" if number.startswith("2.") else "core",
-                project_version=command.project_version,
-                profile_name=command.profile_name,
-                full_refresh=command.full_refresh,
-            ),
-            **self._nominal_time(),
-        }
-        self._own = shared | {"parent": self._parent(self._dagster_run.run), **_parameters(command.parameters)}
-        self._of_nodes = shared | {"parent": self._parent(run)}
+        self._started = (life, run)
 
     def dagster_run(self, message: str | None) -> dict[str, RunFacet]:
         """Return the facets of the Dagster run."""
         run = self._dagster_run
-        facets = {"processing_engine": _engine(run.version, "dagster"), **self._nominal_time(), **self._error(message)}
+        facets = {**self._error(message), **(detail(self._nominal_time) or {})}
+        if engine := detail(_engine, run.version, "dagster"):
+            facets["processing_engine"] = engine
         if run.parent:
             facets["parent"] = self._parent(run.parent)
         if run.tags:
@@ -79,6 +67,12 @@ class RunFacets:
 
     def command(self, message: str | None) -> dict[str, RunFacet]:
         """Return the facets of the dbt command."""
+        if not self._own:
+            before = lost_details()
+            facets = {**self._place(self._dagster_run.run), **(detail(self._arguments) or {})}
+            if lost_details() > before:
+                return facets | self._error(message)
+            self._own = facets
         return self._own | self._error(message)
 
     def node(
@@ -90,19 +84,60 @@ class RunFacets:
         query: QueryLineage | None = None,
     ) -> dict[str, RunFacet]:
         """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
-        facets = {**self._of_nodes, **_parameters(_configuration(node))}
-        if tags := [(tag, "true") for tag in node.get("tags", [])]:
-            facets["tags"] = _tags(tags, TAG_SOURCE)
-        if life is None or graph is None:
+        facets = {**self._shared(), **(detail(_configured, node) or {}), **(detail(_tagged, node) or {})}
+        if life is None:
             return facets
         if life.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
             language = "PYTHON" if node.get("language") == "python" else "SQL"
-            facets |= self._error(_with_file(life.message or life.status, graph, node), language)
-        if query_id := _query_id(life):
+            message = life.message or life.status
+            facets |= self._error(detail(_with_file, message, graph, node) or message, language)
+        if source and (query_id := detail(_query_id, life)):
             facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(query_id, source)
         if node["resource_type"] in CHECKS:
-            facets |= checks.run_facets(node, life)
-        return facets | (_left_out(node, query) if life.outcome is Outcome.SUCCESS else {})
+            facets |= detail(checks.run_facets, node, life) or {}
+        return facets | ((detail(_left_out, node, query) if life.outcome is Outcome.SUCCESS else None) or {})
+
+    def minimal(self, message: str | None = None) -> dict[str, RunFacet]:
+        """Return what is known of a node's run without the node: its place, and the message of a bad end."""
+        return {**(detail(self._shared) or {}), **self._error(message)}
+
+    def _shared(self) -> dict[str, RunFacet]:
+        """Return the facets that all nodes share; if some are lost, they are lost for each of the nodes."""
+        if self._of_nodes:
+            return self._of_nodes
+        before = lost_details()
+        facets = self._place(self._started[1] if self._started else None)
+        if lost_details() == before:
+            self._of_nodes = facets
+        return facets
+
+    def _place(self, parent: JobRun | None) -> dict[str, RunFacet]:
+        """Return the facets that the command and its nodes have alike, and their parent."""
+        facets = {**(detail(self._dbt) or {}), **(detail(self._nominal_time) or {})}
+        if parent and (facet := detail(self._parent, parent)):
+            facets["parent"] = facet
+        return facets
+
+    def _dbt(self) -> dict[str, RunFacet]:
+        if self._started is None:
+            raise RuntimeError("no dbt command has started")
+        life, command = self._started[0], self._command
+        number = life.dbt_version or ""
+        return {
+            "processing_engine": _engine(number, "dbt"),
+            "dbt_version": DbtVersionRunFacet(version=number),
+            "dbt_run": DbtRunRunFacet(
+                invocation_id=life.invocation_id,
+                project_name=command.project_name,
+                dbt_runtime="fusion" if number.startswith("2.") else "core",
+                project_version=command.project_version,
+                profile_name=command.profile_name,
+                full_refresh=command.full_refresh,
+            ),
+        }
+
+    def _arguments(self) -> dict[str, RunFacet]:
+        return _parameters(self._command.parameters)
 
     def _error(self, message: str | None, language: str = "SQL") -> dict[str, RunFacet]:
         if not message:
@@ -129,8 +164,8 @@ def _engine(number: str, name: str) -> RunFacet:
     return processing_engine_run.ProcessingEngineRunFacet(version=number, name=name, openlineageAdapterVersion=CLIENT)
 
 
-def _with_file(message: str, graph: Graph, node: Node) -> str:
-    file = graph.compiled_file(node)
+def _with_file(message: str, graph: Graph | None, node: Node) -> str:
+    file = graph.compiled_file(node) if graph else None
     if file is None or not file.is_file() or file.name in message:
         return message
     return f"{message}\n\ncompiled code at {file}"
@@ -145,9 +180,14 @@ def _query_id(life: NodeFinished) -> str | None:
     return str(query) if query and str(query).lower() != "n/a" else None
 
 
-def _configuration(node: Node) -> list[tuple[str, str]]:
+def _configured(node: Node) -> dict[str, RunFacet]:
     config = node.get("config", {})
-    return [(name, str(config[name])) for name in PARAMETERS if config.get(name) is not None]
+    return _parameters((name, str(config[name])) for name in PARAMETERS if config.get(name) is not None)
+
+
+def _tagged(node: Node) -> dict[str, RunFacet]:
+    tags = [(tag, "true") for tag in node.get("tags", [])]
+    return {"tags": _tags(tags, TAG_SOURCE)} if tags else {}
 
 
 def _parameters(told: Iterable[tuple[str, str]]) -> dict[str, RunFacet]:
@@ -189,5 +229,19 @@ def _left_out(node: Node, query: QueryLineage | None) -> dict[str, RunFacet]:
     return {
         "extractionError": extraction_error_run.ExtractionErrorRunFacet(
             totalTasks=max(len(query.columns), len(problems)), failedTasks=len(problems), errors=errors
+        )
+    }
+
+
+def incomplete(facets: dict[str, RunFacet], lost: int) -> dict[str, RunFacet]:
+    """Return the facet that says of an event that so many details are missing, after what it has said already."""
+    before = facets.get("extractionError")
+    known = before if isinstance(before, extraction_error_run.ExtractionErrorRunFacet) else None
+    message = f"a fault in floe cost this event {lost} details: its run's log has the first such fault"
+    errors = [*(known.errors if known else ()), extraction_error_run.Error(errorMessage=message, task="floe")]
+    total = max(known.totalTasks if known else 0, len(errors))
+    return {
+        "extractionError": extraction_error_run.ExtractionErrorRunFacet(
+            totalTasks=total, failedTasks=len(errors), errors=errors
         )
     }

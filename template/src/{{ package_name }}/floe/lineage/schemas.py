@@ -16,10 +16,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..graph import Graph, Node, relation
 from .columns import QueryLineage, TableColumns, fold, read_query
@@ -30,6 +31,8 @@ from .snapshots import with_snapshot_columns
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
 SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; types of larger ones are not worth their reading
 SQLGLOT = version("sqlglot")
+K = TypeVar("K")
+V = TypeVar("V")
 NOTHING = TableColumns({}, complete=False)
 
 
@@ -53,7 +56,8 @@ class Schemas:
         key = node["unique_id"]
         if key not in self._tables:
             self._tables[key] = NOTHING  # for a node that depends on itself
-            self._tables[key] = self._typed(node, self._columns(node))
+            with _forget_if_raised(self._tables, key):
+                self._tables[key] = self._typed(node, self._columns(node))
         return self._tables[key]
 
     def query(self, node: Node) -> QueryLineage | None:
@@ -61,7 +65,8 @@ class Schemas:
         key = node["unique_id"]
         if key not in self._queries:
             self._queries[key] = None
-            self._queries[key] = self._read(node)
+            with _forget_if_raised(self._queries, key):
+                self._queries[key] = self._read(node)
         return self._queries[key]
 
     def _columns(self, node: Node) -> TableColumns:
@@ -143,6 +148,16 @@ class Schemas:
             text = json.dumps([list(table.columns.items()), table.complete])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
+
+
+@contextmanager
+def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
+    """Remove what stands under `key` for the time being if its value cannot be made."""
+    try:
+        yield
+    except BaseException:
+        del known[key]
+        raise
 
 
 def _header(file: Path, node: Node) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..faults import Losses
 from ..graph import Node
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
@@ -41,7 +42,7 @@ RUN_TAGS = (
 SCHEDULED = ".dagster/scheduled_execution_time"
 
 
-def lineage_of(step: Step, command: DbtCommand, settings: Settings) -> tuple[Lineage, Kept]:
+def lineage_of(step: Step, command: DbtCommand, settings: Settings, losses: Losses) -> tuple[Lineage, Kept]:
     """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
@@ -57,6 +58,7 @@ def lineage_of(step: Step, command: DbtCommand, settings: Settings) -> tuple[Lin
                 command.graph(), command.warehouse()[0].dialect, project_dir, Repository.around(project_dir.resolve())
             )
         ),
+        losses,
     )
     return lineage, kept
 

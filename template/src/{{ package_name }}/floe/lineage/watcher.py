@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
+from openlineage.client.event_v2 import RunEvent
+
 from ..delivery import Counts
 from ..endpoints import EndpointError, open_lineage
 from ..events import CommandFinished, Life
+from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
 from .kept_columns import Kept
 from .outbox import Outbox
-from .run_events import Lineage
+from .run_events import Lineage, lean
 from .setup import lineage_of
 
 
@@ -33,6 +36,7 @@ class LineageWatcher:
             self._outbox = open_lineage(settings, step.run_id)
         except EndpointError as error:
             log.warning("lineage is off: %s", error)
+        self._losses = Losses(self.name)
         # Any command's can tell of the Dagster run.
         self._lineage: Lineage | None = None
 
@@ -49,9 +53,9 @@ class LineageWatcher:
         """Take a command; send the start of the Dagster run with the first one if the step is the whole run."""
         if self._outbox is None:
             return _ignore
-        lineage, kept = lineage_of(self._step, command, self._settings)
+        lineage, kept = lineage_of(self._step, command, self._settings, self._losses)
         if self._lineage is None and self._step.is_whole_run and self._step.attempt == 0:
-            self._outbox.put(lineage.run_started(self._step.run_started_at))
+            self._put(self._outbox, lineage.run_started(self._step.run_started_at))
         self._lineage = lineage
         return partial(self._record, self._outbox, lineage, kept)
 
@@ -64,19 +68,33 @@ class LineageWatcher:
         if self._outbox is None or self._lineage is None or ending.run is None or not ending.run.is_certain:
             return
         if not self._step.is_whole_run:
-            self._outbox.put(self._lineage.run_started(self._step.run_started_at))
-        self._outbox.put(self._lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
+            self._put(self._outbox, self._lineage.run_started(self._step.run_started_at))
+        end = self._lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message)
+        self._put(self._outbox, end)
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""
-        return self._outbox.close(deadline) if self._outbox else None
+        counts = self._outbox.close(deadline) if self._outbox else None
+        self._losses.add_to(counts)
+        return counts
 
     def _record(self, outbox: Outbox, lineage: Lineage, kept: Kept, life: Life) -> None:
         """Send the events that `life` is; at a command's end, save what was worked out of its SQL."""
         for event in lineage.events(life):
-            outbox.put(event)
+            self._put(outbox, event)
         if isinstance(life, CommandFinished):
             kept.save()
+
+    def _put(self, outbox: Outbox, event: RunEvent) -> None:
+        """Send an event; if a fault of ours keeps it from becoming JSON, without the details."""
+
+        def is_taken() -> bool:
+            outbox.put(event)
+            return True
+
+        with self._losses.of(event.job.name):
+            if not detail(is_taken):
+                outbox.put(lean(event))
 
 
 def _ignore(_: Life) -> None:

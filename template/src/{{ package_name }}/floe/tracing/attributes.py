@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..events import NodeFinished, Outcome, parse_time
-from ..graph import CHECKS, Node
+from ..events import NodeFinished, Outcome
+from ..graph import CHECKS, HOOK, Node
+from ..raw_events import parse_time
 from ..step import Step
 from ..warehouse import Connection, Warehouse
 
@@ -73,12 +74,13 @@ def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attrib
 
 def manifest_attributes(node: Node) -> Attributes:
     """Return what dbt's manifest tells of a node: its file and its table."""
-    is_test = node["resource_type"] in CHECKS
+    has_table = node["resource_type"] not in {*CHECKS, HOOK}
+    is_hook = node["resource_type"] == HOOK  # which dbt's manifest has as a view
     return _said(
         {
-            "dbt.materialized": node.get("config", {}).get("materialized"),
+            "dbt.materialized": None if is_hook else node.get("config", {}).get("materialized"),
             "db.namespace": ".".join(part for part in (node.get("database"), node.get("schema")) if part),
-            "db.collection.name": None if is_test else node.get("alias") or node.get("name"),
+            "db.collection.name": (node.get("alias") or node.get("name")) if has_table else None,
             "code.file.path": node.get("original_file_path"),
         }
     )

@@ -22,6 +22,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
+from ..faults import detail
 from ..step import Step
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
 from .ids import node_span_id, run_span_id, trace_id
@@ -144,13 +145,20 @@ class Tracing:
         links = [Link(self._context(node_span_id(life.invocation_id, unique_id))) for unique_id in known]
         own_id = node_span_id(life.invocation_id, life.unique_id)
         self._ended.add((life.invocation_id, life.unique_id))
-        span = self._child(command, life.unique_id, start, {**attributes, **node_attributes(life)}, own_id, links)
+        own = detail(node_attributes, life) or {}
+        span = self._child(command, life.unique_id, start, {**attributes, **own}, own_id, links)
         for statement in statements:
-            # Clocks of dbt's log lines and of its results differ by a hair: a child stays within its parent.
-            began, ended = (min(max(at, start), end) for at in (statement.started_at, statement.finished_at))
-            child = self._child(span, statement.operation, began, statement_attributes(statement, attributes))
-            child.end(_nanoseconds(ended))
+            detail(self._record_statement, span, statement, attributes, (start, end))
         _end(span, life.outcome, life.message, end)
+
+    def _record_statement(
+        self, parent: Span, statement: Statement, attributes: Attributes, within: tuple[datetime, datetime]
+    ) -> None:
+        # Clocks of dbt's log lines and of its results differ by a hair: a child stays within its parent.
+        start, end = within
+        began, ended = (min(max(at, start), end) for at in (statement.started_at, statement.finished_at))
+        child = self._child(parent, statement.operation, began, statement_attributes(statement, attributes))
+        child.end(_nanoseconds(ended))
 
     def _child(
         self,
@@ -191,7 +199,7 @@ def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None)
     end_time = _nanoseconds(at) if at else None
     # As the semantic conventions have it, what is no error is left unset.
     if outcome in {Outcome.FAIL, Outcome.INTERRUPTED}:
-        kind = error_type(outcome, message)
+        kind = detail(error_type, outcome, message) or f"dbt.{outcome}"
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, message))
         if message:

@@ -8,12 +8,13 @@ from functools import partial
 
 from ..delivery import Counts
 from ..endpoints import open_metrics, open_spans
-from ..events import Life, NodeFinished
-from ..graph import ASSETS, Graph, Node, depends_on
+from ..events import Life, NodeFinished, NodeStarted
+from ..faults import Losses, detail
+from ..graph import ASSETS, Graph, Node, bare_node, depends_on
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
-from .attributes import Attributes, manifest_attributes, statements, warehouse_attributes
+from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
 from .metrics import Metrics
 from .setup import resource_of
 from .spans import Handoff, Tracing
@@ -36,6 +37,7 @@ class TraceWatcher:
         resource = resource_of(settings)
         self._tracing = Tracing(step, resource, Handoff(self._delivery.put) if self._delivery else None)
         self._metrics = Metrics(resource)
+        self._losses = Losses(self.name)
 
     def environment(self) -> Mapping[str, str]:
         """Return the trace that dbt is to join."""
@@ -48,12 +50,13 @@ class TraceWatcher:
     def finish(self, ending: Ending) -> None:
         """End the step's span, and the run's."""
         run = ending.run
-        self._tracing.end(
-            ending.outcome,
-            ending.message,
-            run_outcome=run.outcome if run else None,
-            run_message=run.message if run else None,
-        )
+        with self._losses.of("run"):
+            self._tracing.end(
+                ending.outcome,
+                ending.message,
+                run_outcome=run.outcome if run else None,
+                run_message=run.message if run else None,
+            )
 
     def close(self, deadline: float) -> Counts | None:
         """Send spans and metrics until `deadline`."""
@@ -70,25 +73,42 @@ class TraceWatcher:
                 counts = counts or Counts()
                 counts.dropped += numbers.dropped
                 counts.last_error = numbers.last_error or counts.last_error
+        self._losses.add_to(counts)
         return counts
 
     def _record(self, command: DbtCommand, life: Life) -> None:
-        if isinstance(life, NodeFinished):
-            graph = command.graph()
-            node = graph.node(life.unique_id)
-            self._tracing.record(
-                life,
-                {
-                    **warehouse_attributes(*command.warehouse()),
-                    **manifest_attributes(node),
-                    **_asset(command, node),
-                },
-                upstream=depends_on(node) if node["resource_type"] == "unit_test" else _read(graph, node),
-                statements=statements(command.log.statements(life.unique_id)) if with_sql() else (),
-            )
-        else:
-            self._tracing.record(life)
-        self._metrics.record(life)
+        with self._losses.of(life.unique_id if isinstance(life, NodeFinished | NodeStarted) else "dbt"):
+            if isinstance(life, NodeFinished):
+                self._record_node(command, life)
+            else:
+                self._tracing.record(life)
+            detail(self._metrics.record, life)
+
+    def _record_node(self, command: DbtCommand, life: NodeFinished) -> None:
+        node = detail(_node, command, life.unique_id) or bare_node(life.unique_id)
+        attributes = {
+            **(detail(_warehouse, command) or {}),
+            **(detail(manifest_attributes, node) or {}),
+            **(detail(_asset, command, node) or {}),
+        }
+        upstream, ran = detail(_upstream, command, node), detail(_statements, command, life.unique_id)
+        self._tracing.record(life, attributes, upstream or [], ran or [])
+
+
+def _node(command: DbtCommand, unique_id: str) -> Node:
+    return command.graph().node(unique_id)
+
+
+def _warehouse(command: DbtCommand) -> Attributes:
+    return warehouse_attributes(*command.warehouse())
+
+
+def _upstream(command: DbtCommand, node: Node) -> list[str]:
+    return depends_on(node) if node["resource_type"] == "unit_test" else _read(command.graph(), node)
+
+
+def _statements(command: DbtCommand, unique_id: str) -> list[Statement]:
+    return list(statements(command.log.statements(unique_id))) if with_sql() else []
 
 
 def _asset(command: DbtCommand, node: Node) -> Attributes:
