@@ -88,9 +88,8 @@ def run_events(
     graph = Graph.read(folder, {})
     engine = warehouse(target)
     columns = Kept(kept)
-    datasets = Datasets(
-        graph, engine, CONNECTIONS[target][0], Schemas(graph, engine.dialect, columns, {}, lambda _file, _node: {})
-    )
+    schemas = Schemas(graph, engine.dialect, columns, {}, lambda _file, _node: {})
+    datasets = Datasets(graph, engine, CONNECTIONS[target][0], schemas, owners)
     outer = outer_run(environment or {})
     run = DagsterRun(
         run=JobRun("shop", "daily", RUN_ID),
@@ -101,7 +100,7 @@ def run_events(
         version="1.13.27",
     )
     command = Command(project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"])
-    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None)
+    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None, owners)
     lineage = Lineage(run, command, lambda: graph, lambda: datasets, lambda: jobs)
     lives = Lives(details.get)
     events = [lineage.run_started(AT)]
@@ -115,6 +114,13 @@ def run_events(
     events.append(lineage.run_finished(now, interrupted if end.get("message") else Outcome.SUCCESS, end.get("message")))
     columns.save()
     return events
+
+
+def owners(node: Mapping[str, Any]) -> list[str]:
+    """Return a node's owners in a project that has no default."""
+    from pipeline.floe.meta import read_node_meta, resolve_owners
+
+    return resolve_owners(read_node_meta(node, print).owner, None, None, print)
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

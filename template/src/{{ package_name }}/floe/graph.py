@@ -27,6 +27,7 @@ class Graph:
         self.metadata: Mapping[str, Any] = manifest["metadata"]
         self._target_path = target_path
         self._exposures: Mapping[str, Node] = manifest.get("exposures", {})
+        self._groups = {group["name"]: group for group in manifest.get("groups", {}).values()}
         self._nodes: dict[str, Node] = {
             unique_id: node
             for kind in ("nodes", "sources", "unit_tests")
@@ -75,6 +76,11 @@ class Graph:
     def exposures(self, node: Node) -> list[Node]:
         """Return the exposures that read a node's table."""
         return self._exposures_by_node.get(node["unique_id"], [])
+
+    def with_group(self, node: Node) -> Node:
+        """Return a node whose `group` is the group itself, its owner included, instead of the group's name."""
+        group = self._groups.get(str(node.get("group")))
+        return {**node, "group": group}
 
     def compiled_sql(self, node: Node) -> str | None:
         """Return a node's compiled SQL; dbt writes it before it runs the node, a snapshot's only at the end."""

@@ -23,6 +23,7 @@ from openlineage.client.facet_v2 import (
 
 from ..events import NodeFinished
 from ..graph import Graph, Node, is_table, materialized, relation
+from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Query
@@ -36,11 +37,14 @@ State = lifecycle_state_change_dataset.LifecycleStateChange
 class Datasets:
     """The tables of one run, by dbt's nodes."""
 
-    def __init__(self, graph: Graph, warehouse: Warehouse, connection: Connection, schemas: Schemas) -> None:
+    def __init__(
+        self, graph: Graph, warehouse: Warehouse, connection: Connection, schemas: Schemas, owners: Owners
+    ) -> None:
         self._graph = graph
         self._warehouse = warehouse
         self._connection = connection
         self._schemas = schemas
+        self._owners = owners
         self._facets: dict[str, dict[str, DatasetFacet]] = {}
         self._versions: dict[str, str] = {}
         self.namespace = warehouse.namespace(connection)
@@ -109,7 +113,9 @@ class Datasets:
                     identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
                 )
             table, exposures = self._schemas.table(node), self._graph.exposures(node)
-            self._facets[key] = facets | described(node, table, exposures, warehouse=self._warehouse)
+            self._facets[key] = facets | described(
+                node, table, exposures, warehouse=self._warehouse, owners=self._owners
+            )
         return self._facets[key]
 
     def _version(self, node: Node) -> dict[str, DatasetFacet]:

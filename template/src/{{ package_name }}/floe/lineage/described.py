@@ -6,6 +6,7 @@ each only where there is something to say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from openlineage.client.facet_v2 import (
@@ -20,7 +21,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..graph import Node, materialized
-from ..meta import ColumnMeta, read_column_meta, read_node_meta, said
+from ..meta import ColumnMeta, Owners, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
 from .columns import Table
 from .facets import (
@@ -39,7 +40,9 @@ TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_tabl
 FORMATS = {"delta", "iceberg"}
 
 
-def described(node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse) -> dict[str, DatasetFacet]:
+def described(
+    node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse, owners: Owners
+) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
     names = {name.lower(): name for name in table.columns}
@@ -47,7 +50,7 @@ def described(node: Node, table: Table, exposures: list[Node], *, warehouse: War
     facets: dict[str, DatasetFacet | None] = {
         "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=_type(node)),
         "documentation": _documentation(node),
-        "ownership": _ownership(node),
+        "ownership": _ownership(owners(node)),
         "schema": _schema(node, table),
         "tags": _tags(node, classified),
         "floe_columnClassification": _classification(classified),
@@ -68,11 +71,9 @@ def _documentation(node: Node) -> DatasetFacet | None:
     return documentation_dataset.DocumentationDatasetFacet(description=text) if text else None
 
 
-def _ownership(node: Node) -> DatasetFacet | None:
-    owner = read_node_meta(node, _ignore).owner
-    if not owner:
-        return None
-    return ownership_dataset.OwnershipDatasetFacet(owners=[ownership_dataset.Owner(name=owner, type="OWNER")])
+def _ownership(owners: Sequence[str]) -> DatasetFacet | None:
+    facets = [ownership_dataset.Owner(name=owner, type="OWNER") for owner in owners]
+    return ownership_dataset.OwnershipDatasetFacet(owners=facets) if facets else None
 
 
 def _schema(node: Node, table: Table) -> DatasetFacet | None:

@@ -22,7 +22,7 @@ from openlineage.client.facet_v2 import (
 from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
 
 from ..graph import Graph, Node
-from ..meta import read_node_meta
+from ..meta import Owners
 from .facets import DbtNodeJobFacet
 
 TAG_SOURCE = "DBT"
@@ -59,11 +59,14 @@ class Repository:
 class Jobs:
     """The jobs of one run, by dbt's nodes; each node's facets are made once."""
 
-    def __init__(self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None) -> None:
+    def __init__(
+        self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None, owners: Owners
+    ) -> None:
         self._graph = graph
         self._dialect = dialect
         self._project_dir = project_dir.resolve()
         self._repository = repository
+        self._owners = owners
         self._made: dict[str, dict[str, JobFacet]] = {}
 
     def facets(self, node: Node) -> dict[str, JobFacet]:
@@ -77,7 +80,7 @@ class Jobs:
         return dict(made)  # the sender reads it from another thread
 
     def _make(self, node: Node) -> dict[str, JobFacet]:
-        meta = read_node_meta(node, lambda _: None)  # the translator has warned already
+        owners = [ownership_job.Owner(name=owner, type="OWNER") for owner in self._owners(node)]
         tags = [tags_job.TagsJobFacetFields(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
         facets: dict[str, JobFacet | None] = {
             "jobType": job_type(_kind(node)),
@@ -86,9 +89,7 @@ class Jobs:
             "documentation": documentation_job.DocumentationJobFacet(description=node["description"])
             if node.get("description")
             else None,
-            "ownership": ownership_job.OwnershipJobFacet(owners=[ownership_job.Owner(name=meta.owner, type="OWNER")])
-            if meta.owner
-            else None,
+            "ownership": ownership_job.OwnershipJobFacet(owners=owners) if owners else None,
             "tags": tags_job.TagsJobFacet(tags=tags) if tags else None,
         }
         return {name: facet for name, facet in facets.items() if facet is not None}

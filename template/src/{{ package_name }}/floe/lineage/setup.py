@@ -16,7 +16,8 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
-from ..graph import Node
+from ..graph import ASSETS, Node
+from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
 from ..step import steps_of_run
 from ..watcher import DbtCommand
@@ -43,14 +44,19 @@ def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     kept = Kept(settings.state_dir / "columns.json")
     project_dir = command.invocation.project_dir
+    owners = _owners(command, settings.owner)
     lineage = Lineage(
         dagster_run_of(context, settings.namespace),
         _command(command.invocation),
         command.graph,
-        cache(lambda: _datasets(command, kept)),
+        cache(lambda: _datasets(command, kept, owners)),
         cache(
             lambda: Jobs(
-                command.graph(), command.warehouse()[0].dialect, project_dir, Repository.around(project_dir.resolve())
+                command.graph(),
+                command.warehouse()[0].dialect,
+                project_dir,
+                Repository.around(project_dir.resolve()),
+                owners,
             )
         ),
     )
@@ -108,10 +114,27 @@ def _command(invocation: DbtCliInvocation) -> Command:
     )
 
 
-def _datasets(command: DbtCommand, kept: Kept) -> Datasets:
+def _datasets(command: DbtCommand, kept: Kept, owners: Owners) -> Datasets:
     (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
     schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation.project_dir), _seed_types(invocation))
-    return Datasets(graph, warehouse, connection, schemas)
+    return Datasets(graph, warehouse, connection, schemas, owners)
+
+
+def _owners(command: DbtCommand, default: str) -> Owners:
+    """Return the function that names a node's owners as its asset in Dagster has them."""
+    translator = command.invocation.dagster_dbt_translator
+
+    def owners(node: Node) -> list[str]:
+        owner = read_node_meta(node, _ignore).owner
+        # Only what the project builds is the project's: a source or a test without an owner has none.
+        fallback = default if node["resource_type"] in ASSETS else None
+        return resolve_owners(owner, translator.get_owners(command.graph().with_group(node)), fallback, _ignore)
+
+    return owners
+
+
+def _ignore(_: str) -> None:
+    """Do nothing: the translator has warned already."""
 
 
 def _catalog(project_dir: Path) -> dict[str, Any]:
