@@ -5,7 +5,6 @@ The rim of the pure modules: here the environment, git, the project's files and 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..catalog import CatalogError, catalog_file, read_catalog
 from ..graph import ASSETS, Node
 from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
@@ -105,18 +105,17 @@ def _nominal(context: dg.AssetExecutionContext) -> tuple[str, str | None] | None
 
 def _command(invocation: DbtCliInvocation) -> Command:
     config = invocation.adapter.config if invocation.adapter else None
-    arguments = [str(each) for each in invocation.process.args] if isinstance(invocation.process.args, list) else []
     return Command(
         project_name=invocation.manifest["metadata"]["project_name"],
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
-        arguments=arguments,
+        arguments=_arguments(invocation),
     )
 
 
 def _datasets(command: DbtCommand, kept: Kept, owners: Owners) -> Datasets:
     (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
-    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation.project_dir), _seed_types(invocation))
+    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation), _seed_types(invocation))
     return Datasets(graph, warehouse, connection, schemas, owners)
 
 
@@ -137,11 +136,18 @@ def _ignore(_: str) -> None:
     """Do nothing: the translator has warned already."""
 
 
-def _catalog(project_dir: Path) -> dict[str, Any]:
+def _catalog(invocation: DbtCliInvocation) -> dict[str, Any]:
     """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
-    file = project_dir / "target" / "catalog.json"
-    loaded: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
-    return loaded
+    try:
+        return read_catalog(catalog_file(invocation.project_dir, _arguments(invocation)))
+    except CatalogError as error:
+        logger.warning("lineage does without dbt's catalog: %s", error)
+        return {}
+
+
+def _arguments(invocation: DbtCliInvocation) -> list[str]:
+    args = invocation.process.args
+    return [str(argument) for argument in args] if isinstance(args, list) else []
 
 
 def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
