@@ -13,6 +13,8 @@ from typing import Any
 
 import orjson
 
+from .snapshot_log import SnapshotLog
+
 Node = Mapping[str, Any]
 
 ASSETS = {"model", "seed", "snapshot"}
@@ -83,15 +85,17 @@ class Graph:
         return {**node, "group": group}
 
     def compiled_sql(self, node: Node) -> str | None:
-        """Return a node's compiled SQL; dbt writes it before it runs the node, a snapshot's only at the end."""
+        """Return a node's compiled SQL, which dbt writes before it runs the node; a microbatch model's is one batch's.
+
+        Of a snapshot dbt writes no file: its SQL is in the log once dbt has run it.
+        """
+        if node["resource_type"] == "snapshot":
+            return self._snapshot_sql(node)
         file = self.compiled_file(node)
-        if file is not None and file.suffix == ".sql" and file.is_file():
-            return file.read_text(encoding="utf-8")
-        if node["resource_type"] == "snapshot" and str(node.get("original_file_path")).endswith((".yml", ".yaml")):
-            # Written in YAML, a snapshot is all of one relation.
-            relations = [self.node(unique_id).get("relation_name") for unique_id in depends_on(node)]
-            return f"select * from {relations[0]}" if len(relations) == 1 and relations[0] else None  # noqa: S608
-        return None
+        if file is None or file.suffix != ".sql":
+            return None
+        files = [file] if config_of(node).get("incremental_strategy") != "microbatch" else _batches(file)
+        return next((each.read_text(encoding="utf-8") for each in files if each.is_file()), None)
 
     def compiled_file(self, node: Node) -> Path | None:
         """Return where dbt writes a node's compiled code."""
@@ -101,6 +105,19 @@ class Graph:
         if file.suffix in {".yml", ".yaml"}:  # of a generic test: a folder named after the file
             file /= node.get("path", "")
         return file
+
+    def _snapshot_sql(self, node: Node) -> str | None:
+        if sql := self._snapshot_log.query(node["unique_id"]):
+            return sql
+        if not str(node.get("original_file_path")).endswith((".yml", ".yaml")):
+            return None
+        # Written in YAML, a snapshot is all of one relation.
+        relations = [self.node(unique_id).get("relation_name") for unique_id in depends_on(node)]
+        return f"select * from {relations[0]}" if len(relations) == 1 and relations[0] else None  # noqa: S608
+
+    @cached_property
+    def _snapshot_log(self) -> SnapshotLog:
+        return SnapshotLog(self._target_path / "dbt.log", str(self.metadata.get("adapter_type")))
 
     @cached_property
     def _builders(self) -> dict[tuple[str, ...], Node]:
@@ -125,9 +142,15 @@ def depends_on(node: Node) -> list[str]:
     return nodes
 
 
+def config_of(node: Node) -> Mapping[str, Any]:
+    """Return a node's configuration."""
+    config: Mapping[str, Any] = node.get("config") or {}
+    return config
+
+
 def materialized(node: Node) -> str:
     """Return a node's materialization, such as `view`."""
-    return str(node.get("config", {}).get("materialized") or "table")
+    return str(config_of(node).get("materialized") or "table")
 
 
 def is_table(node: Node) -> bool:
@@ -140,3 +163,8 @@ def relation(node: Node) -> tuple[str, ...]:
     # A source may lie in a table that is not called as the source is.
     parts = (node.get("database"), node.get("schema"), node.get("identifier") or node.get("alias") or node["name"])
     return tuple(str(part).lower() for part in parts if part)
+
+
+def _batches(file: Path) -> list[Path]:
+    """Return the compiled files of a microbatch model, the latest batch first: one file for each batch."""
+    return sorted((file.parent / file.stem).glob(f"{file.stem}_*{file.suffix}"), reverse=True)
