@@ -62,6 +62,9 @@ def run_events(
     raws: list[dict[str, Any]] | None = None,
     kept: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    deferral: Any = None,
+    runs_in: Path = Path("/project/dbt"),
+    types: Any = lambda _file, _node: {},
     **end: Any,
 ) -> list[RunEvent]:
     """Return the events of a recorded command in a Dagster run of its own.
@@ -72,6 +75,9 @@ def run_events(
         raws: dbt's events, if not all that were recorded.
         kept: The file of what is known of columns from runs before.
         environment: The variables that name a parent from outside.
+        deferral: What the command defers to.
+        runs_in: The folder that dbt runs in.
+        types: The types of a seed's columns.
         end: How the command ended: `message`, `interrupted`.
     """
     from pipeline.floe.events import Lives, Outcome
@@ -85,11 +91,11 @@ def run_events(
 
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
-    graph = Graph.read(folder, {})
+    graph = Graph.read(folder, {}, deferral)
     engine = warehouse(target)
     columns = Kept(kept)
-    schemas = Schemas(graph, engine.dialect, columns, {}, lambda _file, _node: {})
-    datasets = Datasets(graph, engine, CONNECTIONS[target][0], schemas, owners)
+    schemas = Schemas(graph, engine.dialect, columns, {}, types)
+    datasets = Datasets(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = DagsterRun(
         run=JobRun("shop", "daily", RUN_ID),

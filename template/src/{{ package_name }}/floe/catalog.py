@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from .deferral import option
+
 
 class CatalogError(Exception):
     """The catalog cannot be found or read; the message names the file at fault and the next step."""
@@ -25,7 +27,7 @@ def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:
     Raises:
         CatalogError: `target-path` in dbt_project.yml cannot be rendered.
     """
-    folder = _option(arguments, "--target-path") or os.environ.get("DBT_TARGET_PATH") or _configured(project_dir)
+    folder = option(arguments, "--target-path") or os.environ.get("DBT_TARGET_PATH") or _configured(project_dir)
     return project_dir / folder / "catalog.json"
 
 
@@ -53,15 +55,6 @@ def made_at(file: Path, catalog: Mapping[str, Any]) -> datetime:
         return datetime.fromisoformat(catalog["metadata"]["generated_at"].replace("Z", "+00:00"))
     except (KeyError, TypeError, AttributeError, ValueError):
         return datetime.fromtimestamp(file.stat().st_mtime, UTC)
-
-
-def _option(arguments: Sequence[str], name: str) -> str | None:
-    for position, argument in enumerate(arguments):
-        if argument == name:
-            return next(iter(arguments[position + 1 :]), None)
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-    return None
 
 
 def _configured(project_dir: Path) -> str:

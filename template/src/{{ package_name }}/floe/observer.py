@@ -23,6 +23,7 @@ from dagster_dbt import DbtCliInvocation
 
 from .dbt_lines import read_events
 from .debug_log import DebugLog
+from .deferral import Deferral
 from .delivery import BUDGET_SECONDS, Counts
 from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
 from .graph import Graph, materialized
@@ -35,7 +36,7 @@ from .step import has_failed_step, is_last_step, will_be_retried
 from .target import TARGET
 from .tracing.watcher import TraceWatcher, with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
-from .watcher import DbtCommand, Ending, Watcher
+from .watcher import DbtCommand, Ending, Watcher, command_line
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Observer:
         with self._guard():
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
             self._lives = Lives(log.finished)
-            graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
+            deferral = Deferral.of(command_line(invocation), invocation.project_dir)
+            graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest, deferral))
             self._skipped = lambda: _skipped(invocation.target_path / "run_results.json", graph())
             command = DbtCommand(
                 invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log

@@ -27,6 +27,7 @@ class Warehouse:
         namespace: Connection -> the OpenLineage namespace of its tables.
         parts: Which of a relation's parts make a table's name.
         fold: An unquoted identifier -> as the engine keeps it.
+        location: Connection and a node of dbt's -> where the node's data lies, if that is not in the engine itself.
         others: Connection and a table's name -> the namespaces and names that other tools have for the table.
         rows_of_create: What the engine answers for the rows of any `create table as`, if that is no count.
         format_key: The entry of a model's config that names its table format.
@@ -40,6 +41,7 @@ class Warehouse:
     namespace: Callable[[Connection], str]
     parts: tuple[str, ...] = ("database", "schema", "identifier")
     fold: Callable[[str], str] = str
+    location: Callable[[Connection, Mapping[str, Any]], str | None] = lambda _connection, _node: None
     others: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
     rows_of_create: int | None = None
     format_key: str = "table_format"
@@ -58,12 +60,24 @@ def _duckdb_namespace(connection: Connection) -> str:
     return f"duckdb://{path if ':' in path else Path(path).absolute()}"
 
 
+def _duckdb_location(connection: Connection, node: Mapping[str, Any]) -> str | None:
+    """Return the file that dbt-duckdb's materialization `external` writes; the table is a view of it."""
+    config = node.get("config") or {}
+    if config.get("materialized") != "external":
+        return None
+    identifier = node.get("alias") or node["name"]
+    suffix = "" if (config.get("options") or {}).get("partition_by") else f".{config.get('format') or 'parquet'}"
+    location = str(config.get("location") or f"{connection.get('external_root') or '.'}/{identifier}{suffix}")
+    return None if "{{" in location or "{%" in location else location  # rendered only when the model runs
+
+
 DUCKDB = Warehouse(
     adapter="duckdb",
     db_system="duckdb",
     dialect="duckdb",
-    connection_keys=("path",),
+    connection_keys=("path", "external_root"),
     namespace=_duckdb_namespace,
+    location=_duckdb_location,
 )
 
 

@@ -41,14 +41,14 @@ FORMATS = {"delta", "iceberg"}
 
 
 def described(
-    node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse, owners: Owners
+    node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
 ) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
     names = {name.lower(): name for name in table.columns}
     classified = {names.get(name.lower(), name): meta for name, meta in read_column_meta(node, _ignore).items()}
     facets: dict[str, DatasetFacet | None] = {
-        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=_type(node)),
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType="FILE" if is_file else _type(node)),
         "documentation": _documentation(node),
         "ownership": _ownership(owners(node)),
         "schema": _schema(node, table),

@@ -112,7 +112,7 @@ class Lineage:
             self._bad[life.unique_id] = life.outcome
         if life.outcome is Outcome.SKIPPED and not life.message:
             life = replace(life, message=self._reason(life.unique_id))
-        facets = self._facets.node(node, life, graph, datasets.namespace, query)
+        facets = self._facets.node(node, life, graph, datasets.namespace, query, datasets.left_out(node))
         return RunEvent(
             eventTime=life.at.isoformat(),
             eventType=state,

@@ -5,7 +5,7 @@ Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from openlineage.client.facet_v2 import (
@@ -88,6 +88,7 @@ class RunFacets:
         graph: Graph | None = None,
         source: str = "",
         query: Query | None = None,
+        left_out: Sequence[str] = (),
     ) -> dict[str, RunFacet]:
         """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
         facets = {**self._of_nodes, **_parameters(_configuration(node))}
@@ -102,7 +103,8 @@ class RunFacets:
             facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(query_id, source)
         if node["resource_type"] in CHECKS:
             facets |= checks.run_facets(node, life)
-        return facets | (_left_out(node, query) if life.outcome is Outcome.SUCCESS else {})
+        columns = _columns_left_out(node, query) if life.outcome is Outcome.SUCCESS else []
+        return facets | _left_out([*left_out, *columns], len(query.columns) if query else 0)
 
     def _error(self, message: str | None, language: str = "SQL") -> dict[str, RunFacet]:
         if not message:
@@ -163,24 +165,28 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
     )
 
 
-def _left_out(node: Node, query: Query | None) -> dict[str, RunFacet]:
-    """Return the count of columns whose lineage could not be followed, and why."""
+def _columns_left_out(node: Node, query: Query | None) -> list[str]:
+    """Return a message for each column whose lineage could not be followed."""
     if node["resource_type"] not in {"model", "snapshot"}:
-        return {}
+        return []
     if query is None:
-        query = Query()
-        problems = [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
-    elif query.problem:
-        problems = [f"column lineage: {query.problem}"]
-    else:
-        problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
-        if not query.complete:
-            problems.append("column lineage: the columns behind a * are not known")
+        return [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
+    if query.problem:
+        return [f"column lineage: {query.problem}"]
+    problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
+    return problems if query.complete else [*problems, "column lineage: the columns behind a * are not known"]
+
+
+def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
+    """Return the facet that counts what could not be told of a node's inputs and `columns`, and why."""
     if not problems:
         return {}
-    errors = [extraction_error_run.Error(errorMessage=problem, task="columnLineage") for problem in problems]
+    errors = [
+        extraction_error_run.Error(problem, task="columnLineage" if problem.startswith("column") else "inputs")
+        for problem in problems
+    ]
     return {
         "extractionError": extraction_error_run.ExtractionErrorRunFacet(
-            totalTasks=max(len(query.columns), len(problems)), failedTasks=len(problems), errors=errors
+            totalTasks=max(columns, len(problems)), failedTasks=len(problems), errors=errors
         )
     }

@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ..graph import Graph, Node, relation
+from ..graph import Graph, Node, table_id, table_key
 from .columns import Query, Table, fold, read_query
 from .kept_columns import Kept
 from .snapshots import with_snapshot_columns
@@ -44,13 +44,13 @@ class Schemas:
         self._kept = kept
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
         self._seed_types = seed_types
-        self._tables: dict[str, Table] = {}
-        self._queries: dict[str, Query | None] = {}
-        self._digests: dict[str, str] = {}
+        self._tables: dict[tuple[str, str], Table] = {}
+        self._queries: dict[tuple[str, str], Query | None] = {}
+        self._digests: dict[tuple[str, str], str] = {}
 
     def table(self, node: Node) -> Table:
         """Return what is known of a node's table."""
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._tables:
             self._tables[key] = NOTHING  # for a node that depends on itself
             self._tables[key] = self._typed(node, self._columns(node))
@@ -58,7 +58,7 @@ class Schemas:
 
     def query(self, node: Node) -> Query | None:
         """Return what a model or snapshot yields; nothing for one in Python and where dbt has compiled nothing."""
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
             self._queries[key] = self._read(node)
@@ -118,7 +118,7 @@ class Schemas:
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.
             return self._kept.query(node["unique_id"], checksum=node.get("checksum"))
-        upstream = {".".join(relation(each)): each for each in self._graph.tables_upstream(node)}
+        upstream = {table_key(each): each for each in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
         query = self._kept.query(node["unique_id"], key=key)
         if query is None:
@@ -134,7 +134,7 @@ class Schemas:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _digest_of(self, node: Node) -> str:
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._digests:
             table = self.table(node)
             text = json.dumps([list(table.columns.items()), table.complete])

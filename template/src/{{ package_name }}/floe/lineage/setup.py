@@ -20,7 +20,7 @@ from ..graph import ASSETS, Node
 from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
 from ..step import steps_of_run
-from ..watcher import DbtCommand
+from ..watcher import DbtCommand, command_line
 from .datasets import Datasets
 from .facets import ColumnClassificationDatasetFacet
 from .jobs import Jobs, Repository
@@ -109,14 +109,14 @@ def _command(invocation: DbtCliInvocation) -> Command:
         project_name=invocation.manifest["metadata"]["project_name"],
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
-        arguments=_arguments(invocation),
+        arguments=command_line(invocation),
     )
 
 
 def _datasets(command: DbtCommand, kept: Kept, owners: Owners) -> Datasets:
     (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
     schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation), _seed_types(invocation))
-    return Datasets(graph, warehouse, connection, schemas, owners)
+    return Datasets(graph, warehouse, connection, schemas, owners, invocation.project_dir)
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:
@@ -139,15 +139,10 @@ def _ignore(_: str) -> None:
 def _catalog(invocation: DbtCliInvocation) -> dict[str, Any]:
     """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
     try:
-        return read_catalog(catalog_file(invocation.project_dir, _arguments(invocation)))
+        return read_catalog(catalog_file(invocation.project_dir, command_line(invocation)))
     except CatalogError as error:
         logger.warning("lineage does without dbt's catalog: %s", error)
         return {}
-
-
-def _arguments(invocation: DbtCliInvocation) -> list[str]:
-    args = invocation.process.args
-    return [str(argument) for argument in args] if isinstance(args, list) else []
 
 
 def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
