@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,12 @@ class Build:
     target_path: Path
     output: str
     events: list[dict[str, Any]]
+
+    @property
+    def errors(self) -> list[str]:
+        """Return what dbt has printed as an error."""
+        raws = (json.loads(line) for line in self.output.splitlines() if line[:1] == "{")
+        return [raw["info"]["msg"] for raw in raws if raw["info"]["level"] == "error"]
 
     def end(self, unique_id: str) -> dict[str, Any]:
         """Return the last event of a node's run."""

@@ -19,22 +19,22 @@ Node = Mapping[str, Any]
 # A name in SQL: its parts in lower case, without quotes.
 Name = tuple[str, ...]
 
-COPIED = {"model", "seed", "snapshot"}
+REFERABLE = {"model", "seed", "snapshot"}
+# Marks a node that stands for a table of the run that is deferred to.
+DEFERRED = "floe_deferred"
 
 
 class Deferral:
     """The tables that a dbt command may read in place of its own."""
 
-    def __init__(self, manifest: Path, *, clones: bool = False) -> None:
-        """Take the manifest that is deferred to, and whether the command copies those tables instead of building."""
+    def __init__(self, manifest: Path) -> None:
+        """Take the path of the manifest that is deferred to; it is read when it is first needed."""
         self._manifest = manifest
-        self.clones = clones
 
     @classmethod
     def of(cls, arguments: Sequence[str], project_dir: Path) -> Deferral | None:
         """Return what a dbt command defers to, by its arguments and the environment; nothing if it does not."""
-        clones = "clone" in arguments
-        if not clones and not _defers(arguments):
+        if not _defers(arguments):
             return None
         state = (
             option(arguments, "--defer-state")
@@ -42,24 +42,27 @@ class Deferral:
             or option(arguments, "--state")
             or os.environ.get("DBT_STATE")
         )
-        return cls(project_dir / state / "manifest.json", clones=clones) if state else None
+        return cls(project_dir / state / "manifest.json") if state else None
 
     def other(self, table: Node) -> Node | None:
-        """Return the table that another run has made of the same node, unless it is the very same table."""
+        """Return the table that another run has made of the same node, unless it is the very same table.
+
+        It is described as the other run had it: its SQL, its documentation, its owner.
+        """
         other = self._nodes.get(table["unique_id"])
         if other is None or not other.get("relation_name") or other["relation_name"] == table.get("relation_name"):
             return None
-        # A seed's file is read here, and SQL too, only where it is still what the other run had.
+        # The other run's files are not here; this run's serve for a seed that has not changed.
         same = other.get("checksum") == table.get("checksum")
         file = table.get("original_file_path") if same else ""
-        return {**other, "root_path": table.get("root_path"), "original_file_path": file}
+        return {**other, "root_path": table.get("root_path"), "original_file_path": file, DEFERRED: True}
 
     @cached_property
     def _nodes(self) -> Mapping[str, Node]:
         if not self._manifest.is_file():  # dbt says so itself, and fails
             return {}
         nodes: Mapping[str, Node] = orjson.loads(self._manifest.read_bytes())["nodes"]
-        return {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in COPIED}
+        return {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in REFERABLE}
 
 
 def names_in(code: str, dialect: str, *, is_python: bool = False) -> set[Name]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from .deferral import Deferral, Name, is_named, names_in
+from .deferral import DEFERRED, Deferral, Name, is_named, names_in
 from .snapshot_log import SnapshotLog
 
 Node = Mapping[str, Any]
@@ -68,8 +68,6 @@ class Graph:
     def _reads(self, node: Node) -> list[tuple[Node, list[Node]]]:
         """Return the tables that a node refers to, each with those that it reads: itself unless dbt defers."""
         deferral = self._deferral
-        if deferral and deferral.clones and node["resource_type"] in ASSETS:
-            return [(node, [other] if (other := deferral.other(node)) else [])]
         return [
             (table, self._read(node, table, deferral.other(table) if deferral else None))
             for table in self._tables_above(node)
@@ -78,6 +76,8 @@ class Graph:
     def _read(self, node: Node, table: Node, other: Node | None) -> list[Node]:
         if other is None:
             return [table]
+        if node.get(DEFERRED):  # it was built beside the other
+            return [other]
         names = self._names_in(node)
         return [either for either in (table, other) if is_named(relation_text(either), names, self._dialect)]
 
@@ -130,9 +130,9 @@ class Graph:
 
         Of a snapshot dbt writes no file: its SQL is in the log once dbt has run it.
         """
-        if self._deferral and self._deferral.clones and node["resource_type"] in ASSETS:
-            other = self._deferral.other(node)
-            return f"select * from {other['relation_name']}" if other else None  # noqa: S608
+        if node.get(DEFERRED):
+            sql = node.get("compiled_code") if node.get("language") != "python" else None
+            return str(sql) if sql else None
         if node["resource_type"] == "snapshot":
             return self._snapshot_sql(node)
         file = self.compiled_file(node)

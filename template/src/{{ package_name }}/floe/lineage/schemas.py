@@ -21,6 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ..deferral import DEFERRED
 from ..graph import Graph, Node, table_id, table_key
 from .columns import Query, Table, fold, read_query
 from .kept_columns import Kept
@@ -117,15 +118,15 @@ class Schemas:
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.
-            return self._kept.query(node["unique_id"], checksum=node.get("checksum"))
+            return self._kept.query(_kept_as(node), checksum=node.get("checksum"))
         upstream = {table_key(each): each for each in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
-        query = self._kept.query(node["unique_id"], key=key)
+        query = self._kept.query(_kept_as(node), key=key)
         if query is None:
             query = read_query(sql, self._dialect, {name: self.table(each) for name, each in upstream.items()})
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
-            self._kept.put_query(node["unique_id"], key, node.get("checksum"), query)
+            self._kept.put_query(_kept_as(node), key, node.get("checksum"), query)
         return query
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
@@ -140,6 +141,11 @@ class Schemas:
             text = json.dumps([list(table.columns.items()), table.complete])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
+
+
+def _kept_as(node: Node) -> str:
+    """Return the name under which a node's query is kept: a table that is deferred to has its own."""
+    return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 
 
 def _header(file: Path, node: Node) -> list[str]:
