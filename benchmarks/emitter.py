@@ -119,7 +119,9 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
     begin = time.process_time()
     kept = Kept(folder / "columns.json")
     graph = Graph.read(folder, {})
-    datasets = Datasets(graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder)
+    datasets = Datasets(
+        graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder
+    )
     jobs = Jobs(graph, "duckdb", folder, None, owners)
     dagster_run = DagsterRun(run=JobRun("shop", "daily", INVOCATION))
     lineage = Lineage(dagster_run, Command(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs)

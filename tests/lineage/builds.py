@@ -19,7 +19,8 @@ PROFILE = {
     "shop": {
         "target": "dev",
         "outputs": {
-            name: {"type": "duckdb", "path": "warehouse.duckdb", "schema": name, "threads": 2} for name in ("dev", "prod")
+            name: {"type": "duckdb", "path": "warehouse.duckdb", "schema": name, "threads": 2}
+            for name in ("dev", "prod")
         },
     }
 }
@@ -90,7 +91,7 @@ def write_project(folder: Path, files: Mapping[str, str]) -> Path:
 
 
 def build(folder: Path, *arguments: str, target_path: str = "target", **how: Any) -> Build:
-    """Run a dbt command in a project that `write_project` has made, as dagster-dbt runs it; `how` is as for `replay`."""
+    """Run a dbt command in a project of `write_project`, as dagster-dbt runs it; `how` is as for `replay`."""
     target = folder / target_path
     flags = ["--log-format=json", "--log-level=info", "--log-level-file=debug", "--no-send-anonymous-usage-stats"]
     dbt = Path(sys.executable).with_name("dbt")

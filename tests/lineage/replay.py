@@ -126,7 +126,8 @@ def owners(node: Mapping[str, Any]) -> list[str]:
     """Return a node's owners in a project that has no default."""
     from pipeline.floe.meta import read_node_meta, resolve_owners
 
-    return resolve_owners(read_node_meta(node, print).owner, None, None, print)
+    found: list[str] = resolve_owners(read_node_meta(node, print).owner, None, None, print)
+    return found
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

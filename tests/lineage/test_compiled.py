@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from tests.lineage.builds import Build, build, write_project
 
 FILES = {
     "seeds/raw.csv": "id,amount,day\n1,10,2026-11-20\n2,20,2026-11-21\n",
-    "models/happened.sql": "{{ config(event_time='day') }} select id, amount, cast(day as timestamp) as day from {{ ref('raw') }}",
+    "models/happened.sql": """{{ config(event_time='day') }}
+        select id, amount, cast(day as timestamp) as day from {{ ref('raw') }}""",
     "models/daily.sql": """{{ config(materialized='incremental', incremental_strategy='microbatch', event_time='day',
         batch_size='day', begin='2026-11-20') }}
         select id, amount * 2 as doubled, day from {{ ref('happened') }}""",
@@ -76,7 +78,8 @@ def test_rotated(tmp_path: Path) -> None:
     """A log that dbt has rotated between two questions is read to its end, and then its successor."""
 
     def line(unique_id: str, sql: str) -> str:
-        return f'{{"info": {{"name": "SQLQuery"}}, "data": {{"node_info": {{"unique_id": "{unique_id}"}}, "sql": "{sql}"}}}}\n'
+        event = {"info": {"name": "SQLQuery"}, "data": {"node_info": {"unique_id": unique_id}, "sql": sql}}
+        return json.dumps(event) + "\n"
 
     file = tmp_path / "dbt.log"
     log = SnapshotLog(file, "duckdb")
@@ -84,7 +87,9 @@ def test_rotated(tmp_path: Path) -> None:
     file.write_text(line("snapshot.shop.a", "create table t as (select *, 1 from (select 1 as a) sbq)") + "{torn")
     assert "select 1 as a" == log.query("snapshot.shop.a")
     with file.open("a") as more:
-        more.write("\n" + line("snapshot.shop.b", "with snapshot_query as (select 2 as b) select * from snapshot_query"))
+        more.write(
+            "\n" + line("snapshot.shop.b", "with snapshot_query as (select 2 as b) select * from snapshot_query")
+        )
     file.rename(tmp_path / "dbt.log.1")
     file.write_text(line("snapshot.shop.c", "x (select 3) sbq"))
 
@@ -94,8 +99,14 @@ def test_rotated(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("statement", "expected"),
     [
-        ("create table t as select * from (select ')' as x, (1) from (select 1) sbq) sbq", "select ')' as x, (1) from (select 1) sbq"),
-        ("with snapshot_query as (with snapshot_query as (select 1) select 2) select 3", "with snapshot_query as (select 1) select 2"),
+        (
+            "create table t as select * from (select ')' as x, (1) from (select 1) sbq) sbq",
+            "select ')' as x, (1) from (select 1) sbq",
+        ),
+        (
+            "with snapshot_query as (with snapshot_query as (select 1) select 2) select 3",
+            "with snapshot_query as (select 1) select 2",
+        ),
         ("select 'unclosed from (select 1) sbq", None),
         ("select * from (select 1) other", None),
     ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pipeline.floe.deferral import Deferral, is_named, names_in
@@ -43,7 +42,8 @@ snapshots:
 """,
     "tests/positive.sql": "select * from {{ ref('base') }} where amount < 0",
 }
-PICKED = "below mixed versioned in_python history from_source positive relationships_mixed_id__id__ref_base_".split()
+TESTS = ["positive", "relationships_mixed_id__id__ref_base_"]
+PICKED = ["below", "mixed", "versioned", "in_python", "history", "from_source", *TESTS]
 DEFER = ("build", "--target=dev", "--defer", "--state=state", "--select", *PICKED)
 
 
@@ -54,7 +54,7 @@ def prod(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project that production has built, with `kept` in the target `dev` as well, and a model changed since."""
+    """Return a project that production has built; `dev` has `kept` as well, and a model has changed since."""
     folder = write_project(tmp_path_factory.mktemp("defer"), FILES)
     made = build(folder, "build", "--target=prod", target_path="state")
     assert [] == made.errors
@@ -170,9 +170,7 @@ def test_state(
         monkeypatch.setenv(name, value)
     deferral = Deferral.of(arguments, Path("/srv/dbt"))
 
-    assert (Path("/srv/dbt") / expected / "manifest.json" if expected else None) == (
-        deferral and deferral._manifest
-    )
+    assert (Path("/srv/dbt") / expected / "manifest.json" if expected else None) == (deferral and deferral._manifest)
 
 
 @pytest.mark.parametrize(
@@ -192,5 +190,3 @@ def test_state(
 def test_names(dialect: str, code: str, expected: bool) -> None:
     """A table is named by all of its parts, quoted or not; comments and texts name nothing."""
     assert expected == is_named({"bigquery": "`a`.`b`.`c`"}.get(dialect, "a.b.c"), names_in(code, dialect), dialect)
-
-

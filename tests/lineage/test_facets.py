@@ -113,7 +113,9 @@ def test_freshness() -> None:
 def test_seed_in_snowflake_is_named_as_snowflake_has_it() -> None:
     """Names that dbt does not quote are told as Snowflake folds them."""
     graph = Graph({"metadata": {}}, Path())
-    tables = datasets.Datasets(graph, warehouse("snowflake"), {"account": "o-a"}, schemas=None, owners=owners, folder=Path())
+    tables = datasets.Datasets(
+        graph, warehouse("snowflake"), {"account": "o-a"}, schemas=None, owners=owners, folder=Path()
+    )
     node = {**TABLE, "database": "shop", "schema": "public", "alias": "orders"}
 
     assert "SHOP.PUBLIC.ORDERS" == tables.name({**node, "relation_name": "shop.public.orders"}).name

@@ -37,8 +37,10 @@ def test_standard(text: str, expected: naming.DatasetNaming) -> None:
 
 
 def test_http() -> None:
-    """An address of the web is scheme and authority, then path, as the specification has it for what it does not list."""
-    assert ("https://example.com:8443", "/a/o.csv") == name_relation("'https://u:hunter2@example.com:8443/a/o.csv'", FOLDER)
+    """An address of the web is named by the specification's general rule: scheme and authority, then path."""
+    assert ("https://example.com:8443", "/a/o.csv") == name_relation(
+        "'https://u:hunter2@example.com:8443/a/o.csv'", FOLDER
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,8 @@ sources:
     config: {external_location: "data/${name}.csv", formatter: template}
     tables: [{name: plain}]
 """,
-    "models/orders.sql": "{{ config(schema='main') }} select id, upper(name) as name from {{ source('meta', 'plain') }}",
+    "models/orders.sql": """{{ config(schema='main') }}
+        select id, upper(name) as name from {{ source('meta', 'plain') }}""",
     "models/many.sql": """select a.id, b.name as other, c.id as third, d.name as fourth
         from {{ source('meta', 'in_table') }} as a join {{ source('config', 'in_table') }} as b on a.id = b.id
         join {{ source('meta', 'orders') }} as c on a.id = c.id
@@ -177,7 +180,7 @@ def test_external_model(run: Build) -> None:
 
 
 def test_default_location(run: Build) -> None:
-    """A model without a location is in the file that dbt-duckdb makes up; one whose location only dbt knows is its view."""
+    """Without a location a model is in dbt-duckdb's default file; where only dbt knows the location, it is its view."""
     assert {("file", "unsaid.parquet")} == names(run, "model.shop.rendered")
     assert (run.folder / "unsaid.parquet").is_file()
     (rendered,) = run.end("model.shop.rendered")["outputs"]

@@ -55,7 +55,7 @@ print("OWNERS", json.dumps({spec.key.path[-1]: list(spec.owners) for spec in def
 
 @pytest.fixture(scope="module")
 def folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project of a few models; production has built it, and dbt has made a catalog where it keeps its files."""
+    """Return a project of a few models that production has built, with a catalog where dbt writes it."""
     folder: Path = tmp_path_factory.mktemp("dagster") / "project"
     runs.copy(project, folder, jobs=JOBS)
     dbt_project = folder / "dbt"
@@ -72,7 +72,8 @@ def folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = subprocess.run(
             [Path(sys.executable).with_name("dbt"), *command],
             cwd=dbt_project,
-            env=os.environ | {"DBT_PROFILES_DIR": ".", "DUCKDB_SCHEMA": "prod", "DUCKDB_PATH": str(folder / "w.duckdb")},
+            env=os.environ
+            | {"DBT_PROFILES_DIR": ".", "DUCKDB_SCHEMA": "prod", "DUCKDB_PATH": str(folder / "w.duckdb")},
             capture_output=True,
             text=True,
             check=False,
@@ -153,7 +154,7 @@ def test_catalog(events: list[dict[str, Any]]) -> None:
     assert ["key", "payload"] == [field["name"] for field in source["facets"]["schema"]["fields"]]
 
 
-def test_deferred(folder: Path, events: list[dict[str, Any]]) -> None:
+def test_deferred(events: list[dict[str, Any]]) -> None:
     """A model that is not built is read from production in both events, or not told in the first."""
     start, last = of(events, "model.pipeline.top")
 

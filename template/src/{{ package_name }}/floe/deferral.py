@@ -1,7 +1,7 @@
-"""Which table a node reads when dbt defers (`--defer`): the one in the run's own target, or the one that another run made.
+"""Which table a node reads when dbt defers (`--defer`): that of the run's own target, or that of another run.
 
-dbt decides for each reference while it compiles, by what exists and by `--favor-state`, and its manifest does not say how.
-In: the manifest that is deferred to, and the compiled code. Out: the tables that the code itself names.
+dbt decides for each reference while it compiles, by what exists and by `--favor-state`, and does not say in its
+manifest how. In: the manifest that is deferred to, and the compiled code. Out: the tables that the code itself names.
 """
 
 from __future__ import annotations
@@ -95,9 +95,8 @@ def _defers(arguments: Sequence[str]) -> bool:
 
 
 def _names(text: str, dialect: str) -> Iterator[Name]:
-    from sqlglot import tokenize
+    from sqlglot import TokenType, tokenize
     from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import TokenType
 
     try:
         tokens = tokenize(text, read=dialect)
@@ -123,6 +122,4 @@ def _strings(code: str) -> list[str]:
         tree = ast.parse(code)
     except SyntaxError:
         return []
-    return [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]

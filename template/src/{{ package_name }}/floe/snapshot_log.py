@@ -63,9 +63,8 @@ class SnapshotLog:
 
 def inner_query(statement: str, dialect: str) -> str | None:
     """Return the query inside a statement of dbt's that builds a snapshot, word for word."""
-    from sqlglot import tokenize  # loaded where lineage needs it
+    from sqlglot import TokenType, tokenize  # loaded where lineage needs it
     from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import TokenType
 
     try:
         tokens = tokenize(statement, read=dialect)
@@ -77,8 +76,8 @@ def inner_query(statement: str, dialect: str) -> str | None:
         if token.token_type is TokenType.L_PAREN:
             opened.append(position)
         elif token.token_type is TokenType.R_PAREN and opened:
-            start = opened.pop()
-            pairs[start], pairs[position] = position, start
+            partner = opened.pop()
+            pairs[partner], pairs[position] = position, partner
     texts = [token.text.lower() for token in tokens]
     staged = [i + 2 for i in range(len(texts) - 2) if texts[i : i + 3] == ["snapshot_query", "as", "("]]
     built = [pairs.get(i) for i in range(len(texts) - 1) if texts[i : i + 2] == [")", "sbq"]]

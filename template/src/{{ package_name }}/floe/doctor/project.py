@@ -1,4 +1,4 @@
-"""dbt's side: the output that is built, its variables and warehouse, manifest, catalog, the folder for unsent events."""
+"""dbt's side: the output that is built, its variables and warehouse, manifest, catalog, and where unsent events go."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """A dbt node -> the OpenLineage datasets that it reads and writes.
 
-Names come from the warehouse (`warehouse.py`), what is said of each table from `described.py`, made once a run. What
+Names come from `dataset_names.py`, what is said of each table from `described.py`, made once a run. What
 depends on how a run of the node ended is added here: statistics, state, version and column lineage of what it wrote,
 the findings of a test on what it read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +26,14 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..events import NodeFinished
-from ..graph import Graph, Node, is_external, is_table, materialized, relation_text, table_id, table_key
+from ..graph import Graph, Node, is_table, materialized, table_id, table_key
 from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Query
+from .dataset_names import DatasetNames
 from .described import TYPES, described
-from .locations import DatasetName, name_location, name_relation
+from .locations import DatasetName
 from .origins import Origin
 from .schemas import Schemas
 
@@ -54,14 +55,12 @@ class Datasets:
         """Take what tells of tables, and the folder that dbt runs in."""
         self._graph = graph
         self._warehouse = warehouse
-        self._connection = connection
         self._schemas = schemas
         self._owners = owners
-        self._folder = folder
-        self._names: dict[tuple[str, str], DatasetName | None] = {}
+        self._names = DatasetNames(warehouse, connection, folder)
         self._facets: dict[tuple[str, str], dict[str, DatasetFacet]] = {}
         self._versions: dict[tuple[str, str], str] = {}
-        self.namespace = warehouse.namespace(connection)
+        self.namespace = self._names.namespace
         self.dialect = warehouse.dialect
 
     def inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
@@ -110,7 +109,7 @@ class Datasets:
             written["outputStatistics"] = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
                 rowCount=rows
             )
-        return [OutputDataset(*self._name_written(node), facets=facets, outputFacets=written)]
+        return [OutputDataset(*self._names.name_output(node), facets=facets, outputFacets=written)]
 
     def query(self, node: Node) -> Query | None:
         """Return what a model yields, as far as it could be worked out and its inputs have names."""
@@ -127,54 +126,25 @@ class Datasets:
 
     def name(self, node: Node) -> DatasetName | None:
         """Return the OpenLineage name of a node's table or file; nothing if it has none that is certain."""
-        key = table_id(node)
-        if key not in self._names:
-            external = is_external(node)
-            self._names[key] = (
-                name_relation(relation_text(node), self._folder) if external else self._name_written(node)
-            )
-        return self._names[key]
-
-    def _name_written(self, node: Node) -> DatasetName:
-        location = self._warehouse.location(self._connection, node)
-        located = name_location(location, self._folder) if location else None
-        return located or DatasetName(self.namespace, self._table_name(node))
-
-    def _table_name(self, node: Node) -> str:
-        identifier = node.get("identifier") or node.get("alias") or node["name"]
-        parts = {"database": node.get("database"), "schema": node.get("schema"), "identifier": identifier}
-        # dbt's relation name says which parts it quotes; the engine folds the others.
-        shown = str(node.get("relation_name") or "")
-        folded = {
-            kind: part if not part or f'"{part}"' in shown else self._warehouse.fold(part)
-            for kind, part in parts.items()
-        }
-        return self._warehouse.dataset_name(folded)
+        return self._names.name(node)
 
     def _described(self, node: Node) -> dict[str, DatasetFacet]:
         key = table_id(node)
         if key not in self._facets:
-            name = self.name(node) or DatasetName(self.namespace, self._table_name(node))
+            name = self._names.name_output(node)
             facets: dict[str, DatasetFacet] = {
                 "dataSource": datasource_dataset.DatasourceDatasetFacet(name=name.namespace, uri=_uri(name))
             }
-            if others := self._others(node, name):
+            if others := self._names.others(node):
                 facets["symlinks"] = symlinks_dataset.SymlinksDatasetFacet(
                     identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
                 )
             table, exposures = self._schemas.table(node), self._graph.exposures(node)
-            is_file = name.namespace != self.namespace
+            is_file = self._names.is_file(node)
             self._facets[key] = facets | described(
                 node, table, exposures, warehouse=self._warehouse, owners=self._owners, is_file=is_file
             )
         return self._facets[key]
-
-    def _others(self, node: Node, name: DatasetName) -> Sequence[tuple[str, str]]:
-        """Return the names that a dataset has beside its own."""
-        if name.namespace == self.namespace:
-            return self._warehouse.others(self._connection, name.name)
-        # What a model writes to a file is a table of the engine as well.
-        return [] if is_external(node) else [(self.namespace, self._table_name(node))]
 
     def _version(self, node: Node) -> dict[str, DatasetFacet]:
         version = self._versions.get(table_id(node))

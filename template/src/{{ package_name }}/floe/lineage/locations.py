@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -49,9 +50,8 @@ class DatasetName(NamedTuple):
 
 def name_relation(text: str, folder: Path) -> DatasetName | None:
     """Return the name of what the text of a relation stands for, such as `'../data/x.csv'` or `read_csv('x.csv')`."""
-    from sqlglot import tokenize
+    from sqlglot import TokenType, tokenize
     from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import TokenType
 
     try:
         tokens = tokenize(text, read="duckdb")
@@ -103,9 +103,9 @@ def _azure(scheme: str, container: str | None, host: str, path: str) -> DatasetN
     return DatasetName(f"{scheme}://{container}@{host}", path)
 
 
-def _closing(kinds: list[object]) -> int | None:
+def _closing(kinds: Sequence[object]) -> int | None:
     """Return the position of the parenthesis that closes the first one."""
-    from sqlglot.tokens import TokenType
+    from sqlglot import TokenType
 
     depth = 0
     for position, kind in enumerate(kinds):
