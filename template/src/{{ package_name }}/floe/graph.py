@@ -32,7 +32,7 @@ class Graph:
         self.metadata: Mapping[str, Any] = manifest["metadata"]
         self._dialect = str(self.metadata.get("adapter_type"))
         self._deferral = deferral
-        self._names: dict[str, set[Name]] = {}
+        self._names: dict[str, tuple[str, set[Name]]] = {}
         self._target_path = target_path
         self._exposures: Mapping[str, Node] = manifest.get("exposures", {})
         self._groups = {group["name"]: group for group in manifest.get("groups", {}).values()}
@@ -82,15 +82,17 @@ class Graph:
         return [either for either in (table, other) if is_named(relation_text(either), names, self._dialect)]
 
     def _names_in(self, node: Node) -> set[Name]:
-        key = node["unique_id"]
-        if key not in self._names:
-            code, is_python = self.compiled_sql(node), False
-            if code is None and (file := self.compiled_file(node)) and file.suffix == ".py" and file.is_file():
-                code, is_python = file.read_text(encoding="utf-8"), True
-            if code is None:  # not yet compiled
-                return set()
-            self._names[key] = names_in(code, self._dialect, is_python=is_python)
-        return self._names[key]
+        code, is_python = self.compiled_sql(node), False
+        if code is None and (file := self.compiled_file(node)) and file.suffix == ".py" and file.is_file():
+            code, is_python = file.read_text(encoding="utf-8"), True
+        if code is None:  # not yet compiled
+            return set()
+        # Read again each time: at a node's start dbt may still be writing the file.
+        before, names = self._names.get(node["unique_id"], ("", set()))
+        if before != code:
+            names = names_in(code, self._dialect, is_python=is_python)
+            self._names[node["unique_id"]] = code, names
+        return names
 
     def _tables_above(self, node: Node) -> Iterator[Node]:
         if node["resource_type"] == "source":  # its freshness is looked at
