@@ -100,7 +100,10 @@ def targets(session: nox.Session, target: str) -> None:
         "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is only in the projects here
         f"--target={target}",
         f"--row={row}",
-        *(session.posargs or ["tests/targets/test_build.py", "tests/targets/test_mistakes.py"]),
+        *(
+            session.posargs
+            or ["tests/targets/test_build.py", "tests/targets/test_columns.py", "tests/targets/test_mistakes.py"]
+        ),
     )
     ROWS.append(json.loads(row.read_text()))
     # All rows so far: the last session of a run prints the whole table.
@@ -117,6 +120,13 @@ def sign_in(session: nox.Session) -> None:
     session.run(
         "pytest", "--override-ini=filterwarnings=error", *(session.posargs or ["tests/targets/test_sign_in.py"])
     )
+
+
+@nox.session(default=False)
+def public(session: nox.Session) -> None:
+    """Clone three public dbt projects, build them through Dagster on DuckDB, and compare events with the warehouse."""
+    install_all(session, "tests")
+    session.run("pytest", "--override-ini=addopts=--strict-markers", *(session.posargs or ["-rA", "tests/public"]))
 
 
 @nox.session(default=False)

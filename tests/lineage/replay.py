@@ -17,6 +17,7 @@ from tests.rendering import REPOSITORY, TARGETS
 
 RECORDED = REPOSITORY / "tests" / "recorded"
 RECORDINGS = [target for target in TARGETS if (RECORDED / target).is_dir()]
+SAMPLE = next((REPOSITORY / "template").glob("*overlay.sample *")) / "dbt"
 RUN_ID = "5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"
 AT = datetime(2026, 11, 23, 4, tzinfo=UTC)
 # What a profile of each target has, and the namespace that its tables are to be in.
@@ -92,6 +93,9 @@ def run_events(
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
     graph = Graph.read(folder, {}, deferral)
+    for node in graph._nodes.values():
+        if node["resource_type"] == "seed" and not node.get("root_path"):
+            node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
     engine = warehouse(target)
     columns = Kept(kept)
     schemas = Schemas(graph, engine.dialect, columns, {}, types)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pipeline.floe.lineage.columns import Table, read_query
-from pipeline.floe.lineage.origins import Origin
+from pipeline.floe.lineage.columns import Origin, TableColumns, read_query
 
 FOLDER = Path(__file__).parent / "columns"
 CASES: list[dict[str, Any]] = [
@@ -21,9 +20,9 @@ def shown(origins: frozenset[Origin]) -> list[str]:
     return sorted(f"{origin.table.rpartition('.')[2]}.{origin.column} {origin.subtype}" for origin in origins)
 
 
-def table(told: list[str] | str) -> Table:
+def table(told: list[str] | str) -> TableColumns:
     """Return a table with the columns that a fixture gives it."""
-    return Table({}, complete=False) if told == "unknown" else Table(dict.fromkeys(told))
+    return TableColumns({}, complete=False) if told == "unknown" else TableColumns(dict.fromkeys(told))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
@@ -40,8 +39,8 @@ def test_case(case: dict[str, Any]) -> None:
 
 
 def test_number() -> None:
-    """There are the ten cases of the documentation and twenty more, over at least four dialects."""
-    assert 30 == len(CASES)
+    """There are the ten cases of the documentation and at least twenty more, over at least four dialects."""
+    assert 30 <= len(CASES)
     assert 4 <= len({case["dialect"] for case in CASES})
 
 
@@ -57,7 +56,7 @@ def test_no_query() -> None:
 def test_types() -> None:
     """A type is told where a cast, an unchanged column or a comparison proves it, and nowhere else."""
     sql = "select id, cast(x as decimal(16, 2)) as x, max(id) as most, id > 1 as large, id + 1 as next from a.b.t"
-    query = read_query(sql, "duckdb", {"a.b.t": Table({"id": "INTEGER", "x": "VARCHAR"})})
+    query = read_query(sql, "duckdb", {"a.b.t": TableColumns({"id": "INTEGER", "x": "VARCHAR"})})
 
     expected = {"id": "INTEGER", "x": "DECIMAL(16, 2)", "most": "INTEGER", "large": "BOOLEAN", "next": None}
     assert expected == {name: column.type for name, column in query.columns.items()}
@@ -65,7 +64,7 @@ def test_types() -> None:
 
 def test_unnamed() -> None:
     """A column without a name, which each engine names by its own rule, is left out and its table is incomplete."""
-    query = read_query("select id, count(*) from a.b.t group by id", "duckdb", {"a.b.t": Table({"id": None})})
+    query = read_query("select id, count(*) from a.b.t group by id", "duckdb", {"a.b.t": TableColumns({"id": None})})
 
     assert ["id"] == list(query.columns)
     assert not query.complete

@@ -30,11 +30,10 @@ from ..graph import Graph, Node, is_table, materialized, table_id, table_key
 from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
-from .columns import Query
+from .columns import Origin, QueryLineage
 from .dataset_names import DatasetNames
 from .described import TYPES, described
 from .locations import DatasetName
-from .origins import Origin
 from .schemas import Schemas
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
@@ -111,7 +110,7 @@ class Datasets:
             )
         return [OutputDataset(*self._names.name_output(node), facets=facets, outputFacets=written)]
 
-    def query(self, node: Node) -> Query | None:
+    def query(self, node: Node) -> QueryLineage | None:
         """Return what a model yields, as far as it could be worked out and its inputs have names."""
         query = self._schemas.query(node)
         if query is None:
@@ -122,7 +121,8 @@ class Datasets:
             for name, column in query.columns.items()
             if any(origin.table not in names for origin in column.origins)
         }
-        return replace(query, columns={**query.columns, **unnamed}) if unnamed else query
+        rows_known = query.rows_known and all(origin.table in names for origin in query.rows)
+        return replace(query, columns={**query.columns, **unnamed}, rows_known=rows_known)
 
     def name(self, node: Node) -> DatasetName | None:
         """Return the OpenLineage name of a node's table or file; nothing if it has none that is certain."""

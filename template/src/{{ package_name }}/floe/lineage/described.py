@@ -23,7 +23,7 @@ from openlineage.client.facet_v2 import (
 from ..graph import Node, materialized
 from ..meta import ColumnMeta, Owners, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
-from .columns import Table
+from .columns import TableColumns
 from .facets import (
     ColumnClassification,
     ColumnClassificationDatasetFacet,
@@ -41,7 +41,7 @@ FORMATS = {"delta", "iceberg"}
 
 
 def described(
-    node: Node, table: Table, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
+    node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
 ) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
@@ -76,7 +76,7 @@ def _ownership(owners: Sequence[str]) -> DatasetFacet | None:
     return ownership_dataset.OwnershipDatasetFacet(owners=facets) if facets else None
 
 
-def _schema(node: Node, table: Table) -> DatasetFacet | None:
+def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
     told = {name.lower(): column for name, column in node.get("columns", {}).items()}
     fields = [
         schema_dataset.SchemaDatasetFacetFields(

@@ -13,11 +13,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from .columns import Query
-from .origins import Column, Origin
+from .columns import ColumnLineage, Origin, QueryLineage
 
 # Of what is written below and of how SQL is read: raise it with either.
-VERSION = 1
+VERSION = 2
 
 
 class Kept:
@@ -38,20 +37,22 @@ class Kept:
         self._read()[unique_id] = {"key": key, "checksum": checksum, "value": value}
         self._changed = True
 
-    def query(self, unique_id: str, *, key: str | None = None, checksum: Any = None) -> Query | None:
+    def query(self, unique_id: str, *, key: str | None = None, checksum: Any = None) -> QueryLineage | None:
         """Return the query of a model, for the same input, or at least for the same file."""
         entry = self._read().get(unique_id)
         if not entry or (entry["key"] != key and (checksum is None or entry["checksum"] != checksum)):
             return None
         value = entry["value"]
         columns = {
-            name: Column(frozenset(Origin(*origin) for origin in origins), data_type, known)
+            name: ColumnLineage(frozenset(Origin(*origin) for origin in origins), data_type, known)
             for name, data_type, known, origins in value["columns"]
         }
         rows = frozenset(Origin(*origin) for origin in value["rows"])
-        return Query(columns, rows, value["complete"], value["problem"])
+        return QueryLineage(
+            columns, rows, value["complete"], value["rows_known"], tuple(value["open_tables"]), value["problem"]
+        )
 
-    def put_query(self, unique_id: str, key: str, checksum: Any, query: Query) -> None:
+    def put_query(self, unique_id: str, key: str, checksum: Any, query: QueryLineage) -> None:
         """Keep the query of a model."""
         value = {
             "columns": [
@@ -60,6 +61,8 @@ class Kept:
             ],
             "rows": sorted(map(astuple, query.rows)),
             "complete": query.complete,
+            "rows_known": query.rows_known,
+            "open_tables": query.open_tables,
             "problem": query.problem,
         }
         self.put(unique_id, key, value, checksum)

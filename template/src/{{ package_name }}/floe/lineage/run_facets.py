@@ -24,7 +24,7 @@ from openlineage.client.facet_v2 import (
 from ..events import CommandStarted, NodeFinished, Outcome
 from ..graph import CHECKS, Graph, Node
 from . import checks
-from .columns import Query
+from .columns import QueryLineage
 from .facets import DbtRunRunFacet, DbtVersionRunFacet
 from .parents import Command, DagsterRun, JobRun
 
@@ -87,7 +87,7 @@ class RunFacets:
         life: NodeFinished | None = None,
         graph: Graph | None = None,
         source: str = "",
-        query: Query | None = None,
+        query: QueryLineage | None = None,
         left_out: Sequence[str] = (),
     ) -> dict[str, RunFacet]:
         """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
@@ -165,7 +165,7 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
     )
 
 
-def _columns_left_out(node: Node, query: Query | None) -> list[str]:
+def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
     """Return a message for each column whose lineage could not be followed."""
     if node["resource_type"] not in {"model", "snapshot"}:
         return []
@@ -174,7 +174,16 @@ def _columns_left_out(node: Node, query: Query | None) -> list[str]:
     if query.problem:
         return [f"column lineage: {query.problem}"]
     problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
-    return problems if query.complete else [*problems, "column lineage: the columns behind a * are not known"]
+    if not query.complete:
+        problems.append("column lineage: not all columns are known by name")
+    if not query.rows_known:
+        problems.append("column lineage: not all columns that decide which rows there are, are known")
+    if problems:
+        problems += [
+            f"column lineage: the columns of {table} are not known; `dbt docs generate` finds them out"
+            for table in query.open_tables
+        ]
+    return problems
 
 
 def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:

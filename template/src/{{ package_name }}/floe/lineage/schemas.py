@@ -23,7 +23,7 @@ from typing import Any
 
 from ..deferral import DEFERRED
 from ..graph import Graph, Node, table_id, table_key
-from .columns import Query, Table, fold, read_query
+from .columns import QueryLineage, TableColumns, fold, read_query
 from .kept_columns import Kept
 from .snapshots import with_snapshot_columns
 
@@ -31,7 +31,7 @@ from .snapshots import with_snapshot_columns
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
 SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; types of larger ones are not worth their reading
 SQLGLOT = version("sqlglot")
-NOTHING = Table({}, complete=False)
+NOTHING = TableColumns({}, complete=False)
 
 
 class Schemas:
@@ -45,11 +45,11 @@ class Schemas:
         self._kept = kept
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
         self._seed_types = seed_types
-        self._tables: dict[tuple[str, str], Table] = {}
-        self._queries: dict[tuple[str, str], Query | None] = {}
+        self._tables: dict[tuple[str, str], TableColumns] = {}
+        self._queries: dict[tuple[str, str], QueryLineage | None] = {}
         self._digests: dict[tuple[str, str], str] = {}
 
-    def table(self, node: Node) -> Table:
+    def table(self, node: Node) -> TableColumns:
         """Return what is known of a node's table."""
         key = table_id(node)
         if key not in self._tables:
@@ -57,7 +57,7 @@ class Schemas:
             self._tables[key] = self._typed(node, self._columns(node))
         return self._tables[key]
 
-    def query(self, node: Node) -> Query | None:
+    def query(self, node: Node) -> QueryLineage | None:
         """Return what a model or snapshot yields; nothing for one in Python and where dbt has compiled nothing."""
         key = table_id(node)
         if key not in self._queries:
@@ -65,23 +65,26 @@ class Schemas:
             self._queries[key] = self._read(node)
         return self._queries[key]
 
-    def _columns(self, node: Node) -> Table:
-        kind = node["resource_type"]
+    def _columns(self, node: Node) -> TableColumns:
+        kind, query = node["resource_type"], None
         if kind == "seed":
             return self._seed(node)
         if kind in {"model", "snapshot"}:
             query = self.query(node)
             if query and query.complete:
-                return Table({name: column.type for name, column in query.columns.items()})
+                return TableColumns({name: column.type for name, column in query.columns.items()})
             if node.get("config", {}).get("contract", {}).get("enforced"):
-                return Table(self._documented(node))
+                return TableColumns(self._documented(node))
             if query is None and (cataloged := self._cataloged(node)):
-                return Table(cataloged)
+                return TableColumns(cataloged)
         elif cataloged := self._cataloged(node):
-            return Table(cataloged)
-        return Table(self._documented(node), complete=False)
+            return TableColumns(cataloged)
+        known = {name: column.type for name, column in query.columns.items()} if query else {}
+        listed = {name.lower() for name in known}
+        documented = {name: kind for name, kind in self._documented(node).items() if name.lower() not in listed}
+        return TableColumns(known | documented, complete=False)
 
-    def _typed(self, node: Node, table: Table) -> Table:
+    def _typed(self, node: Node, table: TableColumns) -> TableColumns:
         told = {
             name.lower(): data_type
             for source in (self._documented(node), self._cataloged(node))
@@ -89,7 +92,7 @@ class Schemas:
             if data_type
         }
         types = {name: data_type or told.get(name.lower()) for name, data_type in table.columns.items()}
-        return Table(types, table.complete)
+        return TableColumns(types, table.complete)
 
     def _documented(self, node: Node) -> dict[str, str | None]:
         return {
@@ -101,7 +104,7 @@ class Schemas:
         columns = self._catalog.get(node["unique_id"], {}).get("columns", {}).values()
         return {column["name"]: column.get("type") for column in sorted(columns, key=lambda each: each["index"])}
 
-    def _seed(self, node: Node) -> Table:
+    def _seed(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
         checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
         if (kept := self._kept.get(node["unique_id"], checksum)) is None:
@@ -112,9 +115,9 @@ class Schemas:
             self._kept.put(node["unique_id"], checksum, kept)
         # Where unquoted names become upper case, dbt quotes a seed's header only if it is told to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
-        return Table({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in kept})
+        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in kept})
 
-    def _read(self, node: Node) -> Query | None:
+    def _read(self, node: Node) -> QueryLineage | None:
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..graph import Node
-from .columns import Query, fold
-from .origins import DIRECT, Column
+from .columns import ColumnLineage, QueryLineage, fold
+from .columns.model import DIRECT, UNKNOWN, combined
 
 
-def with_snapshot_columns(query: Query, node: Node, dialect: str) -> Query:
+def with_snapshot_columns(query: QueryLineage, node: Node, dialect: str) -> QueryLineage:
     """Return a snapshot's query with dbt's columns behind its own."""
     if query.problem:
         return query
@@ -20,20 +20,18 @@ def with_snapshot_columns(query: Query, node: Node, dialect: str) -> Query:
     # By the strategy `check` the time is the run's, by `timestamp` a column's.
     time = _together(query, [config["updated_at"]] if config.get("updated_at") else [], dialect)
     added = {
-        "dbt_scd_id": Column(
-            key.through(DIRECT, "TRANSFORMATION").origins | time.through(DIRECT, "TRANSFORMATION").origins
-        ),
+        "dbt_scd_id": combined((key, time)).through(DIRECT, "TRANSFORMATION"),
         "dbt_updated_at": time,
         "dbt_valid_from": time,
         "dbt_valid_to": time.through(DIRECT, "TRANSFORMATION"),
     }
     if config.get("hard_deletes") == "new_record":
-        added["dbt_is_deleted"] = Column()
+        added["dbt_is_deleted"] = ColumnLineage()
     columns = {fold(named.get(name) or name, dialect): column for name, column in added.items()}
     return replace(query, columns={**query.columns, **columns})
 
 
-def _together(query: Query, names: list[str], dialect: str) -> Column:
+def _together(query: QueryLineage, names: list[str], dialect: str) -> ColumnLineage:
     by_name = {name.lower(): column for name, column in query.columns.items()}
-    found = [by_name.get(fold(name, dialect).lower(), Column()) for name in names]
-    return found[0] if len(found) == 1 else Column(frozenset(origin for column in found for origin in column.origins))
+    columns = [by_name.get(fold(name, dialect).lower(), UNKNOWN) for name in names]
+    return columns[0] if len(columns) == 1 else combined(columns)

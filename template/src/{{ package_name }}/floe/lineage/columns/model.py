@@ -1,0 +1,100 @@
+"""Column lineage as plain data: where a column comes from, and how.
+
+Types and subtypes are those of https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+DIRECT, INDIRECT = "DIRECT", "INDIRECT"
+# Of two direct steps in a row, the one further right names both.
+STRENGTH = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """A column that another is made of, and how: type and subtype are OpenLineage's."""
+
+    table: str
+    column: str
+    type: str = DIRECT
+    subtype: str = "IDENTITY"
+
+    def through(self, kind: str, subtype: str) -> Origin:
+        """Return the origin as seen from beyond one more step."""
+        if self.type == INDIRECT:
+            return self
+        if kind == INDIRECT:
+            return replace(self, type=kind, subtype=subtype)
+        return replace(self, subtype=max(self.subtype, subtype, key=STRENGTH.index))
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnLineage:
+    """What a column is made of.
+
+    Attributes:
+        origins: The columns it is made of.
+        type: Its data type, where a cast or an unchanged column proves it.
+        known: Whether `origins` are certain and all there are.
+    """
+
+    origins: frozenset[Origin] = frozenset()
+    type: str | None = None
+    known: bool = True
+
+    def through(self, kind: str, subtype: str) -> ColumnLineage:
+        """Return the column as seen from beyond one more step."""
+        return replace(self, origins=frozenset(origin.through(kind, subtype) for origin in self.origins))
+
+
+CONSTANT = ColumnLineage()
+UNKNOWN = ColumnLineage(known=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """What is known of a table: its columns with their types, and whether these are all it has, in order."""
+
+    columns: Mapping[str, str | None]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLineage:
+    """What a query yields.
+
+    Attributes:
+        columns: By name, in order.
+        rows: The columns that decide which rows there are: joins, filters, groups.
+        complete: Whether `columns` are all columns, in order.
+        rows_known: Whether `rows` are all.
+        open_tables: Tables that the query reads and whose columns are not known, or not in the engine's spelling.
+        problem: Why nothing is known, if the SQL could not be read.
+    """
+
+    columns: Mapping[str, ColumnLineage] = field(default_factory=dict)
+    rows: frozenset[Origin] = frozenset()
+    complete: bool = False
+    rows_known: bool = True
+    open_tables: tuple[str, ...] = ()
+    problem: str | None = None
+
+    @property
+    def left_out(self) -> list[str]:
+        """Return the names of the columns whose origins are not certain."""
+        return [name for name, column in self.columns.items() if not column.known]
+
+
+def combined(parts: Iterable[ColumnLineage], data_type: str | None = None) -> ColumnLineage:
+    """Return a column that is made of all `parts`; it is known if all of them are."""
+    parts = list(parts)
+    origins = frozenset(origin for part in parts for origin in part.origins)
+    return ColumnLineage(origins, data_type, all(part.known for part in parts))
+
+
+def either(one: ColumnLineage, other: ColumnLineage) -> ColumnLineage:
+    """Return a column whose values come from one of two."""
+    return combined((one, other), one.type if one.type == other.type else None)

@@ -1,0 +1,145 @@
+"""How an engine compares the names of columns, how it keeps them, and which ones it gives itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect, NormalizationStrategy
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.dialects.redshift import Redshift
+
+# `values (1, 2)` without column names; other engines are not known to name them.
+VALUES: dict[str, Callable[[int], str]] = {
+    "databricks": "col{}".format,
+    "duckdb": lambda position: f"col{position - 1}",
+    "postgres": "column{}".format,
+    "snowflake": "COLUMN{}".format,
+    "spark": "col{}".format,
+}
+# The columns of Snowflake's table functions.
+SNOWFLAKE_FUNCTIONS: dict[type[exp.Expr], list[str]] = {
+    exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's name for FLATTEN
+    exp.SplitToTable: ["SEQ", "INDEX", "VALUE"],
+}
+
+
+class Names:
+    """The naming rules of one engine."""
+
+    def __init__(self, dialect: str) -> None:
+        """Take sqlglot's name of the engine's SQL."""
+        self.dialect = dialect
+        self._engine = Dialect.get_or_raise(dialect)
+        self._strategy = self._engine.normalization_strategy
+
+    @cached_property
+    def keeps_spelling(self) -> bool:
+        """Say whether a name is kept as it is written, and compared without its case."""
+        return self._strategy not in {NormalizationStrategy.UPPERCASE, NormalizationStrategy.LOWERCASE} and not (
+            isinstance(self._engine, Postgres)
+        )
+
+    @cached_property
+    def result_takes_table_spelling(self) -> bool:
+        """Say whether `select Id` of a column `id` yields `id`; elsewhere it yields `Id`."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def numbers_duplicates(self) -> bool:
+        """Say whether the second column of one name becomes `name_1`; elsewhere it is an error to store or use it."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def shared_columns_lead(self) -> bool:
+        """Say whether `*` over `join … using` begins with the shared columns; elsewhere they stay in their place."""
+        return self.dialect != "duckdb"
+
+    @cached_property
+    def unnest_spreads_structs(self) -> bool:
+        """Say whether `unnest` in a select list turns a struct into one column per field."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def subqueries_see_siblings(self) -> bool:
+        """Say whether a subquery in FROM may use the tables before it without the word LATERAL."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def columns_hide_tables(self) -> bool:
+        """Say whether `a.b` is a field of the column `a` where a table is called `a` too."""
+        return self.dialect == "bigquery"
+
+    @cached_property
+    def functions_name_their_column(self) -> bool:
+        """Say whether the only column of a table function is called as the function's alias is."""
+        return isinstance(self._engine, Postgres) or self.dialect == "duckdb"
+
+    def kept(self, name: str, *, quoted: bool = False) -> str:
+        """Return a name as the engine keeps it."""
+        if isinstance(self._engine, Redshift):
+            return name.lower()  # quoted or not, unless a session asks otherwise
+        if quoted:
+            return name
+        if self._strategy is NormalizationStrategy.UPPERCASE:
+            return name.upper()
+        return name.lower() if isinstance(self._engine, Postgres) else name
+
+    def spelled(self, identifier: exp.Expr) -> str:
+        """Return an identifier as the engine keeps it."""
+        return self.kept(identifier.name, quoted=bool(identifier.args.get("quoted")))
+
+    def key(self, name: str) -> str:
+        """Return what is the same for two names, as the engine keeps them, that are one column."""
+        return name.lower() if self.keeps_spelling else name
+
+    def table_key(self, identifier: exp.Expr) -> str:
+        """Return what is the same for two identifiers that name one table, schema or alias."""
+        return self.key(self.spelled(identifier))
+
+    def inner_name(self, expression: exp.Expr) -> exp.Expr | None:
+        """Return the identifier that names the column of an expression without an alias, if the engine has one."""
+        if isinstance(expression, exp.Column | exp.Dot):
+            name = expression.this if isinstance(expression, exp.Column) else expression.expression
+            return name if isinstance(name, exp.Identifier) else None
+        if isinstance(expression, exp.Paren) and (isinstance(self._engine, Postgres) or self.dialect == "duckdb"):
+            return self.inner_name(expression.this)
+        if isinstance(expression, exp.Cast) and isinstance(self._engine, Postgres):
+            return self.inner_name(expression.this)
+        return None
+
+    def value_names(self, count: int) -> list[str] | None:
+        """Return what the columns of VALUES are called, if that is known."""
+        name = VALUES.get(self.dialect)
+        return [name(position) for position in range(1, count + 1)] if name else None
+
+    def function_columns(self, function: exp.Expr) -> list[str]:
+        """Return what the columns of a table function are called, if that is known."""
+        return SNOWFLAKE_FUNCTIONS.get(type(function), []) if self.dialect == "snowflake" else []
+
+    def numbered(self, names: Sequence[str]) -> list[str]:
+        """Return the names of a table's columns where those of its query are `names`, as DuckDB gives them."""
+        counts: dict[str, int] = {}
+        numbered = []
+        for name in names:
+            new = name
+            if name and self.key(name) in counts:
+                number = counts[self.key(name)]
+                while self.key(new := f"{name}_{number}") in counts:
+                    number += 1
+                counts[self.key(name)] = number + 1
+            if name:
+                counts[self.key(new)] = 1
+            numbered.append(new)
+        return numbered
+
+    def duplicates(self, names: Iterable[str]) -> set[str]:
+        """Return the keys of names that stand more than once."""
+        keys = [self.key(name) for name in names if name]
+        return {key for key in keys if keys.count(key) > 1}
+
+
+def fold(name: str, dialect: str, *, quoted: bool = False) -> str:
+    """Return a column's name as the engine keeps it."""
+    return Names(dialect).kept(name, quoted=quoted)

@@ -1,0 +1,182 @@
+"""A select list -> the columns of its query: their names as the engine gives them, and what each is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sqlglot import exp
+
+from .model import DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .relation import NUMBERED, NamedColumn, Relation, Scope
+from .values import QueryReader, value_of
+
+# In a select list these yield rows, and some of them several columns.
+GENERATORS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.Unnest)
+# `unnest` of these is one column, whatever is in them.
+LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
+
+
+@dataclass(slots=True)
+class _Columns:
+    """The columns so far.
+
+    Attributes:
+        parts: The open relations that `*` has passed on, with the keys it left out.
+        multipliers: What decides how many rows are made out of one.
+    """
+
+    scope: Scope
+    columns: list[NamedColumn] = field(default_factory=list)
+    parts: list[tuple[Relation, frozenset[str]]] = field(default_factory=list)
+    multipliers: list[ColumnLineage] = field(default_factory=list)
+
+    def add(self, name: str | None, lineage: ColumnLineage) -> None:
+        """Add a column; behind columns that are not known it may be the second of its name, and be numbered."""
+        is_certain = not (self.parts and self.scope.names.numbers_duplicates)
+        self.columns.append(NamedColumn(name or "" if is_certain else "", lineage))
+
+    def relation(self) -> Relation:
+        names = self.scope.names
+        if names.numbers_duplicates:
+            numbered = names.numbered([column.name for column in self.columns])
+            self.columns = [NamedColumn(name, c.lineage) for name, c in zip(numbered, self.columns, strict=True)]
+        complete = not self.parts and not self.scope.unordered
+        rows = combined(self.multipliers).through(INDIRECT, "JOIN")
+        return Relation(self.columns, complete, self._rest, rows.origins, rows.known)
+
+    def _rest(self, key: str) -> ColumnLineage:
+        names = self.scope.names
+        # dbt ran the SQL, so the column exists: the one relation that may have it has it.
+        holders = [relation for relation, excluded in self.parts if key not in excluded]
+        alone = len(self.parts) == 1 and not self.columns
+        if len(holders) != 1 or not all(column.name for column in self.columns):
+            return UNKNOWN
+        if names.numbers_duplicates and not alone and NUMBERED.fullmatch(key):
+            return UNKNOWN
+        return holders[0].get(key, names)
+
+
+def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryReader) -> Relation:
+    """Return what a select list yields of the sources in `scope`, whose aliases it fills in."""
+    result = _Columns(scope)
+    for projection in projections:
+        inner = projection.unalias()
+        result.multipliers.append(_multiplier(projection, scope, reader))
+        if isinstance(projection, exp.Aliases):
+            for column in _several(projection, scope, reader):
+                result.add(column.name, column.lineage)
+        elif projection.is_star:
+            _star(projection, result, reader)
+        elif _spreads(inner, scope, reader):
+            result.parts.append((Relation(), frozenset()))
+        else:
+            lineage = value_of(inner, scope, reader)
+            if isinstance(projection, exp.Alias):
+                name: str | None = scope.names.spelled(projection.args["alias"])
+                scope.aliases.setdefault(scope.names.key(name or ""), lineage)
+            else:
+                name = _inner_name(inner, scope) if not isinstance(inner, GENERATORS) else None
+            result.add(name, lineage)
+    return result.relation()
+
+
+def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    """Return what decides how many rows a projection makes out of one."""
+    generators = [item for item in projection.find_all(*GENERATORS) if item.parent_select is projection.parent_select]
+    return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
+
+
+def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
+    """Say whether an expression may stand for several columns, as `columns('x.*')` and `* like 'x%'` do."""
+    if expression.find(exp.Columns):
+        return True
+    if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
+        return True
+    if not scope.names.unnest_spreads_structs or not isinstance(expression, GENERATORS):
+        return False
+    data_type = value_of(expression.this, scope, reader).type or ""
+    return not isinstance(expression.this, LISTS) and not data_type.endswith("]")
+
+
+def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
+    """Return the name of a column that is selected without an alias."""
+    identifier = scope.names.inner_name(expression)
+    if identifier is None:
+        return None
+    column = expression.unnest()
+    if not scope.names.result_takes_table_spelling or not isinstance(column, exp.Column):
+        return scope.names.spelled(identifier)
+    keys = [scope.names.table_key(part) for part in column.parts]
+    for length in range(len(keys) - 1, 0, -1):
+        source = scope.called(tuple(keys[:length]))
+        if source and source.relation.may_have(keys[length], scope.names):
+            if length < len(keys) - 1:  # a field, which is called as the query calls it
+                return identifier.name
+            named = source.relation.named(keys[length], scope.names)
+            return named[0].name if len(named) == 1 else None
+    if len(keys) > 1:
+        return identifier.name
+    own = scope.own(keys[0])
+    return own.name if own else None
+
+
+def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
+    scope, names = result.scope, result.scope.names
+    star = projection.this if isinstance(projection, exp.Column) else projection
+    if isinstance(projection, exp.Column):
+        source = scope.called(tuple(names.table_key(part) for part in projection.parts[:-1]))
+        relations = [(source.relation, source.relation.columns)] if source else []
+    else:
+        relations = [] if scope.unclear else list(scope.star())
+    if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # of a struct, or of a pattern
+        result.parts.append((Relation(), frozenset()))
+        return
+    excluded = {key for item in star.args.get("except_") or () for key in _keys(item, scope)}
+    renamed = {_key(item.this, scope): names.spelled(item.args["alias"]) for item in star.args.get("rename") or ()}
+    replaced = {
+        names.table_key(item.args["alias"]): NamedColumn(
+            names.spelled(item.args["alias"]), value_of(item.this, scope, reader)
+        )
+        for item in star.args.get("replace") or ()
+    }
+    for relation, columns in relations:
+        if relation.complete:
+            for column in columns:
+                key = names.key(column.name)
+                if key not in excluded:
+                    new = replaced.pop(key, column)
+                    result.add(renamed.get(key, new.name), new.lineage)
+        else:
+            hidden = frozenset(excluded | renamed.keys() | replaced.keys())
+            result.parts.append((relation, hidden))
+    for column in replaced.values():
+        result.add(column.name, column.lineage)
+    if result.parts and renamed:
+        result.parts.append((Relation(), frozenset()))
+
+
+def _key(column: exp.Expr, scope: Scope) -> str:
+    return scope.names.table_key(column.this if isinstance(column, exp.Column) else column)
+
+
+def _keys(item: exp.Expr, scope: Scope) -> list[str]:
+    items = item.expressions if isinstance(item, exp.Tuple) else [item.unnest()]
+    return [_key(column, scope) for column in items]
+
+
+def _several(projection: exp.Aliases, scope: Scope, reader: QueryReader) -> list[NamedColumn]:
+    names = [scope.names.spelled(identifier) for identifier in projection.expressions]
+    return list(map(NamedColumn, names, generated(projection.this, len(names), scope, reader)))
+
+
+def generated(generator: exp.Expr, count: int, scope: Scope, reader: QueryReader) -> list[ColumnLineage]:
+    """Return what the columns of a function that yields `count` of them are made of."""
+    if isinstance(generator, exp.Stack):
+        rows, cells = generator.this, [value_of(cell, scope, reader) for cell in generator.expressions]
+        if not isinstance(rows, exp.Literal) or not rows.is_int or -(-len(cells) // int(rows.this)) != count:
+            return [UNKNOWN] * count
+        return [combined(cells[position::count]).through(DIRECT, "IDENTITY") for position in range(count)]
+    arguments = [argument for argument in generator.iter_expressions() if not isinstance(argument, exp.DataType)]
+    value = combined(value_of(argument, scope, reader) for argument in arguments)
+    return [value.through(DIRECT, "TRANSFORMATION")] * count

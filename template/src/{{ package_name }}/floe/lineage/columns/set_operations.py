@@ -1,0 +1,49 @@
+"""UNION, INTERSECT and EXCEPT: columns by position or by name, and what decides which rows remain."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from .model import INDIRECT, UNKNOWN, ColumnLineage, combined, either
+from .names import Names
+from .relation import NamedColumn, Relation
+
+
+def set_operation(left: Relation, right: Relation, operation: exp.SetOperation, names: Names) -> Relation:
+    """Return what UNION, INTERSECT or EXCEPT makes of two relations."""
+    rows, known = left.rows | right.rows, left.rows_known and right.rows_known
+    deciding = []
+    if isinstance(operation, exp.Union):
+        columns, complete = _union(left, right, names, by_name=bool(operation.args.get("by_name")))
+    else:
+        # The rows on the right only decide which of those on the left remain.
+        columns, complete = left.columns, left.complete
+        deciding.append(all_columns(right).through(INDIRECT, "FILTER"))
+    relation = Relation(columns, complete)
+    if not isinstance(operation, exp.Union):
+        relation.rest = left.rest
+    if operation.args.get("distinct"):
+        deciding.append(all_columns(relation).through(INDIRECT, "GROUP_BY"))
+    decision = combined(deciding)
+    relation.rows, relation.rows_known = rows | decision.origins, known and decision.known
+    return relation
+
+
+def _union(left: Relation, right: Relation, names: Names, *, by_name: bool) -> tuple[list[NamedColumn], bool]:
+    if by_name:
+        if not (left.complete and right.complete and left.has_names() and right.has_names()):
+            return [], False
+        by_key = {names.key(column.name): column for column in right.columns}
+        shared = [(column, by_key.pop(names.key(column.name), None)) for column in left.columns]
+        merged = [NamedColumn(c.name, either(c.lineage, o.lineage) if o else c.lineage) for c, o in shared]
+        return merged + list(by_key.values()), True
+    if not (left.complete and right.complete and len(left.columns) == len(right.columns)):
+        # By position, columns cannot be told apart; the names are those on the left.
+        return [NamedColumn(column.name, UNKNOWN) for column in left.columns], left.complete
+    pairs = zip(left.columns, right.columns, strict=True)
+    return [NamedColumn(one.name, either(one.lineage, other.lineage)) for one, other in pairs], True
+
+
+def all_columns(relation: Relation) -> ColumnLineage:
+    """Return what all columns of a relation together are made of."""
+    return combined(column.lineage for column in relation.columns) if relation.complete else UNKNOWN

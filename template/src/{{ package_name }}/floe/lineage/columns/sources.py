@@ -1,0 +1,230 @@
+"""A FROM clause -> the sources in scope: tables, subqueries, functions, and what joins do to their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from sqlglot import exp
+
+from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .pivots import pivoted
+from .relation import OPAQUE, NamedColumn, Relation, Scope, Shared, Source
+from .select_list import GENERATORS, generated
+from .values import QueryReader, unqualified, value_of
+
+SERIES = (exp.ExplodingGenerateSeries, exp.GenerateDateArray, exp.GenerateSeries, exp.GenerateTimestampArray)
+# Parts of a table that change what it yields, and of a join that are not read here.
+UNREAD_OF_TABLE = ("changes", "rows_from", "partition")
+UNREAD_OF_JOIN = ("nearest", "expressions", "pivots")
+
+
+class TableReader(QueryReader, Protocol):
+    """Knows the tables of the warehouse as well."""
+
+    def table(self, table: exp.Table) -> Relation | None:
+        """Return a table of the warehouse; nothing if `table` is a function."""
+
+
+class UnreadError(Exception):
+    """A clause of the query is not read, so nothing is known of its result."""
+
+
+def add_sources(select: exp.Select, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
+    """Put what stands in FROM into `scope`; return the conditions of its joins."""
+    first, joins, laterals = select.args.get("from_"), select.args.get("joins") or [], select.args.get("laterals") or []
+    conditions: list[ColumnLineage] = []
+    if first is not None:
+        conditions += _add(first.this, scope, reader)
+    if laterals:
+        # `lateral view` and joins may use each other's columns; in which order they stand, sqlglot does not keep.
+        scope.unordered = bool(joins)
+        for join in joins:
+            _add_joined(join, scope, reader)
+        for lateral in laterals:
+            conditions += _add(lateral, scope, reader)
+        return conditions + [condition for join in joins for condition in _condition(join, scope, reader)]
+    return conditions + _add_joins(joins, scope, reader)
+
+
+def _add_joins(joins: Iterable[exp.Join], scope: Scope, reader: TableReader) -> list[ColumnLineage]:
+    conditions: list[ColumnLineage] = []
+    for join in joins:
+        before = list(scope.sources)
+        conditions += _add_joined(join, scope, reader)
+        conditions += _condition(join, scope, reader)
+        added = scope.sources[len(before) :]
+        if join.args.get("using") or join.method == "NATURAL":
+            conditions += _merge(join, before, added, scope)
+        if join.kind in {"SEMI", "ANTI"}:
+            for source in added:
+                source.visible = False
+    return conditions
+
+
+def _add_joined(join: exp.Join, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
+    if any(join.args.get(part) for part in UNREAD_OF_JOIN):
+        raise UnreadError("a join of an unusual kind")
+    return _add(join.this, scope, reader)
+
+
+def _condition(join: exp.Join, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
+    conditions = [join.args[key] for key in ("on", "match_condition") if join.args.get(key)]
+    return [value_of(condition, scope, reader).through(INDIRECT, "JOIN") for condition in conditions]
+
+
+def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope) -> list[ColumnLineage]:
+    """Merge the columns that a join has in common; return these as its condition."""
+    names = scope.names
+    before = Scope(names, scope.ctes, None, left, scope.shared, scope.unclear)
+    after = Scope(names, scope.ctes, None, right)
+    if join.method == "NATURAL":
+        if not all(source.relation.complete and source.relation.has_names() for source in [*left, *right]):
+            scope.unclear = True
+            return [UNKNOWN]
+        keys = [names.key(c.name) for s in left for c in s.relation.columns if after.candidates(names.key(c.name))]
+    else:
+        keys = [names.table_key(identifier) for identifier in join.args["using"]]
+    conditions = []
+    merged: dict[str, Shared] = {}
+    for key in dict.fromkeys(keys):
+        own, other = before.own(key), after.own(key)
+        one, two = unqualified(key, before), unqualified(key, after)
+        conditions += [one.through(INDIRECT, "JOIN"), two.through(INDIRECT, "JOIN")]
+        name = own.name if own else other.name if other else key
+        value = {"RIGHT": two, "FULL": combined((one, two)).through(DIRECT, "TRANSFORMATION")}.get(join.side, one)
+        earlier = scope.shared[key].sources if key in scope.shared else tuple(before.candidates(key))
+        merged[key] = Shared(NamedColumn(name, value), (*earlier, *after.candidates(key)))
+    scope.shared = {**merged, **{key: shared for key, shared in scope.shared.items() if key not in merged}}
+    return conditions
+
+
+def _add(item: exp.Expr, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
+    """Put one item of FROM into `scope`; return the conditions of the joins inside it."""
+    if isinstance(item, exp.Subquery) and not isinstance(item.this, exp.Query | exp.Values | exp.Pivot):
+        if item.args.get("alias") or item.args.get("pivots"):
+            raise UnreadError("a join in brackets with a name of its own")
+        conditions = _add(item.this, scope, reader)  # `(a join b on …)`
+    else:
+        for source in _sources(item, scope, reader):
+            for pivot in item.args.get("pivots") or ():
+                source.relation = pivoted(source.relation, pivot, scope, reader)
+                if alias := pivot.args.get("alias"):
+                    source.parts = (scope.names.table_key(alias.this),)
+            scope.sources.append(source)
+        conditions = []
+    if item.args.get("laterals"):
+        raise UnreadError("a lateral view inside a join")
+    return conditions + (_add_joins(item.args.get("joins") or (), scope, reader))
+
+
+def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Source]:
+    names = scope.names
+    match item:
+        case exp.Table() if isinstance(item.this, exp.Identifier) or (item.this is not None and reader.table(item)):
+            yield Source(_parts(item, scope), _table(item, scope, reader))
+        case exp.Table(this=exp.Func()) | exp.TableFromRows(this=exp.Func()):
+            yield from _function(item.this, item, scope, reader)
+        case exp.Unnest():
+            yield from _unnest(item, scope, reader)
+        case exp.Lateral(this=exp.Subquery()):
+            yield _aliased(item, reader.query(item.this, scope.within()), scope)
+        case exp.Lateral(this=exp.Func()):
+            yield from _function(item.this, item, scope, reader)
+        case exp.Subquery():
+            inside = scope.within() if names.subqueries_see_siblings else scope.beside()
+            yield _aliased(item, reader.query(item.this, inside), scope)
+        case exp.Values():
+            yield _aliased(item, values(item, scope, reader), scope)
+        case exp.Pivot():
+            yield _aliased(item, reader.query(item, scope.beside()), scope)
+        case _:
+            yield _aliased(item, OPAQUE, scope)
+
+
+def _table(item: exp.Table, scope: Scope, reader: TableReader) -> Relation:
+    if any(item.args.get(part) for part in UNREAD_OF_TABLE):
+        return OPAQUE
+    columns = _alias_columns(item, scope)
+    if isinstance(item.this, exp.Identifier) and len(item.parts) == 1:
+        cte = scope.ctes.get(scope.names.table_key(item.this))
+        if cte is not None:
+            return cte.renamed(columns)
+    return (reader.table(item) or OPAQUE).renamed(columns)
+
+
+def _parts(item: exp.Table, scope: Scope) -> tuple[str, ...]:
+    return _alias(item, scope) or tuple(scope.names.table_key(part) for part in item.parts)
+
+
+def _aliased(item: exp.Expr, relation: Relation, scope: Scope) -> Source:
+    return Source(_alias(item, scope), relation.renamed(_alias_columns(item, scope)))
+
+
+def _alias(item: exp.Expr, scope: Scope) -> tuple[str, ...]:
+    alias = item.args.get("alias")
+    return (scope.names.table_key(alias.this),) if alias is not None and alias.this is not None else ()
+
+
+def _alias_columns(item: exp.Expr, scope: Scope) -> list[str]:
+    alias = item.args.get("alias")
+    columns = alias.args.get("columns") or [] if alias is not None else []
+    return [scope.names.spelled(c.this if isinstance(c, exp.ColumnDef) else c) for c in columns]
+
+
+def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Source]:
+    """Yield what a table function yields: columns made of its arguments."""
+    alias = _alias(item, scope)
+    columns = _alias_columns(item, scope) or scope.names.function_columns(function)
+    if not columns and alias and isinstance(function, SERIES) and scope.names.functions_name_their_column:
+        columns = [scope.names.spelled(item.args["alias"].this)]
+    lineages = generated(function, max(len(columns), 1), scope, reader)
+    # Without a column among its arguments, a function may read anything, such as a file.
+    is_known = isinstance(function, (*GENERATORS, *SERIES, exp.Generator, exp.SplitToTable))
+    lineages = [lineage if is_known or lineage.origins else UNKNOWN for lineage in lineages]
+    value = combined(lineages)
+    yield Source(
+        alias,
+        Relation(
+            list(map(NamedColumn, columns, lineages)),
+            complete=bool(columns) and is_known and not item.args.get("ordinality"),
+            rest=lambda _: value,
+            rows=value.through(INDIRECT, "JOIN").origins,
+            rows_known=value.known,
+            row=value,
+        ),
+    )
+
+
+def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Source]:
+    lineages = [value_of(part, scope, reader).through(DIRECT, "TRANSFORMATION") for part in item.expressions]
+    columns = _alias_columns(item, scope)
+    alias, value = _alias(item, scope), combined(lineages)
+    rows = value.through(INDIRECT, "JOIN")
+    if columns and not alias:
+        # BigQuery and Redshift: the name is the element's, whose fields are columns.
+        element = Relation(rest=lambda _: value, rows=rows.origins, rows_known=rows.known, row=value)
+        yield Source((scope.names.key(columns[0]),), element)
+        if isinstance(item.args.get("offset"), exp.Identifier):
+            offset = NamedColumn(scope.names.spelled(item.args["offset"]), CONSTANT)
+            yield Source((), Relation([offset], complete=True))
+        return
+    named = list(map(NamedColumn, columns, lineages))
+    extra = [NamedColumn(name, CONSTANT) for name in columns[len(lineages) :]]  # `with ordinality`
+    complete = len(columns) >= len(lineages) and bool(columns)
+    yield Source(
+        alias,
+        Relation([*named, *extra], complete, lambda _: value, rows.origins, rows.known, value),
+    )
+
+
+def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:
+    """Return what VALUES yields."""
+    rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in item.expressions]
+    count = len(rows[0])
+    given = _alias_columns(item, scope)
+    names = scope.names.value_names(count) or (given if len(given) == count else None)
+    if names is None or any(len(row) != count for row in rows):
+        return Relation()
+    columns = [combined(value_of(row[position], scope, reader) for row in rows) for position in range(count)]
+    return Relation([NamedColumn(*pair) for pair in zip(names, columns, strict=True)], complete=True)

@@ -1,0 +1,65 @@
+"""The tables of the warehouse that a query names -> what is known of their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from .model import UNKNOWN, ColumnLineage, Origin, TableColumns
+from .names import Names
+from .relation import NamedColumn, Relation
+
+
+class Tables:
+    """The known tables, by the text that SQL has for them: a name in parts, a file, or a function that reads one."""
+
+    def __init__(self, tables: Mapping[str, TableColumns], names: Names) -> None:
+        self._tables = tables
+        self._names = names
+        self._keys: dict[tuple[str, ...], str | None] = {}
+        self.open: dict[str, None] = {}
+        for key in tables:
+            parts = _parts(_parsed(key, names.dialect), names.dialect)
+            # A shorter name that two tables share is neither's; a single part may be a common table expression.
+            for start in range(max(len(parts) - 1, 1)):
+                self._keys[parts[start:]] = None if parts[start:] in self._keys else key
+
+    def relation(self, table: exp.Table) -> Relation | None:
+        """Return what a table yields; nothing if it is a function that reads no known table."""
+        key = self._keys.get(_parts(table, self._names.dialect))
+        if key is None:
+            if not isinstance(table.this, exp.Identifier):
+                return None
+            self.open[table.sql(self._names.dialect)] = None
+            return Relation()
+        columns = self._tables[key]
+        if not columns.complete:
+            self.open[key] = None
+        return Relation(
+            [
+                NamedColumn(name, ColumnLineage(frozenset({Origin(key, name)}), data_type))
+                for name, data_type in columns.columns.items()
+            ],
+            columns.complete,
+            partial(self._unlisted, key),
+        )
+
+    def _unlisted(self, key: str, column: str) -> ColumnLineage:
+        # Where the spelling counts, only the warehouse knows it.
+        return UNKNOWN if self._names.keeps_spelling else ColumnLineage(frozenset({Origin(key, column)}))
+
+
+def _parsed(text: str, dialect: str) -> exp.Expr:
+    try:
+        return exp.maybe_parse(text, into=exp.Table, dialect=dialect)
+    except SqlglotError:
+        return exp.table_(text)
+
+
+def _parts(table: exp.Expr, dialect: str) -> tuple[str, ...]:
+    if isinstance(table, exp.Table) and not isinstance(table.this, exp.Identifier):
+        return (table.this.sql(dialect),) if table.this is not None else ()
+    return tuple(part.name.lower() for part in table.parts) if isinstance(table, exp.Table) else ()

@@ -1,0 +1,209 @@
+"""An expression of SQL -> what its value is made of.
+
+Every column inside an expression counts as one of its origins; what stands in a condition, an order or a window does
+so indirectly. A name that does not surely mean one column makes the whole value unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from sqlglot import exp
+
+from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .names import Names
+from .relation import Relation, Scope, Source
+
+# Where an expression holds a condition: `case when <this>`, `filter (where <expression>)`.
+CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
+# Where it holds what only chooses among values: `any_value(x having max y)`, `arg_max(x, y)`.
+CHOICES = {"expression": (exp.HavingMax, exp.ArgMax, exp.ArgMin)}
+# sqlglot counts these among the aggregates; they hand on a value as it is.
+PICKS = (exp.FirstValue, exp.Lag, exp.LastValue, exp.Lead, exp.NthValue)
+
+
+class QueryReader(Protocol):
+    """Reads whole queries, for the subqueries in an expression."""
+
+    names: Names
+
+    def query(self, expression: exp.Expr, scope: Scope) -> Relation:
+        """Return what a query yields; `scope`, still empty, is where its sources go."""
+
+
+def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    """Return what an expression is made of."""
+    match expression:
+        case exp.Paren():
+            return value_of(expression.this, scope, reader)
+        case exp.Column(this=exp.Star()):
+            return _star(expression, scope)
+        case exp.Column():
+            return column_of(expression, scope)
+        case exp.Dot():
+            return _field(expression, scope, reader)
+        case exp.Star():
+            return _star(expression, scope)
+        case exp.Exists(this=exp.Query()):
+            relation = reader.query(expression.this, scope.within())
+            return ColumnLineage(relation.rows, known=relation.rows_known)
+        case exp.Query():
+            return _subquery(expression, scope, reader)
+        case exp.PropertyEQ() | exp.Kwarg():
+            return value_of(expression.expression, scope, reader)
+        case exp.Lambda():
+            scope = replace(scope, parameters=scope.parameters | _keys(expression.expressions, scope))
+        case exp.Comprehension():
+            scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
+        case exp.Parameter(this=exp.Literal()):  # `$1`: the first column of a file
+            return UNKNOWN
+        case exp.Columns() | exp.Command():
+            return UNKNOWN
+        case _:
+            pass
+    parts = [value_of(part, scope, reader).through(*how) for part, how in _parts(expression, scope)]
+    return combined(parts, _proven_type(expression, parts, reader.names.dialect))
+
+
+def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
+    """Return what a column, or a field of one, is made of."""
+    parts = list(column.parts)
+    keys = [scope.names.key(scope.names.spelled(part)) for part in parts]
+    if keys[0] in scope.parameters:
+        return CONSTANT
+    if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
+        return _with_fields(unqualified(keys[0], scope), keys[1:])
+    # The longest qualifier first: `a.b.c` is a column of the table `a.b`, or a field of the column `a.b`.
+    for length in range(len(keys) - 1, 0, -1):
+        qualifier = tuple(scope.names.table_key(part) for part in parts[:length])
+        source = scope.called(qualifier)
+        if source and source.relation.may_have(keys[length], scope.names):
+            return _with_fields(source.relation.get(keys[length], scope.names), keys[length + 1 :])
+    return _with_fields(unqualified(keys[0], scope), keys[1:])
+
+
+def unqualified(key: str, scope: Scope) -> ColumnLineage:
+    """Return what a name without a qualifier means: a column, an alias, a whole row, or a column further out."""
+    if column := scope.own(key):
+        return column.lineage
+    candidates = scope.candidates(key)
+    elsewhere = key in scope.aliases or (scope.outer is not None and _may_mean(key, scope.outer))
+    if candidates:
+        alone = len(candidates) == 1 and not elsewhere and not scope.unclear
+        return UNKNOWN if not alone or _row(key, scope) else candidates[0].relation.get(key, scope.names)
+    if row := _row(key, scope):
+        return row.relation.whole_row()
+    if key in scope.aliases:
+        return scope.aliases[key]
+    return unqualified(key, scope.outer) if scope.outer else UNKNOWN
+
+
+def _may_mean(key: str, scope: Scope) -> bool:
+    return bool(
+        scope.own(key)
+        or scope.candidates(key)
+        or _row(key, scope)
+        or (scope.outer is not None and _may_mean(key, scope.outer))
+    )
+
+
+def _row(key: str, scope: Scope) -> Source | None:
+    sources = [source for source in scope.visible() if source.parts and source.parts[-1].lower() == key.lower()]
+    return sources[0] if len(sources) == 1 else None
+
+
+def _with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
+    return replace(column.through(DIRECT, "TRANSFORMATION"), type=None) if fields else column
+
+
+def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    if isinstance(dot.expression, exp.Func):  # `schema.function(x)`
+        return value_of(dot.expression, scope, reader)
+    inner = dot.this.unnest()
+    if isinstance(inner, exp.Column) and len(inner.parts) == 1 and isinstance(dot.expression, exp.Identifier):
+        key = scope.names.key(scope.names.spelled(inner.this))
+        source = _row(key, scope)
+        if source and not scope.own(key):  # `(row).column`
+            return source.relation.get(scope.names.key(scope.names.spelled(dot.expression)), scope.names)
+    return _with_fields(value_of(dot.this, scope, reader), ["field"])
+
+
+def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
+    """Return what all columns together are made of, as in `to_json(*)`; `count(*)` counts rows and reads none."""
+    if isinstance(star.parent, exp.Count):
+        return CONSTANT
+    if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
+        return UNKNOWN
+    if isinstance(star, exp.Column):
+        source = scope.called(tuple(scope.names.table_key(part) for part in star.parts[:-1]))
+        return source.relation.whole_row() if source else UNKNOWN
+    return combined(source.relation.whole_row() for source in scope.visible())
+
+
+def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    relation = reader.query(expression, scope.within())
+    columns = combined(column.lineage for column in relation.columns)
+    known = columns.known and relation.complete and relation.rows_known
+    return ColumnLineage(columns.origins | relation.rows, known=known)
+
+
+def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
+    """Yield the parts of an expression, and how its value depends on each."""
+    aggregates = isinstance(expression, exp.AggFunc) and not isinstance(expression, PICKS)
+    direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
+    if isinstance(expression, exp.Window):
+        yield from _window(expression, scope)
+        return
+    if isinstance(expression, exp.WithinGroup):
+        yield expression.this, direct
+        # `percentile_cont(0.5) within group (order by x)` is made of x, `listagg(x) within group (order by y)` is not.
+        ordered = (INDIRECT, "SORT") if expression.this.find(exp.Column) else (DIRECT, "AGGREGATION")
+        yield from ((part, ordered) for part in expression.expression.expressions)
+        return
+    for key, argument in expression.args.items():
+        for part in argument if isinstance(argument, list) else (argument,):
+            if not isinstance(part, exp.Expr):
+                continue
+            if isinstance(expression, CONDITIONS.get(key, ())):
+                yield part, (INDIRECT, "CONDITIONAL")
+            elif isinstance(expression, CHOICES.get(key, ())) or (
+                isinstance(expression, exp.Order) and key == "expressions"
+            ):
+                yield part, (INDIRECT, "SORT")
+            elif isinstance(expression, exp.Paren | exp.Alias) or (key == "this" and isinstance(expression, exp.Order)):
+                yield part, (DIRECT, "IDENTITY")
+            else:
+                yield part, direct
+
+
+def _window(window: exp.Window, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
+    if isinstance(window.this, exp.Expr) and not isinstance(window.this, exp.Identifier):
+        yield window.this, (DIRECT, "TRANSFORMATION")
+    for key in ("partition_by", "order", "spec"):
+        argument = window.args.get(key)
+        for part in argument if isinstance(argument, list) else (argument,):
+            if isinstance(part, exp.Order):
+                yield from ((ordered, (INDIRECT, "WINDOW")) for ordered in part.expressions)
+            elif isinstance(part, exp.Expr):
+                yield part, (INDIRECT, "WINDOW")
+    base = window.args.get("alias")
+    if base is not None:  # `over w`
+        named = scope.windows.get(scope.names.key(scope.names.spelled(base)))
+        yield from _window(named, scope) if named is not None and named is not window else [(exp.Command(), ("", ""))]
+
+
+def _keys(identifiers: list[exp.Expr], scope: Scope) -> frozenset[str]:
+    return frozenset(
+        scope.names.key(scope.names.spelled(name)) for part in identifiers for name in part.find_all(exp.Identifier)
+    )
+
+
+def _proven_type(expression: exp.Expr, parts: list[ColumnLineage], dialect: str) -> str | None:
+    if isinstance(expression, exp.Cast):
+        return expression.to.sql(dialect)
+    if isinstance(expression, exp.Predicate | exp.Connector | exp.Not):
+        return exp.DataType.build("boolean").sql(dialect)
+    # The least and the greatest of some values is one of them.
+    return parts[0].type if isinstance(expression, exp.Min | exp.Max) and parts else None
