@@ -220,11 +220,6 @@ def table_id(node: Node) -> tuple[str, str]:
     return str(node["unique_id"]), relation_text(node)
 
 
-def table_key(node: Node) -> str:
-    """Return the key of a table among those that a query reads."""
-    return ".".join(relation(node))
-
-
 def relation(node: Node) -> tuple[str, ...]:
     """Return the parts of a table's name, in lower case: two nodes with the same are one table."""
     return tuple(part.lower() for part in _parts(node))

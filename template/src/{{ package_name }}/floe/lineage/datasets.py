@@ -26,7 +26,7 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..events import NodeFinished
-from ..graph import Graph, Node, is_table, materialized, table_id, table_key
+from ..graph import Graph, Node, is_table, materialized, relation_text, table_id
 from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
@@ -168,7 +168,7 @@ class Datasets:
     def _names_by_key(self, node: Node) -> dict[str, DatasetName]:
         """Return the datasets that a node reads, by the keys that its query has for them."""
         tables = self._graph.tables_upstream(node)
-        return {table_key(table): name for table in tables if (name := self.name(table))}
+        return {relation_text(table): name for table in tables if (name := self.name(table))}
 
 
 def _input_fields(

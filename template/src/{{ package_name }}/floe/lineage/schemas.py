@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..deferral import DEFERRED
-from ..graph import Graph, Node, table_id, table_key
+from ..graph import Graph, Node, relation_text, table_id
 from .columns import QueryLineage, TableColumns, fold, read_query
 from .kept_columns import Kept
 from .snapshots import with_snapshot_columns
@@ -122,7 +122,7 @@ class Schemas:
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.
             return self._kept.query(_kept_as(node), checksum=node.get("checksum"))
-        upstream = {table_key(each): each for each in self._graph.tables_upstream(node)}
+        upstream = {relation_text(each): each for each in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
         query = self._kept.query(_kept_as(node), key=key)
         if query is None:
