@@ -47,7 +47,7 @@ class Build:
 
     def inputs(self, unique_id: str) -> set[str]:
         """Return the names of the datasets that a node has read."""
-        return {each["name"] for each in self.end(unique_id)["inputs"]}
+        return {dataset["name"] for dataset in self.end(unique_id)["inputs"]}
 
     def output_facets(self, unique_id: str) -> dict[str, Any]:
         """Return the facets of the dataset that a node has written."""

@@ -130,8 +130,8 @@ def owners(node: Mapping[str, Any]) -> list[str]:
     """Return a node's owners in a project that has no default."""
     from pipeline.floe.meta import read_node_meta, resolve_owners
 
-    found: list[str] = resolve_owners(read_node_meta(node, print).owner, None, None, print)
-    return found
+    names: list[str] = resolve_owners(read_node_meta(node, print).owner, None, None, print)
+    return names
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

@@ -127,8 +127,8 @@ def test_columns(run: Build) -> None:
 
 def test_nothing_of_dev(run: Build, favored: Build) -> None:
     """No table is told that does not exist."""
-    built = {each["name"] for event in run.events for each in event["outputs"]} | {"warehouse.dev.kept"}
-    read = {each["name"] for event in [*run.events, *favored.events] for each in event["inputs"]}
+    built = {dataset["name"] for event in run.events for dataset in event["outputs"]} | {"warehouse.dev.kept"}
+    read = {dataset["name"] for event in [*run.events, *favored.events] for dataset in event["inputs"]}
 
     assert set() == {name for name in read if ".dev." in name} - built
 

@@ -24,6 +24,7 @@ STANDARD: list[tuple[str, naming.DatasetNaming]] = [
     ("read_parquet('s3://lake/in/*/o.parquet', hive_partitioning := true)", naming.S3("lake", "in/*/o.parquet")),
     ("'s3a://lake/in/o.parquet?s3_secret_access_key=hunter2'", naming.S3("lake", "in/o.parquet")),
     ("'gcs://lake/in/o.parquet'", naming.GCS("lake", "in/o.parquet")),
+    ("'s3://lake/in/o.parquet?s3_region=eu'", naming.S3("lake", "in/o.parquet")),
     (FULL, naming.ABFSS("box", "acct", "in/o.parquet")),
     ("'abfss://acct.dfs.core.windows.net/box/in/o.parquet'", naming.ABFSS("box", "acct", "in/o.parquet")),
     ("'wasbs://box@acct.dfs.core.windows.net/in/o.parquet'", naming.WASBS("box", "acct", "in/o.parquet")),
@@ -59,6 +60,7 @@ def test_http() -> None:
         "'abfss://box/o.parquet'",
         "'r2://bucket/o.parquet'",
         "'s3://bucket'",
+        "'s3://bucket/o?.csv'",
         "'unclosed",
     ],
 )
@@ -134,7 +136,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 def names(run: Build, unique_id: str) -> set[tuple[str, str]]:
     """Return what a node has read, by namespace and name, paths relative to the project."""
-    return {(each["namespace"], each["name"].removeprefix(f"{run.folder}/")) for each in run.end(unique_id)["inputs"]}
+    return {
+        (dataset["namespace"], dataset["name"].removeprefix(f"{run.folder}/"))
+        for dataset in run.end(unique_id)["inputs"]
+    }
 
 
 def test_sources(run: Build) -> None:
@@ -205,7 +210,7 @@ def test_external_model(run: Build) -> None:
 
     assert ("file", str(run.folder / "data/out/written.csv")) == (written["namespace"], written["name"])
     assert [("duckdb:///data/warehouse.duckdb", "warehouse.dev.written")] == [
-        (each["namespace"], each["name"]) for each in symlinks
+        (dataset["namespace"], dataset["name"]) for dataset in symlinks
     ]
     assert "FILE" == written["facets"]["datasetType"]["datasetType"]
     assert {("file", "data/out/written.csv")} == names(run, "model.shop.unsaid")

@@ -158,8 +158,8 @@ def test_deferred(events: list[dict[str, Any]]) -> None:
     """A model that is not built is read from production in both events, or not told in the first."""
     start, last = of(events, "model.pipeline.top")
 
-    assert {"w.prod.base"} == {each["name"] for each in last["inputs"]}
-    assert {each["name"] for each in start["inputs"]} <= {"w.prod.base"}
+    assert {"w.prod.base"} == {dataset["name"] for dataset in last["inputs"]}
+    assert {dataset["name"] for dataset in start["inputs"]} <= {"w.prod.base"}
     assert {"id", "amount"} == set(last["outputs"][0]["facets"]["columnLineage"]["fields"])
 
 

@@ -140,8 +140,8 @@ class Graph:
         file = self.compiled_file(node)
         if file is None or file.suffix != ".sql":
             return None
-        files = [file] if config_of(node).get("incremental_strategy") != "microbatch" else _batches(file)
-        return next((each.read_text(encoding="utf-8") for each in files if each.is_file()), None)
+        batches = _batches(file) if config_of(node).get("incremental_strategy") == "microbatch" else []
+        return next((path.read_text(encoding="utf-8") for path in (file, *batches) if path.is_file()), None)
 
     def compiled_file(self, node: Node) -> Path | None:
         """Return where dbt writes a node's compiled code."""

@@ -98,7 +98,7 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
     """Say which catalog lineage takes the columns of sources from, and how old it is."""
     try:
         file = catalog_file(settings.dbt_project_dir)
-        read = read_catalog(file)
+        content = read_catalog(file)
     except CatalogError as error:
         yield Finding("catalog", "warn", str(error))
         return
@@ -106,10 +106,10 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
         gain = "`dbt docs generate` makes it, and lineage then knows all columns of sources, not only documented ones"
         yield Finding("catalog", "off", f"{file} is missing: {gain}")
         return
-    made = made_at(file, read)
+    made = made_at(file, content)
     age = (datetime.now(UTC) - made).days
-    found = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
-    yield Finding("catalog", "ok", f"{found}: the columns of {len(read['sources'])} sources, for lineage")
+    origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
+    yield Finding("catalog", "ok", f"{origin_and_age}: the columns of {len(content['sources'])} sources, for lineage")
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..deferral import DEFERRED
 from ..graph import Node, is_external, relation_text, table_id
 from ..warehouse import Connection, Warehouse
 from .locations import DatasetName, name_location, name_relation
@@ -50,6 +51,8 @@ class DatasetNames:
     def _file(self, node: Node) -> DatasetName | None:
         if is_external(node):
             return name_relation(relation_text(node), self._folder)
+        if node.get(DEFERRED):  # of the other run only the relation is known, not the folder
+            return None
         location = self._warehouse.location(self._connection, node)
         return name_location(location, self._folder) if location else None
 

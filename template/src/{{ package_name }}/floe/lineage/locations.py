@@ -73,8 +73,8 @@ def name_location(location: str, folder: Path) -> DatasetName | None:
     """Return the name of a file or object; several files under one pattern are one dataset, named as written."""
     if not re.match(r"\w[\w+.-]*:", location):
         # dbt changes to its folder, which has no symbolic link in its path then.
-        path = os.path.normpath(Path(os.path.realpath(folder)) / Path(location).expanduser())
-        return DatasetName("file", path)
+        file = Path.home() / location[2:] if location.startswith("~/") else Path(location)
+        return DatasetName("file", os.path.normpath(Path(os.path.realpath(folder)) / file))
     try:
         url = urlsplit(location, allow_fragments=False)
         host = url.hostname or ""
@@ -86,9 +86,9 @@ def name_location(location: str, folder: Path) -> DatasetName | None:
         return DatasetName("file", os.path.normpath(unquote(url.path)))
     if not path or not host:
         return None
-    if url.scheme in OBJECT_STORES:
+    if url.scheme in OBJECT_STORES and ("=" in url.query or not url.query):
         # What follows a ? are DuckDB's settings for the request; they do not choose the object.
-        return DatasetName(f"{OBJECT_STORES[url.scheme]}://{url.netloc}", path)
+        return DatasetName(f"{OBJECT_STORES[url.scheme]}://{url.netloc.rpartition('@')[2]}", path)
     if url.scheme in {"http", "https"} and not url.query:
         return DatasetName(f"{url.scheme}://{host}{port}", f"/{path}")
     return _azure(url.scheme, url.username, host, path) if url.scheme in {"abfss", "wasbs"} else None
