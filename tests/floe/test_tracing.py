@@ -10,13 +10,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pipeline.floe.events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
+from pipeline.floe.step import Step
 from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, count, manifest_attributes, statements
 from pipeline.floe.tracing.ids import node_span_id, run_span_id, step_span_id, trace_id
-from pipeline.floe.tracing.spans import Handoff, Step, Tracing
+from pipeline.floe.tracing.spans import Handoff, Tracing
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
 INVOCATION = "8e506743-094c-4c0d-bc0a-b6576ba61d52"
+OTHER = "8e506743-094c-4c0d-bc0a-b6576ba61d53"
 ORDERS = {
     "name": "orders",
     "alias": "orders",
@@ -32,9 +34,16 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def finished(name: str, start: float, end: float, outcome: Outcome = Outcome.SUCCESS, **said: Any) -> NodeFinished:
+def finished(
+    name: str,
+    start: float,
+    end: float,
+    outcome: Outcome = Outcome.SUCCESS,
+    invocation: str = INVOCATION,
+    **said: Any,
+) -> NodeFinished:
     """Return the end of a model's execution, its start included."""
-    common = {"unique_id": f"model.shop.{name}", "resource_type": "model", "invocation_id": INVOCATION}
+    common = {"unique_id": f"model.shop.{name}", "resource_type": "model", "invocation_id": invocation}
     started = None if outcome is Outcome.SKIPPED else NodeStarted(at=at(start), **common)
     return NodeFinished(at=at(end), outcome=outcome, status=outcome.value, started=started, **common, **said)
 
@@ -49,14 +58,13 @@ class Recorded:
             job_name="daily",
             key=step,
             run_started_at=at(-5),
-            attributes={"dagster.run_id": run_id},
-            **{"attempt": 0, **said},
+            **said,
         )
         self.tracing = Tracing(self.step, Resource({"service.name": "shop"}), Handoff(self.spans.append))
 
-    def command(self, *lives: NodeFinished, **more: Any) -> Recorded:
+    def command(self, *lives: NodeFinished, invocation: str = INVOCATION, **more: Any) -> Recorded:
         """Record a command with these nodes."""
-        started = CommandStarted(at=at(0), invocation_id=INVOCATION, dbt_version="1.11.16")
+        started = CommandStarted(at=at(0), invocation_id=invocation, dbt_version="1.11.16")
         self.tracing.record(started)
         for life in lives:
             self.tracing.record(life, {"db.system.name": "duckdb", **manifest_attributes(ORDERS)}, **more)
@@ -143,11 +151,16 @@ class TestTree:
         assert first["step dbt_models"].parent == second["step dbt_models"].parent
 
     def test_second_command(self) -> None:
-        """A second dbt command in a step is a second span of it, and no second run."""
-        first, second = (Recorded().command().end(), Recorded(call=1).command().end())
+        """A second dbt command in a step is a second span below the step's, with its own nodes."""
+        recorded = Recorded().command(finished("orders", 1, 2))
+        recorded.command(finished("orders", 3, 4, invocation=OTHER), invocation=OTHER).end()
 
-        assert span_id(first["step dbt_models"]) != span_id(second["step dbt_models"])
-        assert "run daily" not in [span.name for span in second.spans]
+        commands = [span for span in recorded.spans if span.name == "dbt"]
+        nodes = [span for span in recorded.spans if span.name == "model.shop.orders"]
+        assert [span_id(recorded["step dbt_models"])] * 2 == [span.parent.span_id for span in commands if span.parent]
+        assert [span_id(command) for command in commands] == [span.parent.span_id for span in nodes if span.parent]
+        assert 2 == len({span_id(node) for node in nodes})
+        assert 1 == [span.name for span in recorded.spans].count("run daily")
 
     def test_outer_trace(self) -> None:
         """A trace that the run was started from is linked."""
@@ -177,6 +190,8 @@ class TestNode:
 
         assert {
             "dagster.run_id": RUN_ID,
+            "dagster.job.name": "daily",
+            "dagster.retry_number": 0,
             "dbt.invocation_id": INVOCATION,
             "dbt.unique_id": "model.shop.orders",
             "dbt.resource_type": "model",

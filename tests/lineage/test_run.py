@@ -1,101 +1,56 @@
-"""The Dagster run above the command: when its own events are sent."""
+"""The Dagster run above the dbt commands: what is said of it, and which step tells its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from types import SimpleNamespace
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.execution.stats import StepEventStatus
-from pipeline.floe import step
+from pipeline.floe.events import Outcome
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
+from pipeline.floe.run_end import RunEnd, StepEnd, run_end, step_end
+from pipeline.floe.run_tags import add_counts, total
 from pipeline.floe.secret_values import without_secrets
+from pipeline.floe.step import Step, read_step
+from pipeline.floe.step_watch import ENDS
 
-
-def plan_step(key: str, *above: str, dbt: bool = True) -> Any:
-    """Return what a run's plan says of a step, and of those above it."""
-    tags = {"dagster_dbt/select": "fqn:*"} if dbt else {}
-    return SimpleNamespace(key=key, tags=tags, inputs=[SimpleNamespace(upstream_step_keys=set(above))])
-
-
-def context(*, steps: int = 1, attempt: int = 0, retries: int = 0, tags: dict[str, str] | None = None) -> Any:
-    """Return what the modules read of a step's context."""
-    keys = [f"step{i}" for i in range(steps)]
-    plan = SimpleNamespace(step_keys_to_execute=keys, steps=[plan_step(key) for key in keys])
-    policy = dg.RetryPolicy(max_retries=retries) if retries else None
-    return SimpleNamespace(
-        run=SimpleNamespace(execution_plan_snapshot_id="plan", tags=tags or {}),
-        run_id="0192f0b5-0a2f-7f4d-9a5e-000000000001",
-        job_name="daily",
-        retry_number=attempt,
-        has_partition_key=False,
-        has_partition_key_range=False,
-        instance=SimpleNamespace(get_execution_plan_snapshot=lambda _: plan),
-        get_step_execution_context=lambda: SimpleNamespace(op_retry_policy=policy),
-    )
+RUN_ID = "0192f0b5-0a2f-7f4d-9a5e-000000000001"
+STEP = Step(run_id=RUN_ID, job_name="daily", key="a", run_started_at=datetime(2026, 11, 23, tzinfo=UTC))
+CERTAIN = RunEnd(outcome=Outcome.SUCCESS, message=None, is_certain=True)
 
 
 @pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """Forget the runs of the test before."""
-    lineage_setup._claimed.clear()
-    yield
-    lineage_setup._claimed.clear()
-
-
-def test_one_step() -> None:
-    """The run's events are those of its only step, and of the first command in it."""
-    assert lineage_setup.claim_run(context())
-    assert not lineage_setup.claim_run(context())
-
-
-def test_many_steps() -> None:
-    """Of a run with more steps no step knows the end: none sends the run's events."""
-    assert not lineage_setup.claim_run(context(steps=2))
-
-
-def test_retry() -> None:
-    """An attempt that Dagster repeats does not end the run; the one after it may, in the same process too."""
-    first, second = context(retries=1), context(retries=1, attempt=1)
-
-    assert lineage_setup.claim_run(first)
-    assert step.will_be_retried(first, dg.Failure("dbt"))
-    assert lineage_setup.claim_run(second)
-    assert not step.will_be_retried(second, dg.Failure("dbt"))
-
-
-@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), dg.Failure("no", allow_retries=False)])
-def test_no_retry(error: BaseException | None) -> None:
-    """What went well, was stopped, or says so itself is not repeated."""
-    assert not step.will_be_retried(context(retries=3), error)
-
-
-def test_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The nominal time of a scheduled run is its tick; of its tags, those leave that say why it runs."""
+def no_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run below nothing."""
     for name in ("OPENLINEAGE_PARENT_ID", "OPENLINEAGE_CONTEXT"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_schedule() -> None:
+    """The nominal time of a scheduled run is its tick; of its tags, those leave that say why it runs."""
     tick = datetime(2026, 11, 23, 6, tzinfo=UTC).isoformat()
     tags = {".dagster/scheduled_execution_time": tick, "dagster/schedule_name": "daily", "password": "hunter2"}
-    run = lineage_setup.dagster_run_of(context(tags=tags), "shop")
+    run = lineage_setup.dagster_run_of(replace(STEP, tags=tags), "shop")
 
-    assert JobRun("shop", "daily", "0192f0b5-0a2f-7f4d-9a5e-000000000001") == run.run
+    assert JobRun("shop", "daily", RUN_ID) == run.run
     assert (tick, None) == run.nominal
     assert {"dagster/schedule_name": "daily"} == run.tags
 
 
 def test_partition() -> None:
     """The nominal time of a partition is its window."""
-    window = dg.TimeWindow(datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC))
-    partitioned = context()
-    partitioned.has_partition_key = True
-    partitioned.partition_time_window = window
+    window = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 
     assert ("2026-11-23T00:00:00+00:00", "2026-11-24T00:00:00+00:00") == (
-        lineage_setup.dagster_run_of(partitioned, "shop").nominal
+        lineage_setup.dagster_run_of(replace(STEP, window=window), "shop").nominal
     )
 
 
@@ -107,40 +62,134 @@ def test_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no entry for [hidden]" == without_secrets("no entry for hunter2")
 
 
-def stats(**ended: bool) -> Any:
-    """Return the context of `step0`, of three steps, and the event log's word on those named, failed or not."""
-    made = context(steps=3)
-    told = [
-        SimpleNamespace(
-            step_key=key, end_time=1.0, status=StepEventStatus.FAILURE if failed else StepEventStatus.SUCCESS
-        )
-        for key, failed in ended.items()
-    ]
-    made.instance.get_run_step_stats = lambda _: told
-    made.get_step_execution_context = lambda: SimpleNamespace(step=SimpleNamespace(key="step0"))
-    return made
+class Asking(logging.Handler):
+    """Asks, once Dagster has recorded the end of a step, how the run has ended."""
+
+    def __init__(self, context: dg.OpExecutionContext, answers: dict[str, RunEnd | None]) -> None:
+        super().__init__()
+        self._context = context
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take Dagster's log records."""
+        event = getattr(record, "dagster_event", None)
+        if event is not None and event.event_type in ENDS:
+            step = read_step(self._context)
+            self._answers[step.key] = run_end(self._context, step, step_end(event))
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def root() -> None:
+    """Start."""
+
+
+def answers(
+    dbt: Mapping[str, bool], *, failing: Sequence[str] = (), above: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, RunEnd | None]:
+    """Run steps for real, one after the other; return what those with dbt are told of the run's end.
+
+    Args:
+        dbt: Steps in order, and whether dagster-dbt has made them.
+        failing: Those that fail.
+        above: Step -> the step that it waits for.
+    """
+    told: dict[str, RunEnd | None] = {}
+
+    def op(name: str) -> dg.OpDefinition:
+        tags = {"dagster_dbt/select": "fqn:*"} if dbt[name] else {}
+
+        @dg.op(name=name, tags=tags, ins={"put": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+        def run(context) -> None:  # type: ignore[no-untyped-def]  # Dagster takes no annotation that is text
+            if dbt[name]:
+                context.log.addHandler(Asking(context, told))
+            if name in failing:
+                raise ValueError(f"{name} is broken")
+
+        return run
+
+    ops = {name: op(name) for name in dbt}
+
+    @dg.job
+    def job() -> None:
+        outputs: dict[str, Any] = {"root": root()}
+        for name in dbt:
+            outputs[name] = ops[name](outputs[above.get(name, "root")])
+
+    job.execute_in_process(raise_on_error=False)
+    return told
 
 
 def test_last_of_several() -> None:
-    """A run of several steps is ended by the step that has no other with dbt left."""
-    assert not step.is_last_step(stats(step1=False))
-    assert step.is_last_step(stats(step1=False, step2=False))
+    """A run of several steps is ended by the one whose end is the last in its event log."""
+    assert {"a": None, "b": None, "c": CERTAIN} == answers({"a": True, "b": True, "c": True})
+
+
+def test_only_step() -> None:
+    """The only step of a run ends it, without a look at the log, unless Dagster tries it again."""
+    retried = StepEnd(outcome=Outcome.FAIL, message="broken", is_retried=True)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context: Any = SimpleNamespace(instance=instance)
+
+        assert RunEnd(outcome=Outcome.FAIL, message="broken", is_certain=True) == run_end(
+            context, STEP, StepEnd(outcome=Outcome.FAIL, message="broken")
+        )
+        assert run_end(context, STEP, retried) is None
 
 
 def test_last_with_dbt() -> None:
-    """A step without dbt is not waited for, nor one that a failure has made impossible."""
-    one = stats(step1=True)
-    plan = one.instance.get_execution_plan_snapshot("plan")
+    """The last step with dbt knows the end for certain only if no step without dbt is left."""
+    assert {"a": RunEnd(outcome=Outcome.SUCCESS, message=None, is_certain=False)} == answers({"a": True, "b": False})
+    assert {"b": CERTAIN} == answers({"a": False, "b": True})
 
-    plan.steps[2] = plan_step("step2", dbt=False)
-    assert step.is_last_step(one)
-    plan.steps[2] = plan_step("step2", "step1")
-    assert step.is_last_step(one)
-    plan.steps[2] = plan_step("step2", "step0")
-    assert not step.is_last_step(one)
+
+def test_never_run() -> None:
+    """What a failure has made impossible is not waited for."""
+    assert {"a": RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True)} == answers(
+        {"a": True, "b": True, "c": False}, failing=["a"], above={"b": "a", "c": "b"}
+    )
 
 
 def test_failed_elsewhere() -> None:
-    """A run in which another step has failed has failed."""
-    assert step.has_failed_step(stats(step1=True, step2=False))
-    assert not step.has_failed_step(stats(step1=False, step2=False))
+    """A run in which another step has failed has failed, with its reason."""
+    failed = RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True)
+    assert {"a": None, "b": failed} == answers({"a": True, "b": True}, failing=["a"])
+    assert {"b": failed} == answers({"a": False, "b": True}, failing=["a"])
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "expected"),
+    [
+        (None, "12 sent", "12 sent"),
+        ("12 sent, 1 dropped", "3 sent, 2 spooled", "15 sent, 1 dropped, 2 spooled"),
+        ("0 sent", "0 sent", "0 sent"),
+        ("off", "3 sent", "3 sent"),
+        ("3 sent", "off", "3 sent"),
+        ("off", "off", "off"),
+    ],
+)
+def test_total(before: str | None, text: str, expected: str) -> None:
+    """A run's tag is the sum over its steps."""
+    assert expected == total(before, text)
+
+
+def _add(instance: Any, folder: Path) -> None:
+    context: Any = SimpleNamespace(instance=dg.DagsterInstance.from_ref(instance), run_id=RUN_ID)
+    for _ in range(20):
+        add_counts(context, {"floe/lineage": "1 sent"}, folder)
+
+
+def test_tags_of_several_processes(tmp_path: Path) -> None:
+    """Steps that end at the same moment do not overwrite each other's counts."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        dagster_run = dg.DagsterRun(job_name="daily", run_id=RUN_ID)
+        instance.add_run(dagster_run)
+        spawn = multiprocessing.get_context("spawn")
+        processes = [spawn.Process(target=_add, args=(instance.get_ref(), tmp_path / "state")) for _ in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        run = instance.get_run_by_id(RUN_ID)
+
+    assert run is not None
+    assert {"floe/lineage": "40 sent"}.items() <= run.tags.items()

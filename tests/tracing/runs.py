@@ -45,6 +45,7 @@ if __name__ == "__main__":
         config, tags = (json.loads(text) for text in sys.argv[2:])
         result = dg.execute_job(dg.reconstructable(job), instance, run_config=config, tags=tags)
         print("RUN", result.run_id)
+        print("TAGS", json.dumps(dict(instance.get_run_by_id(result.run_id).tags)))
 """
 ALL = "everything"
 JOBS = f"""
@@ -76,6 +77,7 @@ class Run:
         variables: Those that it was given besides.
         spans: What the receiver has.
         metrics: Likewise.
+        events: OpenLineage's, likewise, if lineage was on.
     """
 
     project: Path
@@ -84,6 +86,7 @@ class Run:
     variables: Mapping[str, str]
     spans: list[Span] = field(default_factory=list)
     metrics: list[Metric] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def run_id(self) -> str:
@@ -91,6 +94,14 @@ class Run:
         found = re.search(r"^RUN (\S+)", self.output, re.MULTILINE)
         assert found, self.output[-3000:]
         return found[1]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return Dagster's tags of it."""
+        found = re.search(r"^TAGS (.+)", self.output, re.MULTILINE)
+        assert found, self.output[-3000:]
+        loaded: dict[str, str] = json.loads(found[1])
+        return loaded
 
     @property
     def trace_id(self) -> str:
@@ -150,6 +161,7 @@ def launch(
     protocol: str | None = "http/protobuf",
     python: str | Path = sys.executable,
     tags: Mapping[str, str] | None = None,
+    lineage: bool = False,
     **variables: str,
 ) -> Run:
     """Launch a job of a project that `copy` has made; without `protocol` nothing is exported.
@@ -161,6 +173,7 @@ def launch(
         protocol: OTLP's, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
         python: Of the environment to run it in.
         tags: The run's.
+        lineage: Whether its events go to the receiver too.
         variables: Of its environment, besides.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -175,6 +188,8 @@ def launch(
         if protocol:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
             environment["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
+        if lineage:
+            environment["OPENLINEAGE_URL"] = endpoint.url
         done = subprocess.run(
             [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
             cwd=project,
@@ -183,4 +198,6 @@ def launch(
             text=True,
             check=False,
         )
-    return Run(project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics)
+    return Run(
+        project, done.stdout + done.stderr, done.stderr, variables, endpoint.spans, endpoint.metrics, endpoint.events
+    )

@@ -13,9 +13,10 @@ from pipeline.floe.delivery import Counts
 from pipeline.floe.endpoints import open_metrics, open_spans
 from pipeline.floe.events import Outcome
 from pipeline.floe.settings import read_settings
+from pipeline.floe.step import Step
 from pipeline.floe.tracing.metrics import Metrics
 from pipeline.floe.tracing.setup import resource_of
-from pipeline.floe.tracing.spans import Handoff, Step, Tracing
+from pipeline.floe.tracing.spans import Handoff, Tracing
 
 from tests.engines.certificates import write_certificate
 from tests.receiver import Receiver, receiver
@@ -77,9 +78,7 @@ def send(seconds: float = 10) -> Counts | None:
         run_id="3af8618d-af6f-4b71-be87-6c928a10eb2d",
         job_name="daily",
         key="dbt_models",
-        attempt=0,
         run_started_at=datetime.now(UTC),
-        attributes={},
     )
     tracing = Tracing(step, resource_of(settings), Handoff(spans.put) if spans else None)
     assert "TRACEPARENT" in tracing.environment()

@@ -67,7 +67,7 @@ def _fields(raw: Mapping[str, Any], invocation: DbtCliInvocation) -> dict[str, s
     fields = {"invocation_id": info["invocation_id"], "dbt_event": info["name"], "dbt_code": info.get("code")}
     if unique_id:
         fields |= {"node": unique_id, "span_id": f"{node_span_id(info['invocation_id'], unique_id):016x}"}
-        node = invocation.manifest["nodes"].get(unique_id)
+        node = invocation.manifest.get("nodes", {}).get(unique_id)
         if node and node["resource_type"] in ASSETS:
             fields["asset"] = invocation.dagster_dbt_translator.get_asset_key(node).to_user_string()
     return fields

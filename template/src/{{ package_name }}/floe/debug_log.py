@@ -31,6 +31,8 @@ class DebugLog:
         self._partial = ""
         self._finished: dict[str, Mapping[str, Any]] = {}
         self._statements: dict[str, list[Mapping[str, Any]]] = {}
+        # Of the one command that is followed: `dbt retry` appends to the file of the command before it.
+        self.invocation_id: str | None = None
 
     def finished(self, unique_id: str) -> Mapping[str, Any] | None:
         """Return the `NodeFinished` event of a node, or nothing if it is not there within `WAIT_SECONDS`."""
@@ -85,6 +87,8 @@ class DebugLog:
             event = orjson.loads(line)
             name, unique_id = event["info"]["name"], str(event["data"]["node_info"]["unique_id"])
         except (ValueError, KeyError, TypeError):  # of no node, or torn
+            return
+        if self.invocation_id not in {None, event["info"].get("invocation_id")}:
             return
         if name == "NodeFinished":
             self._finished[unique_id] = event

@@ -18,7 +18,8 @@ import structlog
 from opentelemetry import trace
 
 from .secret_values import hider
-from .tracing.ids import run_span_id, step_span_id, trace_id
+from .step import Step
+from .tracing.ids import run_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
 
@@ -112,16 +113,15 @@ def write_logs() -> None:
         root.setLevel(_level())
 
 
-def enter_step(context: dg.AssetExecutionContext) -> None:
+def enter_step(step: Step) -> None:
     """Name the step in all lines of this process from now on."""
     write_logs()
-    step_key = context.get_step_execution_context().step.key
     _step.update(
-        run_id=context.run_id,
-        trace_id=f"{trace_id(context.run_id):032x}",
-        span_id=f"{step_span_id(context.run_id, step_key, context.retry_number):016x}",
-        job_name=context.job_name,
-        step_key=step_key,
+        run_id=step.run_id,
+        trace_id=f"{trace_id(step.run_id):032x}",
+        span_id=f"{step.span_id:016x}",
+        job_name=step.job_name,
+        step_key=step.key,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,71 +16,77 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import orjson
 from dagster_dbt import DbtCliInvocation
 
 from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .deferral import Deferral
-from .delivery import BUDGET_SECONDS, Counts
-from .events import CommandFinished, Life, Lives, NodeFinished, Outcome
+from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, Outcome
 from .graph import Graph, materialized
-from .lineage.watcher import LineageWatcher
-from .logs import COLORS, enter_step
 from .profile import hint
+from .run_end import StepEnd, command_end
 from .secret_values import without_secrets
 from .settings import Settings
-from .step import has_failed_step, is_last_step, will_be_retried
+from .step import Context
+from .step_watch import StepWatch
 from .target import TARGET
-from .tracing.watcher import TraceWatcher, with_sql
+from .tracing.watcher import with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
-from .watcher import DbtCommand, Ending, Watcher, command_line
+from .watcher import DbtCommand, Record, command_line
 
 logger = logging.getLogger(__name__)
 
-INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
-
 
 class Observer:
-    """Tells the watchers what dbt says during one step; none of its methods raises."""
+    """Reports one dbt command to the watchers of its step; none of its methods raises."""
 
-    def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
+    def __init__(self, context: Context, settings: Settings) -> None:
         self._context = context
         self._settings = settings
         self._warned = False
         self._built = False
-        self._watchers: list[Watcher] = []
+        self._ended = False
+        self._invocation_id = ""
+        self._watch: StepWatch | None = None
+        self._records: list[Record] = []
         self._lives = Lives()
         self._log: DebugLog | None = None
         self._skipped: Callable[[], Mapping[str, str]] | None = None
         with self._guard():
-            enter_step(context)
-        lineage: LineageWatcher | None = None
-        with self._guard():
-            lineage = LineageWatcher(context, settings)
-            self._watchers.append(lineage)
-        with self._guard():
-            self._watchers.append(TraceWatcher(context, settings, lambda: lineage.counts if lineage else None))
+            self._watch = StepWatch.of(context, settings, self._guard)
+            self._watch.enter(self)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that dbt is to get."""
         variables: dict[str, str] = {}
-        self._tell(lambda watcher: variables.update(watcher.environment()))
+        for watcher in self._watch.watchers if self._watch else ():
+            with self._guard():
+                variables.update(watcher.environment())
         return variables
+
+    @property
+    def last_target(self) -> Path | None:
+        """Return the target folder of the step's command before this one."""
+        return self._watch.last_target if self._watch else None
 
     def attach(self, invocation: DbtCliInvocation) -> None:
         """Watch `invocation` from its first event on."""
         with self._guard():
+            if self._watch:
+                self._watch.last_target = invocation.target_path
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
             self._lives = Lives(log.finished)
             deferral = Deferral.of(command_line(invocation), invocation.project_dir)
             graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest, deferral))
-            self._skipped = lambda: _skipped(invocation.target_path / "run_results.json", graph())
+            results = invocation.target_path / "run_results.json"
+            self._skipped = lambda: _skipped(results, self._invocation_id, graph())
             command = DbtCommand(
                 invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log
             )
-            self._tell(lambda watcher: watcher.attach(command))
+            for watcher in self._watch.watchers if self._watch else ():
+                with self._guard():
+                    self._records.append(watcher.attach(command))
 
     def see(self, raw: Mapping[str, Any]) -> None:
         """Take note of a raw event."""
@@ -89,59 +94,49 @@ class Observer:
             self._record(self._lives.feed(raw))
 
     def finish(self, error: BaseException | None) -> None:
-        """End what is open and send what is left, within `BUDGET_SECONDS`."""
-        message = _message(error)
-        interrupted = isinstance(error, INTERRUPTS)
-        outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
-        if outcome is Outcome.FAIL and self._skipped:
+        """End the command, and what is open of it, because `error` was raised or dbt has ended."""
+        self._end(command_end(error))
+
+    def stop(self, message: str) -> None:
+        """End the command if it is open: nobody reads its events any more, for the reason that `message` gives."""
+        if self._log is None:
+            self._context.log.warning("A dbt command has neither lineage nor spans: nobody has read its events.")
+        self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=message))
+
+    def _end(self, end: StepEnd) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if end.outcome is Outcome.FAIL and self._skipped:
             with self._guard():
                 self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
         with self._guard():
-            self._record(self._lives.end(at=datetime.now(UTC), message=message, interrupted=interrupted))
+            interrupted = end.outcome is Outcome.INTERRUPTED
+            self._record(self._lives.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
         with self._guard():
-            ending = Ending(outcome=outcome, message=message, run_outcome=self._run_outcome(outcome, error))
-            self._tell(lambda watcher: watcher.finish(ending))
-        with self._guard():
-            if outcome is Outcome.FAIL and not self._built:
+            if end.outcome is Outcome.FAIL and not self._built:
                 self._context.log.error(hint(self._settings))
         with self._guard():
             if self._log:
                 self._log.close()
-            self._close()
-
-    def _run_outcome(self, outcome: Outcome, error: BaseException | None) -> Outcome | None:
-        if not is_last_step(self._context) or will_be_retried(self._context, error):
-            return None
-        return Outcome.FAIL if outcome is Outcome.SUCCESS and has_failed_step(self._context) else outcome
+        with self._guard():
+            if self._watch:
+                self._watch.leave(self, end)
 
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:
+            if isinstance(life, CommandStarted):
+                self._invocation_id = life.invocation_id
+                if self._log:
+                    self._log.invocation_id = life.invocation_id
             self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
                 shown: Life = replace(life, message=without_secrets(life.message))
             else:
                 shown = life
-            for watcher in self._watchers:
+            for record in self._records:
                 with self._guard():
-                    watcher.record(shown)
-
-    def _tell(self, what: Callable[[Watcher], None]) -> None:
-        for watcher in self._watchers:
-            with self._guard():
-                what(watcher)
-
-    def _close(self) -> None:
-        deadline = time.monotonic() + BUDGET_SECONDS
-        became: dict[str, Counts | None] = {}
-        self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
-        said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
-        if why := "; ".join(f"{name}: {counts.reason}" for name, counts in became.items() if counts and counts.is_bad):
-            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, without_secrets(why))
-        else:
-            self._context.log.info(said)
-        self._context.instance.add_run_tags(
-            self._context.run_id, {f"floe/{name}": str(counts or "off") for name, counts in became.items()}
-        )
+                    record(shown)
 
     @contextmanager
     def _guard(self) -> Iterator[None]:
@@ -163,13 +158,15 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
     try:
         for event in read_events(invocation):
             observer.see(event.raw_event)
-            yield from event.to_default_asset_events(
-                manifest=invocation.manifest,
-                dagster_dbt_translator=invocation.dagster_dbt_translator,
-                context=invocation.context,
-                target_path=invocation.target_path,
-                project=invocation.project,
-            )
+            if invocation.manifest:  # without one there are no assets to speak of
+                yield from event.to_default_asset_events(
+                    manifest=invocation.manifest,
+                    dagster_dbt_translator=invocation.dagster_dbt_translator,
+                    context=invocation.context,
+                    target_path=invocation.target_path,
+                    project=invocation.project,
+                )
+        error = invocation.get_error()  # which dagster-dbt was told not to raise
     except BaseException as raised:
         error = raised
         raise
@@ -177,12 +174,14 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
-def _skipped(run_results: Path, graph: Graph) -> dict[str, str]:
-    """Return the nodes that dbt's results call skipped, without ephemeral ones: unique id -> resource type."""
+def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, str]:
+    """Return the nodes that the command's results call skipped, without ephemeral ones: unique id -> resource type."""
     if not run_results.is_file():
         return {}
-    results = orjson.loads(run_results.read_bytes())["results"]
-    nodes = [graph.node(result["unique_id"]) for result in results if result["status"] == "skipped"]
+    artifact = orjson.loads(run_results.read_bytes())
+    if artifact["metadata"]["invocation_id"] != invocation_id:  # of an earlier command, which `dbt retry` repeats
+        return {}
+    nodes = [graph.node(result["unique_id"]) for result in artifact["results"] if result["status"] == "skipped"]
     return {node["unique_id"]: node["resource_type"] for node in nodes if materialized(node) != "ephemeral"}
 
 
@@ -192,9 +191,3 @@ def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, C
     warehouse = known.get(adapter) or other_warehouse(adapter)
     credentials = invocation.adapter.config.credentials if invocation.adapter else None
     return warehouse, {key: getattr(credentials, key, None) for key in warehouse.connection_keys}
-
-
-def _message(error: BaseException | None) -> str | None:
-    if error is None:
-        return None
-    return without_secrets(COLORS.sub("", str(error)).strip()) or type(error).__name__

@@ -14,17 +14,26 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
+from .invoke import start
 from .settings import settings
 from .shortcuts import spare_outputs, spare_version
 
 
-def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecutionContext) -> DbtEventIterator[Any]:
-    """Run dbt with `args` for what Dagster selected.
+def observe(
+    dbt: DbtCliResource,
+    args: Sequence[str],
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    **kwargs: Any,
+) -> DbtEventIterator[Any]:
+    """Run dbt with `args`, for what Dagster selected where the command takes a selection.
+
+    Call it as often in a step as there are dbt commands to run. `dbt retry` repeats the step's command before it.
 
     Args:
         dbt: The resource of that name.
         args: dbt's own, such as `["build"]`.
         context: The asset's.
+        kwargs: Further arguments of `DbtCliResource.cli`, such as `raise_on_error` or `target_path`.
 
     Returns:
         dagster-dbt's event iterator: yield from it, or from its `fetch_row_counts()` and the like.
@@ -37,7 +46,7 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
         spare_version(dbt)
         spare_outputs(context)
         with _environment(observer.environment()):
-            invocation = dbt.cli(args, context=context)
+            invocation = start(dbt, args, context, kwargs, before=observer.last_target)
     except BaseException as error:
         observer.finish(error)
         raise

@@ -23,7 +23,7 @@ def spare_version(dbt: DbtCliResource) -> None:
         dbt.__dict__.setdefault("_cli_version", DBT_PYTHON_VERSION)
 
 
-def spare_outputs(context: dg.AssetExecutionContext) -> None:
+def spare_outputs(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Spare Dagster the set of the step's assets, which it makes anew for each asset and check that is yielded.
 
     Each time that costs the square of their number: with 1,000 models a quarter of the step's time.

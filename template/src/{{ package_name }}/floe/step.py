@@ -1,57 +1,106 @@
-"""What Dagster knows of the step that runs dbt, and of its run."""
+"""The Dagster step that runs dbt, as Dagster describes it.
+
+Dagster's context is read here, once per attempt at a step; watchers, logs and ids take the `Step`.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.execution.stats import StepEventStatus
+
+from .tracing.ids import step_span_id
+
+logger = logging.getLogger(__name__)
+
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+
+# A tag of a Dagster run, and the variable of its process, that name the trace which it was started from.
+TRACEPARENT_TAG = "traceparent"
+TRACEPARENT = "TRACEPARENT"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
-def run_started_at(context: dg.AssetExecutionContext) -> datetime:
-    """Return when the run started."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One attempt at a Dagster step that runs dbt.
+
+    Attributes:
+        run_id: Dagster's run id, a UUID.
+        job_name: Name of the run's job.
+        key: Key of the step.
+        attempt: Number of earlier attempts at the step.
+        run_started_at: Start of the run, in UTC.
+        run_steps: Keys of all steps that the run executes; empty where the run has no plan, as in a test.
+        tags: Tags of the run.
+        partitions: First and last partition key, the same for a single one.
+        window: Start and end of the time that the partitions cover, if they are partitions of time.
+        traceparent: Trace that the run was started from (https://www.w3.org/TR/trace-context/).
+    """
+
+    run_id: str
+    job_name: str
+    key: str
+    run_started_at: datetime
+    attempt: int = 0
+    run_steps: frozenset[str] = frozenset()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    partitions: tuple[str, str] | None = None
+    window: tuple[datetime, datetime] | None = None
+    traceparent: str | None = None
+
+    @property
+    def is_whole_run(self) -> bool:
+        """Say whether the run has no other step."""
+        return len(self.run_steps) <= 1
+
+    @property
+    def span_id(self) -> int:
+        """Return the id of the attempt's span."""
+        return step_span_id(self.run_id, self.key, self.attempt)
+
+
+def read_step(context: Context) -> Step:
+    """Return what Dagster knows of the step."""
+    tags = context.run.tags
     record = context.instance.get_run_record_by_id(context.run_id)
-    return datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
-
-
-def steps_of_run(context: dg.AssetExecutionContext) -> set[str]:
-    """Return the keys of all steps that the run's plan has; nothing where there is no plan, as in a test."""
+    started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
     snapshot = context.run.execution_plan_snapshot_id
-    if snapshot is None:
-        return set()
-    return set(context.instance.get_execution_plan_snapshot(snapshot).step_keys_to_execute)
+    plan = context.instance.get_execution_plan_snapshot(snapshot) if snapshot else None
+    return Step(
+        run_id=context.run_id,
+        job_name=context.job_name,
+        key=context.get_step_execution_context().step.key,
+        run_started_at=started,
+        attempt=context.retry_number,
+        run_steps=frozenset(plan.step_keys_to_execute if plan else ()),
+        tags=tags,
+        partitions=_partitions(context),
+        window=_window(context),
+        traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
+    )
 
 
-def is_last_step(context: dg.AssetExecutionContext) -> bool:
-    """Say whether no other step with dbt is left to be run, as far as the run's event log tells."""
-    snapshot = context.run.execution_plan_snapshot_id
-    if len(steps_of_run(context)) <= 1 or snapshot is None:
-        return True
-    plan = context.instance.get_execution_plan_snapshot(snapshot)
-    upstream = {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in plan.steps}
-    stats = context.instance.get_run_step_stats(context.run_id)
-    ended = {each.step_key for each in stats if each.end_time}
-    # What lies below a failed step is never run, and has no end.
-    dead = {each.step_key for each in stats if each.status is StepEventStatus.FAILURE}
-    while more := {key for key, above in upstream.items() if above & dead} - dead:
-        dead |= more
-    with_dbt = {step.key for step in plan.steps if any(tag.startswith("dagster_dbt/") for tag in step.tags or ())}
-    left = with_dbt & set(plan.step_keys_to_execute) - ended - dead
-    return left <= {context.get_step_execution_context().step.key}
+def _partitions(context: Context) -> tuple[str, str] | None:
+    if context.has_partition_key:
+        return context.partition_key, context.partition_key
+    if context.has_partition_key_range:
+        # The context's `partition_key_range` needs the definition of the partitions; the tags hold the same keys.
+        start, end = (context.run.tags[tag] for tag in RANGE_TAGS)
+        return start, end
+    return None
 
 
-def has_failed_step(context: dg.AssetExecutionContext) -> bool:
-    """Say whether another step of the run has failed, as far as its event log tells."""
-    if len(steps_of_run(context)) <= 1:
-        return False
-    return any(stats.status is StepEventStatus.FAILURE for stats in context.instance.get_run_step_stats(context.run_id))
-
-
-def will_be_retried(context: dg.AssetExecutionContext, error: BaseException | None) -> bool:
-    """Say whether Dagster runs the step again after `error`."""
-    if isinstance(error, dg.RetryRequested):
-        return bool(context.retry_number < error.max_retries)
-    policy = context.get_step_execution_context().op_retry_policy
-    if policy is None or not isinstance(error, Exception) or not getattr(error, "allow_retries", True):
-        return False
-    return bool(context.retry_number < policy.max_retries)
+def _window(context: Context) -> tuple[datetime, datetime] | None:
+    if not (context.has_partition_key or context.has_partition_key_range):
+        return None
+    try:
+        window = context.partition_time_window
+    except Exception:  # partitioned by something else than time; Dagster has a kind of error for each
+        logger.debug("The partitions have no time window.", exc_info=True)
+        return None
+    return window.start, window.end

@@ -1,4 +1,7 @@
-"""What watches a dbt command: lineage and tracing; a third watcher is one class and one line in `observer.py`."""
+"""What watches a step that runs dbt: lineage and tracing.
+
+A third watcher is one class and one line in `step_watch.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from .debug_log import DebugLog
 from .delivery import Counts
 from .events import Life, Outcome
 from .graph import Graph
+from .run_end import RunEnd
 from .warehouse import Connection, Warehouse
 
 
@@ -40,21 +44,24 @@ def command_line(invocation: DbtCliInvocation) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a step's dbt command ended.
+    """How an attempt at a step ended.
 
     Attributes:
-        outcome: Of the command.
-        message: What dbt, or Dagster, says of a bad one.
-        run_outcome: Of the whole Dagster run, if no other step and no other attempt is left of it.
+        outcome: Outcome of the attempt.
+        message: Reason of a bad one, in dbt's or Dagster's words.
+        run: End of the whole Dagster run, if no other step with dbt and no other attempt is left of it.
     """
 
     outcome: Outcome
     message: str | None
-    run_outcome: Outcome | None
+    run: RunEnd | None
+
+
+Record = Callable[[Life], None]
 
 
 class Watcher(Protocol):
-    """Turns what dbt says into what is sent. What it raises is logged once, and costs the run nothing."""
+    """Turns what the dbt commands of a step say into what is sent. Its faults cost the run nothing."""
 
     @property
     def name(self) -> str:
@@ -63,14 +70,11 @@ class Watcher(Protocol):
     def environment(self) -> Mapping[str, str]:
         """Return the variables that dbt is to get."""
 
-    def attach(self, command: DbtCommand) -> None:
-        """Take the command, before its first event."""
-
-    def record(self, life: Life) -> None:
-        """Take note of what happened."""
+    def attach(self, command: DbtCommand) -> Record:
+        """Take a command before its first event; return what takes note of its events."""
 
     def finish(self, ending: Ending) -> None:
-        """End what is open."""
+        """End what is open of the step."""
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline` of `time.monotonic`; say what became of all, nothing if it is off."""

@@ -19,7 +19,7 @@ from ..catalog import CatalogError, catalog_file, read_catalog
 from ..graph import ASSETS, Node
 from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
-from ..step import steps_of_run
+from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand, command_line
 from .datasets import Datasets
 from .facets import ColumnClassificationDatasetFacet
@@ -32,13 +32,17 @@ from .schemas import Schemas, SeedTypes
 logger = logging.getLogger(__name__)
 
 # Tags of a Dagster run that say why it runs, and its schedule's tick.
-RUN_TAGS = ("dagster/partition", "dagster/schedule_name", "dagster/sensor_name", "dagster/backfill")
+RUN_TAGS = (
+    "dagster/partition",
+    *RANGE_TAGS,
+    "dagster/schedule_name",
+    "dagster/sensor_name",
+    "dagster/backfill",
+)
 SCHEDULED = ".dagster/scheduled_execution_time"
 
-_claimed: set[tuple[str, int]] = set()
 
-
-def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings: Settings) -> tuple[Lineage, Kept]:
+def lineage_of(step: Step, command: DbtCommand, settings: Settings) -> tuple[Lineage, Kept]:
     """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
@@ -46,7 +50,7 @@ def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings:
     project_dir = command.invocation.project_dir
     owners = _owners(command, settings.owner)
     lineage = Lineage(
-        dagster_run_of(context, settings.namespace),
+        dagster_run_of(step, settings.namespace),
         _command(command.invocation),
         command.graph,
         cache(lambda: _datasets(command, kept, owners)),
@@ -63,50 +67,34 @@ def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings:
     return lineage, kept
 
 
-def dagster_run_of(context: dg.AssetExecutionContext, namespace: str) -> DagsterRun:
+def dagster_run_of(step: Step, namespace: str) -> DagsterRun:
     """Return what OpenLineage is to know of the Dagster run."""
     outer = outer_run(os.environ)
-    tags = context.run.tags
     return DagsterRun(
-        run=JobRun(namespace, context.job_name, context.run_id),
+        run=JobRun(namespace, step.job_name, step.run_id),
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
-        nominal=_nominal(context),
-        tags={name: tags[name] for name in RUN_TAGS if name in tags},
+        nominal=_nominal(step),
+        tags={name: step.tags[name] for name in RUN_TAGS if name in step.tags},
         version=dg.__version__,
     )
 
 
-def claim_run(context: dg.AssetExecutionContext) -> bool:
-    """Say whether the events of the Dagster run itself are the caller's to send.
-
-    They are the first command's of each attempt, and only if the step is all that the run consists of: of a run with
-    more steps no process of a step knows the end.
-    """
-    attempt = (context.run_id, context.retry_number)
-    if attempt in _claimed:
-        return False
-    _claimed.add(attempt)
-    return len(steps_of_run(context)) == 1
-
-
-def _nominal(context: dg.AssetExecutionContext) -> tuple[str, str | None] | None:
-    if context.has_partition_key or context.has_partition_key_range:
-        try:
-            window = context.partition_time_window
-        except Exception:  # partitioned by something else than time; Dagster has a kind of error for each
-            logger.debug("no time window", exc_info=True)
-        else:
-            return window.start.isoformat(), window.end.isoformat()
-    if tick := context.run.tags.get(SCHEDULED):
+def _nominal(step: Step) -> tuple[str, str | None] | None:
+    if step.window:
+        start, end = step.window
+        return start.isoformat(), end.isoformat()
+    if tick := step.tags.get(SCHEDULED):
         return tick, None
     return None
 
 
 def _command(invocation: DbtCliInvocation) -> Command:
     config = invocation.adapter.config if invocation.adapter else None
+    # A command without Dagster's selection may have been given no manifest.
+    manifest_name = invocation.manifest.get("metadata", {}).get("project_name")
     return Command(
-        project_name=invocation.manifest["metadata"]["project_name"],
+        project_name=manifest_name or getattr(config, "project_name", None) or invocation.project_dir.name,
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
         arguments=command_line(invocation),

@@ -1,22 +1,22 @@
-"""Watches a dbt command for OpenLineage."""
+"""Watches the dbt commands of a step for OpenLineage."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
-
-import dagster as dg
+from functools import partial
 
 from ..delivery import Counts
 from ..endpoints import EndpointError, open_lineage
-from ..events import Life
+from ..events import CommandFinished, Life
 from ..settings import Settings
-from ..step import run_started_at, steps_of_run
-from ..watcher import DbtCommand, Ending
+from ..step import Step
+from ..watcher import DbtCommand, Ending, Record
 from .kept_columns import Kept
 from .outbox import Outbox
 from .run_events import Lineage
-from .setup import claim_run, lineage_of
+from .setup import lineage_of
 
 
 class LineageWatcher:
@@ -24,20 +24,17 @@ class LineageWatcher:
 
     name = "lineage"
 
-    def __init__(self, context: dg.AssetExecutionContext, settings: Settings) -> None:
-        self._context = context
+    def __init__(self, step: Step, settings: Settings, log: logging.Logger) -> None:
+        """Open the endpoint; `log` is told if its configuration is wrong."""
+        self._step = step
         self._settings = settings
         self._outbox: Outbox | None = None
         try:
-            self._outbox = open_lineage(settings, context.run_id)
+            self._outbox = open_lineage(settings, step.run_id)
         except EndpointError as error:
-            context.log.warning("lineage is off: %s", error)
+            log.warning("lineage is off: %s", error)
+        # Any command's can tell of the Dagster run.
         self._lineage: Lineage | None = None
-        self._kept: Kept | None = None
-        self._owns_run = False
-        # Of several steps only the one that ends last can know the end: it sends the start too, so that none is left
-        # open where a step that runs no dbt comes last.
-        self._closes_run = len(steps_of_run(context)) > 1
 
     @property
     def counts(self) -> Counts | None:
@@ -48,30 +45,39 @@ class LineageWatcher:
         """Return nothing: dbt sends no lineage of its own."""
         return {}
 
-    def attach(self, command: DbtCommand) -> None:
-        """Take the command, and send the start of the Dagster run if it is this command's to send."""
+    def attach(self, command: DbtCommand) -> Record:
+        """Take a command; send the start of the Dagster run with the first one if the step is the whole run."""
         if self._outbox is None:
-            return
-        self._lineage, self._kept = lineage_of(self._context, command, self._settings)
-        self._owns_run = claim_run(self._context)
-        if self._owns_run and self._context.retry_number == 0:
-            self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
-
-    def record(self, life: Life) -> None:
-        """Send the event that `life` is."""
-        if self._outbox and self._lineage:
-            for event in self._lineage.events(life):
-                self._outbox.put(event)
+            return _ignore
+        lineage, kept = lineage_of(self._step, command, self._settings)
+        if self._lineage is None and self._step.is_whole_run and self._step.attempt == 0:
+            self._outbox.put(lineage.run_started(self._step.run_started_at))
+        self._lineage = lineage
+        return partial(self._record, self._outbox, lineage, kept)
 
     def finish(self, ending: Ending) -> None:
-        """Send the end of the Dagster run if this step ends it, and keep what was worked out of SQL."""
-        if self._outbox and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
-            if self._closes_run:
-                self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
-            self._outbox.put(self._lineage.run_finished(datetime.now(UTC), ending.run_outcome, ending.message))
-        if self._kept:
-            self._kept.save()
+        """Send the end of the Dagster run if this step ends it.
+
+        Of several steps, the one that ends the run sends the start too, so that none is left open where no step with
+        dbt comes last.
+        """
+        if self._outbox is None or self._lineage is None or ending.run is None or not ending.run.is_certain:
+            return
+        if not self._step.is_whole_run:
+            self._outbox.put(self._lineage.run_started(self._step.run_started_at))
+        self._outbox.put(self._lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""
         return self._outbox.close(deadline) if self._outbox else None
+
+    def _record(self, outbox: Outbox, lineage: Lineage, kept: Kept, life: Life) -> None:
+        """Send the events that `life` is; at a command's end, save what was worked out of its SQL."""
+        for event in lineage.events(life):
+            outbox.put(event)
+        if isinstance(life, CommandFinished):
+            kept.save()
+
+
+def _ignore(_: Life) -> None:
+    """Take no note: lineage is off."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..events import NodeFinished, Outcome, parse_time
 from ..graph import CHECKS, Node
+from ..step import Step
 from ..warehouse import Connection, Warehouse
 
 Attributes = Mapping[str, str | int | float | bool]
@@ -40,6 +41,22 @@ class Statement:
         while text.lstrip().startswith("/*"):
             text = text.partition("*/")[2]
         return (text.split(maxsplit=1) or ["SQL"])[0].upper()[:40]
+
+
+def step_attributes(step: Step) -> Attributes:
+    """Return what all spans of a step say of Dagster: the run, the attempt, and the partition or range of them."""
+    first, last = step.partitions or (None, None)
+    is_range = step.partitions is not None and first != last
+    return _said(
+        {
+            "dagster.run_id": step.run_id,
+            "dagster.job.name": step.job_name,
+            "dagster.retry_number": step.attempt,
+            "dagster.partition_key": None if is_range else first,
+            "dagster.partition_key_range.start": first if is_range else None,
+            "dagster.partition_key_range.end": last if is_range else None,
+        }
+    )
 
 
 def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attributes:

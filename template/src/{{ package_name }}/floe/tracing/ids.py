@@ -23,9 +23,9 @@ def run_span_id(run_id: str) -> int:
     return _span_id("run", run_id)
 
 
-def step_span_id(run_id: str, step_key: str, attempt: int, call: int = 0) -> int:
-    """Return the id of the span of one attempt at a step, 64 bits; `call` counts the dbt commands before it."""
-    return _span_id("step", run_id, step_key, str(attempt), str(call))
+def step_span_id(run_id: str, step_key: str, attempt: int) -> int:
+    """Return the id of the span of one attempt at a step, 64 bits."""
+    return _span_id("step", run_id, step_key, str(attempt))
 
 
 def node_span_id(invocation_id: str, unique_id: str) -> int:

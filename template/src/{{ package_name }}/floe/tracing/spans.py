@@ -8,7 +8,6 @@ span says stands in `attributes.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -23,40 +22,11 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
-from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes
-from .ids import node_span_id, run_span_id, step_span_id, trace_id
+from ..step import Step
+from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
+from .ids import node_span_id, run_span_id, trace_id
 
 PROPAGATOR = TraceContextTextMapPropagator()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """The Dagster step that runs dbt.
-
-    Attributes:
-        run_id: Dagster's run id, a UUID.
-        job_name: Of the run.
-        key: Of the step.
-        attempt: How often Dagster has tried the step before.
-        call: How many dbt commands this attempt has run before.
-        run_started_at: When the run started.
-        attributes: What each span of the step says.
-        traceparent: The trace that the run was started from, if it was told one.
-    """
-
-    run_id: str
-    job_name: str
-    key: str
-    attempt: int
-    run_started_at: datetime
-    attributes: Attributes
-    traceparent: str | None = None
-    call: int = 0
-
-    @property
-    def span_id(self) -> int:
-        """Return the id of its span."""
-        return step_span_id(self.run_id, self.key, self.attempt, self.call)
 
 
 class DerivedIds(IdGenerator):
@@ -86,7 +56,8 @@ class Tracing:
 
     def __init__(self, step: Step, resource: Resource, processor: SpanProcessor | None) -> None:
         """Start the step's span. Without `processor` the ids are as valid, and nothing is kept or sent."""
-        self._said = step
+        self._run_step = step
+        self._shared = step_attributes(step)
         self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         if processor:
@@ -103,13 +74,13 @@ class Tracing:
             {"dagster.step.key": step.key},
             step.span_id,
         )
-        self._command: Span | None = None
-        self._ended: set[str] = set()
+        self._commands: dict[str, Span] = {}  # by dbt's invocation id
+        self._ended: set[tuple[str, str]] = set()  # invocation id and unique id
 
     def environment(self) -> dict[str, str]:
         """Return the variables that hand the trace to dbt (https://www.w3.org/TR/trace-context/)."""
         carrier: dict[str, str] = {}
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(self._said.span_id))))
+        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(self._run_step.span_id))))
         # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
         return {"TRACEPARENT": carrier["traceparent"], "DBT_ENV_CUSTOM_ENV_TRACEPARENT": carrier["traceparent"]}
 
@@ -130,28 +101,30 @@ class Tracing:
         """
         match life:
             case CommandStarted():
-                said = {"dbt.invocation_id": life.invocation_id, "dbt.version": life.dbt_version or "unknown"}
-                self._command = self._child(self._step, "dbt", life.at, said)
-            case CommandFinished() if self._command is not None:
-                _end(self._command, life.outcome, life.message, life.at)
-            case NodeFinished() if self._command is not None:
-                self._record_node(self._command, life, attributes, upstream, statements)
+                about = {"dbt.invocation_id": life.invocation_id, "dbt.version": life.dbt_version or "unknown"}
+                self._commands[life.invocation_id] = self._child(self._step, "dbt", life.at, about)
+            case CommandFinished() if command := self._commands.pop(life.started.invocation_id, None):
+                _end(command, life.outcome, life.message, life.at)
+            case NodeFinished() if command := self._commands.get(life.invocation_id):
+                self._record_node(command, life, attributes, upstream, statements)
 
-    def end(self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None) -> None:
-        """End the step's span, and the run's if it is this step that ends it: with its first dbt command."""
+    def end(
+        self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None, run_message: str | None = None
+    ) -> None:
+        """End the step's span, and the run's if it is this step that ends it."""
         _end(self._step, outcome, message, None)
-        if run_outcome and not self._said.call:
-            outer = PROPAGATOR.extract({"traceparent": self._said.traceparent or ""}, Context())
+        if run_outcome:
+            outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
-            self._ids.use(run_span_id(self._said.run_id))
+            self._ids.use(run_span_id(self._run_step.run_id))
             run = self._tracer.start_span(
-                f"run {self._said.job_name}",
+                f"run {self._run_step.job_name}",
                 context=Context(),
                 links=[Link(caller)] if caller.is_valid else None,
-                start_time=_nanoseconds(self._said.run_started_at),
-                attributes=self._said.attributes,
+                start_time=_nanoseconds(self._run_step.run_started_at),
+                attributes=self._shared,
             )
-            _end(run, run_outcome, message, None)
+            _end(run, run_outcome, run_message, None)
 
     def _record_node(
         self,
@@ -163,10 +136,14 @@ class Tracing:
     ) -> None:
         start, end = life.executed or (life.started.at if life.started else life.at, life.at)
         # A unit test runs before the model that it tests; of other nodes, only what this command ran has a span.
-        known = [each for each in upstream if each in self._ended or life.resource_type == "unit_test"]
+        known = [
+            unique_id
+            for unique_id in upstream
+            if (life.invocation_id, unique_id) in self._ended or life.resource_type == "unit_test"
+        ]
         links = [Link(self._context(node_span_id(life.invocation_id, unique_id))) for unique_id in known]
         own_id = node_span_id(life.invocation_id, life.unique_id)
-        self._ended.add(life.unique_id)
+        self._ended.add((life.invocation_id, life.unique_id))
         span = self._child(command, life.unique_id, start, {**attributes, **node_attributes(life)}, own_id, links)
         for statement in statements:
             # Clocks of dbt's log lines and of its results differ by a hair: a child stays within its parent.
@@ -190,12 +167,12 @@ class Tracing:
             context=trace.set_span_in_context(parent, Context()),
             kind=SpanKind.CLIENT if "db.query.text" in attributes else SpanKind.INTERNAL,
             start_time=_nanoseconds(at) if at else None,
-            attributes={**self._said.attributes, **attributes},
+            attributes={**self._shared, **attributes},
             links=links,
         )
 
     def _context(self, span_id: int) -> SpanContext:
-        return SpanContext(trace_id(self._said.run_id), span_id, is_remote=True, trace_flags=self._flags)
+        return SpanContext(trace_id(self._run_step.run_id), span_id, is_remote=True, trace_flags=self._flags)
 
 
 class Handoff(SpanProcessor):

@@ -1,0 +1,150 @@
+"""What the dbt commands of one attempt at a step share: the watchers, until Dagster ends the attempt.
+
+A command does not know whether another follows, and an asset may fail after its last one. So step and run end when
+Dagster logs the end of the attempt. It does so in the step's process, under every executor, whatever the asset has
+done, through the logger that assets know as `context.log`; a filter there sees the event before Dagster records it,
+and a handler sees it afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing.util import Finalize
+from pathlib import Path
+from typing import Protocol
+
+import dagster as dg
+
+from .delivery import BUDGET_SECONDS, Counts
+from .events import Outcome
+from .lineage.watcher import LineageWatcher
+from .logs import enter_step
+from .run_end import StepEnd, run_end, step_end
+from .run_tags import add_counts
+from .secret_values import without_secrets
+from .settings import Settings
+from .step import Context, read_step
+from .tracing.watcher import TraceWatcher
+from .watcher import Ending, Watcher
+
+ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
+UNREAD = "The asset ended without reading all events of this dbt command."
+LOST = "The process ended before Dagster reported the end of the step."
+
+Guard = Callable[[], AbstractContextManager[None]]
+
+
+class Command(Protocol):
+    """A dbt command that is being observed."""
+
+    def stop(self, message: str) -> None:
+        """End it if it is open: nobody reads its events any more, for the reason that `message` gives."""
+
+
+class StepWatch(logging.Handler):
+    """The watchers of one attempt at a step, which end with it."""
+
+    def __init__(self, context: Context, settings: Settings, guard: Guard) -> None:
+        """Open the watchers; `guard` keeps their faults from the run."""
+        super().__init__()
+        self._context = context
+        self._settings = settings
+        self._guard = guard
+        self._commands: list[Command] = []
+        self._ended = False
+        self.last_target: Path | None = None  # dbt's target folder of the last command
+        self.step = step = read_step(context)
+        self.watchers: list[Watcher] = []
+        enter_step(step)
+        lineage: LineageWatcher | None = None
+        with guard():
+            lineage = LineageWatcher(step, settings, context.log)
+            self.watchers.append(lineage)
+        with guard():
+            self.watchers.append(TraceWatcher(step, settings, lambda: lineage.counts if lineage else None))
+        # A test without Dagster has a plain logger, and no end but that of its command.
+        self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
+        if self._outlives_commands:
+            context.log.addFilter(self._before_recorded)
+            context.log.addHandler(self)
+            # Should a release of Dagster's log its events elsewhere, what is left still leaves. Not `atexit`, which
+            # the processes of a forkserver skip.
+            self._at_exit = Finalize(None, self._end_at_exit, exitpriority=100)
+
+    @classmethod
+    def of(cls, context: Context, settings: Settings, guard: Guard) -> StepWatch:
+        """Return the watch of the context's step, which its first dbt command has opened."""
+        handlers: list[logging.Handler] = getattr(context.log, "handlers", [])
+        watches = (handler for handler in handlers if isinstance(handler, cls))
+        return next(watches, None) or cls(context, settings, guard)
+
+    def enter(self, command: Command) -> None:
+        """Take a command, before it is started."""
+        self._commands.append(command)
+
+    def leave(self, command: Command, end: StepEnd) -> None:
+        """Take the end of a command."""
+        self._commands.remove(command)
+        if not self._outlives_commands:
+            self._end(end)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """End the attempt if `record` is its end; Dagster has recorded it."""
+        event = getattr(record, "dagster_event", None)
+        if event is not None and event.event_type in ENDS:
+            with self._guard():
+                self._end(step_end(event))
+
+    def _before_recorded(self, record: logging.LogRecord) -> bool:
+        # With its only step the run has ended as well, and executors that poll the event log let go of the process as
+        # soon as they see it there. Of several steps, the order in the log decides which one ends the run.
+        if self.step.is_whole_run:
+            self.emit(record)
+        return True
+
+    def _end_at_exit(self) -> None:
+        with self._guard():
+            self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=LOST, is_retried=True))
+
+    def _end(self, end: StepEnd) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._outlives_commands:
+            self._context.log.removeFilter(self._before_recorded)
+            self._context.log.removeHandler(self)
+            self._at_exit.cancel()
+        for command in list(self._commands):
+            with self._guard():
+                command.stop(end.message or UNREAD)
+        run = None
+        with self._guard():
+            run = run_end(self._context, self.step, end)
+        for watcher in self.watchers:
+            with self._guard():
+                watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
+        self._close()
+
+    def _close(self) -> None:
+        deadline = time.monotonic() + BUDGET_SECONDS
+        counts: dict[str, Counts | None] = {}
+        for watcher in self.watchers:
+            with self._guard():
+                counts[watcher.name] = watcher.close(deadline)
+        with self._guard():
+            self._report(counts)
+
+    def _report(self, counts: dict[str, Counts | None]) -> None:
+        summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
+        bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
+        if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
+            self._context.log.warning(
+                "%s (%s); `uv run floe doctor` tries the endpoints", summary, without_secrets(reasons)
+            )
+        else:
+            self._context.log.info(summary)
+        tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
+        add_counts(self._context, tags, self._settings.state_dir)
