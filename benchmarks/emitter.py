@@ -112,12 +112,17 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
     from pipeline.floe.lineage.schemas import Schemas
     from pipeline.floe.warehouse import DUCKDB
 
+    def owners(_node: Any) -> list[str]:
+        return ["team:shop"]
+
     raws = list(events(tables))
     begin = time.process_time()
     kept = Kept(folder / "columns.json")
     graph = Graph.read(folder, {})
-    datasets = Datasets(graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}))
-    jobs = Jobs(graph, "duckdb", folder, None)
+    datasets = Datasets(
+        graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder
+    )
+    jobs = Jobs(graph, "duckdb", folder, None, owners)
     dagster_run = DagsterRun(run=JobRun("shop", "daily", INVOCATION))
     lineage = Lineage(dagster_run, Command(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs)
     lives = Lives()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +297,60 @@ class TestProject:
 
         assert ("warn", "ok") == (stale.state, fresh.state)
         assert "1 files changed since, such as orders.sql" in stale.message
+
+    def test_no_catalog(self, tmp_path: Path) -> None:
+        """A catalog that nobody has made: what it would give."""
+        (tmp_path / "dbt_project.yml").write_text("name: shop\n")
+        (finding,) = project.catalog(replace(default, dbt_project_dir=tmp_path), 0)
+
+        assert "off" == finding.state
+        assert str(tmp_path / "target" / "catalog.json") in finding.message
+        assert "dbt docs generate" in finding.message
+
+    @pytest.mark.parametrize(
+        ("configured", "variable", "folder"),
+        [
+            ("", "", "target"),
+            ("target-path: build/dbt", "", "build/dbt"),
+            ("target-path: \"{{ env_var('BUILT', 'b') ~ '/x' }}\"", "", "b/x"),
+            ("target-path: build", "elsewhere", "elsewhere"),
+        ],
+    )
+    def test_catalog(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: str, variable: str, folder: str
+    ) -> None:
+        """The catalog lies where dbt writes it; its age is dbt's own time, not the file's."""
+        monkeypatch.setenv("DBT_TARGET_PATH", variable)
+        monkeypatch.delenv("BUILT", raising=False)
+        (tmp_path / "dbt_project.yml").write_text(f"name: shop\n{configured}\n")
+        (tmp_path / folder).mkdir(parents=True)
+        made = (datetime.now(UTC) - timedelta(days=3, hours=1)).isoformat().replace("+00:00", "Z")
+        content = {"metadata": {"generated_at": made}, "nodes": {}, "sources": {"source.shop.a.b": {}}}
+        (tmp_path / folder / "catalog.json").write_text(json.dumps(content))
+        (finding,) = project.catalog(replace(default, dbt_project_dir=tmp_path), 0)
+
+        assert "ok" == finding.state
+        assert str(tmp_path / folder / "catalog.json") in finding.message
+        assert "3 days ago: the columns of 1 sources" in finding.message
+
+    @pytest.mark.parametrize(
+        ("configured", "content", "file"),
+        [
+            ("", "{", "catalog.json"),
+            ("", "{}", "catalog.json"),
+            ("target-path: \"{{ var('x') }}\"", None, "dbt_project.yml"),
+            ("target-path: \"{{ env_var('NOT_SET_ANYWHERE') }}\"", None, "dbt_project.yml"),
+        ],
+    )
+    def test_bad_catalog(self, tmp_path: Path, configured: str, content: str | None, file: str) -> None:
+        """A catalog that is not one, or whose folder cannot be worked out, is named with the next step."""
+        (tmp_path / "target").mkdir()
+        (tmp_path / "dbt_project.yml").write_text(f"name: shop\n{configured}\n")
+        if content is not None:
+            (tmp_path / "target" / "catalog.json").write_text(content)
+        (finding,) = project.catalog(replace(default, dbt_project_dir=tmp_path), 0)
+
+        assert ("warn", True) == (finding.state, str(tmp_path) in finding.message and file in finding.message)
 
     def test_variables(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A missing variable fails, a secret shows nothing but that it is set."""

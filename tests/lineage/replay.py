@@ -63,6 +63,9 @@ def run_events(
     raws: list[dict[str, Any]] | None = None,
     kept: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    deferral: Any = None,
+    runs_in: Path = Path("/project/dbt"),
+    types: Any = lambda _file, _node: {},
     **end: Any,
 ) -> list[RunEvent]:
     """Return the events of a recorded command in a Dagster run of its own.
@@ -73,6 +76,9 @@ def run_events(
         raws: dbt's events, if not all that were recorded.
         kept: The file of what is known of columns from runs before.
         environment: The variables that name a parent from outside.
+        deferral: What the command defers to.
+        runs_in: The folder that dbt runs in.
+        types: The types of a seed's columns.
         end: How the command ended: `message`, `interrupted`.
     """
     from pipeline.floe.events import Lives, Outcome
@@ -86,15 +92,14 @@ def run_events(
 
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
-    graph = Graph.read(folder, {})
+    graph = Graph.read(folder, {}, deferral)
     for node in graph._nodes.values():
         if node["resource_type"] == "seed" and not node.get("root_path"):
             node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
     engine = warehouse(target)
     columns = Kept(kept)
-    datasets = Datasets(
-        graph, engine, CONNECTIONS[target][0], Schemas(graph, engine.dialect, columns, {}, lambda _file, _node: {})
-    )
+    schemas = Schemas(graph, engine.dialect, columns, {}, types)
+    datasets = Datasets(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = DagsterRun(
         run=JobRun("shop", "daily", RUN_ID),
@@ -105,7 +110,7 @@ def run_events(
         version="1.13.27",
     )
     command = Command(project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"])
-    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None)
+    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None, owners)
     lineage = Lineage(run, command, lambda: graph, lambda: datasets, lambda: jobs)
     lives = Lives(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])
     events = [lineage.run_started(AT)]
@@ -119,6 +124,14 @@ def run_events(
     events.append(lineage.run_finished(now, interrupted if end.get("message") else Outcome.SUCCESS, end.get("message")))
     columns.save()
     return events
+
+
+def owners(node: Mapping[str, Any]) -> list[str]:
+    """Return a node's owners in a project that has no default."""
+    from pipeline.floe.meta import read_node_meta, resolve_owners
+
+    names: list[str] = resolve_owners(read_node_meta(node, print).owner, None, None, print)
+    return names
 
 
 def lines(file: Path) -> list[dict[str, Any]]:

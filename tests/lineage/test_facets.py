@@ -17,7 +17,7 @@ from pipeline.floe.lineage import checks, datasets, run_facets
 from pipeline.floe.lineage.facets import ColumnClassification, ColumnClassificationDatasetFacet
 from pipeline.floe.lineage.jobs import Jobs, Repository
 
-from tests.lineage.replay import warehouse
+from tests.lineage.replay import owners, warehouse
 from tests.lineage.spec import MISSING, SPEC, registry
 from tests.rendering import REPOSITORY
 
@@ -113,11 +113,13 @@ def test_freshness() -> None:
 def test_seed_in_snowflake_is_named_as_snowflake_has_it() -> None:
     """Names that dbt does not quote are told as Snowflake folds them."""
     graph = Graph({"metadata": {}}, Path())
-    tables = datasets.Datasets(graph, warehouse("snowflake"), {"account": "o-a"}, schemas=None)
+    tables = datasets.Datasets(
+        graph, warehouse("snowflake"), {"account": "o-a"}, schemas=None, owners=owners, folder=Path()
+    )
     node = {**TABLE, "database": "shop", "schema": "public", "alias": "orders"}
 
-    assert "SHOP.PUBLIC.ORDERS" == tables.name({**node, "relation_name": "shop.public.orders"})
-    assert "SHOP.PUBLIC.orders" == tables.name({**node, "relation_name": 'shop.public."orders"'})
+    assert "SHOP.PUBLIC.ORDERS" == tables.name({**node, "relation_name": "shop.public.orders"}).name
+    assert "SHOP.PUBLIC.orders" == tables.name({**node, "relation_name": 'shop.public."orders"'}).name
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_git(remote: str, tmp_path: Path) -> None:
     graph = Graph({"metadata": {"project_name": "shop"}}, tmp_path)
     node = {**TABLE, "package_name": "shop", "original_file_path": "models/orders.sql"}
 
-    location = Jobs(graph, "duckdb", project, Repository.around(project)).facets(node)["sourceCodeLocation"]
+    location = Jobs(graph, "duckdb", project, Repository.around(project), owners).facets(node)["sourceCodeLocation"]
 
     assert {
         "type": "git",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +43,9 @@ def test_standard(target: str, connection: dict[str, Any], expected: naming.Data
         ("spark", {"host": "thrift", "port": 10001}, "spark://thrift:10001"),
         ("duckdb", {"path": "/data/w.duckdb"}, "duckdb:///data/w.duckdb"),
         ("duckdb", {"path": "md:shop?motherduck_token=secret"}, "duckdb://md:shop"),
+        # As dagster-dbt hands them on: every path made absolute.
+        ("duckdb", {"path": "/srv/dbt/md:shop?motherduck_token=se/cret"}, "duckdb://md:shop"),
+        ("duckdb", {"path": "/srv/dbt/../data/w.duckdb"}, "duckdb:///srv/data/w.duckdb"),
         ("snowflake", {"account": "xy12345"}, "snowflake://xy12345.us-west-1.aws"),
         ("snowflake", {"account": "xy12345.eu-west-1"}, "snowflake://xy12345.eu-west-1.aws"),
         ("snowflake", {"account": "xy12345.east-us-2.azure"}, "snowflake://xy12345.east-us-2.azure"),
@@ -69,3 +74,27 @@ def test_second_identity(target: str, expected: list[tuple[str, str]]) -> None:
     engine, connection = warehouse(target), CONNECTIONS[target][0]
 
     assert expected == list(engine.others(connection, engine.dataset_name(TABLE)))
+
+
+@pytest.mark.parametrize(
+    ("database", "expected"),
+    [
+        ("PROD", ("duckdb:///srv/data/prod.duckdb", "prod")),
+        ("renamed", ("duckdb:///data/other.duckdb", "other")),
+        ("cloud", ("duckdb://md:shop", "shop")),
+        ("pg", None),
+        ("w", None),
+    ],
+)
+def test_attached(database: str, expected: tuple[str, str] | None) -> None:
+    """A file that is attached has the name that it has in runs of its own; others stay the connection's."""
+    attach = [
+        SimpleNamespace(path="../data/prod.duckdb", alias=None, type=None),
+        SimpleNamespace(path="/data/other.duckdb", alias="renamed", type="duckdb"),
+        SimpleNamespace(path="md:shop?motherduck_token=secret", alias="cloud", type=None),
+        SimpleNamespace(path="dbname=shop password=secret", alias="pg", type="postgres"),
+    ]
+
+    assert expected == warehouse("duckdb").attached(
+        {"path": "/data/w.duckdb", "attach": attach}, database, Path("/srv/dbt")
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
@@ -38,6 +38,8 @@ class ColumnMeta:
 
 
 Report = Callable[[str], None]
+# A node of the manifest -> its owners.
+Owners = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 def said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
@@ -57,6 +59,24 @@ def read_column_meta(node: Mapping[str, Any], report: Report) -> dict[str, Colum
         if entries := _known(_floe(column), ColumnMeta, _prefixed(report, f"columns.{name}.meta.floe")):
             found[name] = ColumnMeta(**entries)
     return found
+
+
+def resolve_owners(
+    owner: str | None, dbt_owners: Sequence[str] | None, default: str | None, report: Report
+) -> list[str]:
+    """Return the owners of a node, the same for Dagster and for lineage.
+
+    Each is an e-mail address or `team:name`: Dagster takes nothing else, and OpenLineage recommends the same form.
+
+    Args:
+        owner: The owner in `meta.floe`, if there is one; it takes precedence.
+        dbt_owners: The owners that dagster-dbt reads from `meta.dagster.owners` or from the node's dbt group.
+        default: The owner of a node that has none of these, if it is to have one.
+        report: Called with a message if `owner` had to be changed.
+    """
+    if owner:
+        return [dagster_owner(owner, report)]
+    return list(dbt_owners or ()) or ([default] if default else [])
 
 
 def dagster_owner(owner: str, report: Report) -> str:

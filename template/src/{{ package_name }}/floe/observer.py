@@ -18,6 +18,7 @@ from dagster_dbt import DbtCliInvocation
 
 from .dbt_lines import read_events
 from .debug_log import DebugLog
+from .deferral import Deferral
 from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, Outcome
 from .faults import SHARED, FaultGuard
 from .graph import HOOK, Graph, is_executed, materialized
@@ -30,7 +31,7 @@ from .step_watch import StepWatch
 from .target import TARGET
 from .tracing.watcher import with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
-from .watcher import DbtCommand, Record
+from .watcher import DbtCommand, Record, command_line
 
 
 class Observer:
@@ -73,7 +74,7 @@ class Observer:
                 self._watch.last_target = invocation.target_path
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
             self._lives = Lives(log.finished, self._guard.losses_of(SHARED))
-            graph = cache(lambda: Graph.read(invocation.target_path, invocation.manifest))
+            graph = cache(lambda: _graph(invocation))
             results = invocation.target_path / "run_results.json"
             self._skipped = lambda: _skipped(results, self._invocation_id, graph())
             command = DbtCommand(
@@ -177,6 +178,11 @@ def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, t
         for node in nodes
         if is_executed(node["resource_type"], materialized(node))
     }
+
+
+def _graph(invocation: DbtCliInvocation) -> Graph:
+    deferral = Deferral.of(command_line(invocation), invocation.project_dir)
+    return Graph.read(invocation.target_path, invocation.manifest, deferral)
 
 
 def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:

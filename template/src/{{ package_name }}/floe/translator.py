@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
 
-from .meta import ColumnMeta, NodeMeta, Report, dagster_owner, read_column_meta, read_node_meta, said, sla_window
+from .meta import ColumnMeta, NodeMeta, Report, read_column_meta, read_node_meta, resolve_owners, said, sla_window
 from .settings import settings
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,10 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
 
     meta = read_node_meta(node, report)
     columns = read_column_meta(node, report)
-    owners = [dagster_owner(meta.owner, report)] if meta.owner else spec.owners or [settings.owner]
     window = sla_window(meta.sla, settings.sla_tiers, report) if meta.sla else None
     # One replacement: each makes the spec anew, and a code location has thousands of them.
     return spec.replace_attributes(
-        owners=owners,
+        owners=resolve_owners(meta.owner, spec.owners, settings.owner, report),
         tags={**spec.tags, **_tags(meta, report)},
         metadata={
             **spec.metadata,

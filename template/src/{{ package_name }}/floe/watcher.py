@@ -36,6 +36,12 @@ class DbtCommand:
     log: DebugLog
 
 
+def command_line(invocation: DbtCliInvocation) -> list[str]:
+    """Return the arguments of a dbt command, from the program's name on."""
+    args = invocation.process.args
+    return [str(argument) for argument in args] if isinstance(args, list) else []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
     """How an attempt at a step ended.

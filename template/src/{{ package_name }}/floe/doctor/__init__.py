@@ -23,6 +23,7 @@ CHECKS = (
     ("project", "profile"),
     ("project", "dbt_debug"),
     ("project", "manifest"),
+    ("project", "catalog"),
     ("project", "state"),
     ("endpoints", "lineage"),
     ("endpoints", "traces"),

@@ -1,4 +1,4 @@
-"""dbt's side: the output that is built, its variables and warehouse, the manifest, the folder for unsent events."""
+"""dbt's side: the output that is built, its variables and warehouse, manifest, catalog, and where unsent events go."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
+from ..catalog import CatalogError, catalog_file, made_at, read_catalog
 from ..profile import ProfileError, profiles_file, read_output, variables
 from ..settings import Settings
 from .finding import Finding, origin
@@ -91,6 +92,24 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("manifest", "warn", told)
     else:
         yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
+
+
+def catalog(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say which catalog lineage takes the columns of sources from, and how old it is."""
+    try:
+        file = catalog_file(settings.dbt_project_dir)
+        content = read_catalog(file)
+    except CatalogError as error:
+        yield Finding("catalog", "warn", str(error))
+        return
+    if not file.is_file():
+        gain = "`dbt docs generate` makes it, and lineage then knows all columns of sources, not only documented ones"
+        yield Finding("catalog", "off", f"{file} is missing: {gain}")
+        return
+    made = made_at(file, content)
+    age = (datetime.now(UTC) - made).days
+    origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
+    yield Finding("catalog", "ok", f"{origin_and_age}: the columns of {len(content['sources'])} sources, for lineage")
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:

@@ -1,11 +1,15 @@
 """A dbt node -> the OpenLineage datasets that it reads and writes.
 
-Names come from the warehouse (`warehouse.py`), what is said of each table from `described.py`, made once a run. What
+Names come from `dataset_names.py`, what is said of each table from `described.py`, made once a run. What
 depends on how a run of the node ended is added here: statistics, state, version and column lineage of what it wrote,
 the findings of a test on what it read.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from openlineage.client.event_v2 import InputDataset, OutputDataset
 from openlineage.client.facet_v2 import (
@@ -23,11 +27,14 @@ from openlineage.client.facet_v2 import (
 
 from ..events import NodeFinished
 from ..faults import detail, lost_details
-from ..graph import Graph, Node, is_table, materialized, relation
+from ..graph import Graph, Node, is_table, materialized, relation_text, table_id
+from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Origin, QueryLineage
+from .dataset_names import DatasetNames
 from .described import TYPES, described
+from .locations import DatasetName
 from .schemas import NOTHING, Schemas
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
@@ -36,25 +43,35 @@ State = lifecycle_state_change_dataset.LifecycleStateChange
 class Datasets:
     """The tables of one run, by dbt's nodes."""
 
-    def __init__(self, graph: Graph, warehouse: Warehouse, connection: Connection, schemas: Schemas) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        warehouse: Warehouse,
+        connection: Connection,
+        schemas: Schemas,
+        owners: Owners,
+        folder: Path,
+    ) -> None:
+        """Take what tells of tables, and the folder that dbt runs in."""
         self._graph = graph
         self._warehouse = warehouse
-        self._connection = connection
         self._schemas = schemas
-        self._facets: dict[str, dict[str, DatasetFacet]] = {}
-        self._versions: dict[str, str] = {}
-        self.namespace = warehouse.namespace(connection)
+        self._owners = owners
+        self._names = DatasetNames(warehouse, connection, folder)
+        self._facets: dict[tuple[str, str], dict[str, DatasetFacet]] = {}
+        self._versions: dict[tuple[str, str], str] = {}
+        self.namespace = self._names.namespace
         self.dialect = warehouse.dialect
 
     def inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
         """Return the tables that a node reads, each once; with `life`, all that is known of them."""
-        tables = {self.name(table): table for table in self._graph.tables_upstream(node)}
+        above = self._graph.tables_upstream(node)
+        tables = {name: table for table in above if (name := self.name(table))}
         if life is None:
-            return [InputDataset(namespace=self.namespace, name=name) for name in tables]
+            return [InputDataset(*name) for name in tables]
         return [
             InputDataset(
-                namespace=self.namespace,
-                name=name,
+                *name,
                 facets={**(detail(self._described, table) or {}), **(detail(self._version, table) or {})},
                 inputFacets={
                     **(detail(checks.input_facets, node, life, table) or {}),
@@ -64,13 +81,26 @@ class Datasets:
             for name, table in tables.items()
         ]
 
+    def left_out(self, node: Node) -> list[str]:
+        """Return a message for each table that a node reads and that `inputs` leaves out."""
+        messages = [
+            f"input: the SQL does not say whether it reads {table['unique_id']} of this run or the one deferred to"
+            for table in self._graph.undecided(node)
+        ]
+        messages += [
+            f"input: {table['unique_id']} has a location that OpenLineage has no certain name for"
+            for table in self._graph.tables_upstream(node)
+            if self.name(table) is None
+        ]
+        return messages
+
     def outputs(self, node: Node, life: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a check or a source, which are only looked at."""
         if not is_table(node) or node["resource_type"] == "source":
             return []
         if materialized(node) not in TYPES:
             # Each run that writes a table makes a version of it, which later runs of the command read.
-            self._versions[node["unique_id"]] = run_id
+            self._versions[table_id(node)] = run_id
         facets = {**(detail(self._described, node) or {}), **(detail(self._version, node) or {})}
         if state := detail(_state, node, full_refresh=full_refresh):
             facets["lifecycleStateChange"] = lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(state)
@@ -82,73 +112,91 @@ class Datasets:
             written["outputStatistics"] = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
                 rowCount=rows
             )
-        return [OutputDataset(namespace=self.namespace, name=self.name(node), facets=facets, outputFacets=written)]
+        return [OutputDataset(*self._names.name_output(node), facets=facets, outputFacets=written)]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return what a model yields, as far as it could be worked out."""
-        return self._schemas.query(node)
-
-    def name(self, node: Node) -> str:
-        """Return the OpenLineage name of a node's table."""
-        identifier = node.get("identifier") or node.get("alias") or node["name"]
-        parts = {"database": node.get("database"), "schema": node.get("schema"), "identifier": identifier}
-        # dbt's relation name says which parts it quotes; the engine folds the others.
-        shown = str(node.get("relation_name") or "")
-        folded = {
-            kind: part if not part or f'"{part}"' in shown else self._warehouse.fold(part)
-            for kind, part in parts.items()
+        """Return what a model yields, as far as it could be worked out and its inputs have names."""
+        query = self._schemas.query(node)
+        if query is None:
+            return None
+        names = self._names_by_key(node)
+        unnamed = {
+            name: replace(column, known=False)
+            for name, column in query.columns.items()
+            if any(origin.table not in names for origin in column.origins)
         }
-        return self._warehouse.dataset_name(folded)
+        rows_known = query.rows_known and all(origin.table in names for origin in query.rows)
+        return replace(query, columns={**query.columns, **unnamed}, rows_known=rows_known)
+
+    def name(self, node: Node) -> DatasetName | None:
+        """Return the OpenLineage name of a node's table or file; nothing if it has none that is certain."""
+        return self._names.name(node)
 
     def _described(self, node: Node) -> dict[str, DatasetFacet]:
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._facets:
-            before, name = lost_details(), self.name(node)
+            before, name = lost_details(), self._names.name_output(node)
             facets: dict[str, DatasetFacet] = {
-                "dataSource": datasource_dataset.DatasourceDatasetFacet(name=self.namespace, uri=self.namespace)
+                "dataSource": datasource_dataset.DatasourceDatasetFacet(name=name.namespace, uri=_uri(name))
             }
-            if others := detail(self._warehouse.others, self._connection, name):
+            if others := detail(self._names.others, node):
                 facets["symlinks"] = symlinks_dataset.SymlinksDatasetFacet(
                     identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
                 )
             table, exposures = detail(self._schemas.table, node) or NOTHING, detail(self._graph.exposures, node) or []
-            facets |= detail(described, node, table, exposures, warehouse=self._warehouse) or {}
+            is_file = self._names.is_file(node)
+            described_facets = detail(
+                described, node, table, exposures, warehouse=self._warehouse, owners=self._owners, is_file=is_file
+            )
+            facets |= described_facets or {}
             if lost_details() > before:  # to be counted for each node that reads the table
                 return facets
             self._facets[key] = facets
         return self._facets[key]
 
     def _version(self, node: Node) -> dict[str, DatasetFacet]:
-        version = self._versions.get(node["unique_id"])
+        version = self._versions.get(table_id(node))
         if version is None:
             return {}
         return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=version)}
 
     def _column_lineage(self, node: Node) -> DatasetFacet | None:
-        query = self._schemas.query(node)
+        query = self.query(node)
         if query is None:
             return None
-        names = {".".join(relation(table)): self.name(table) for table in self._graph.tables_upstream(node)}
+        names = self._names_by_key(node)
         fields = {
-            name: column_lineage_dataset.Fields(inputFields=self._input_fields(column.origins, names))
+            name: column_lineage_dataset.Fields(inputFields=_input_fields(column.origins, names))
             for name, column in query.columns.items()
             if column.known and column.origins
         }
-        rows = self._input_fields(query.rows, names)
+        rows = _input_fields(query.rows, names)
         return column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=rows) if fields or rows else None
 
-    def _input_fields(
-        self, origins: frozenset[Origin], names: dict[str, str]
-    ) -> list[column_lineage_dataset.InputField]:
-        steps: dict[tuple[str, str], list[column_lineage_dataset.Transformation]] = {}
-        for origin in sorted(origins):
-            steps.setdefault((names[origin.table], origin.column), []).append(
+    def _names_by_key(self, node: Node) -> dict[str, DatasetName]:
+        """Return the datasets that a node reads, by the keys that its query has for them."""
+        tables = self._graph.tables_upstream(node)
+        return {relation_text(table): name for table in tables if (name := self.name(table))}
+
+
+def _input_fields(
+    origins: frozenset[Origin], names: Mapping[str, DatasetName]
+) -> list[column_lineage_dataset.InputField]:
+    steps: dict[tuple[DatasetName, str], list[column_lineage_dataset.Transformation]] = {}
+    for origin in sorted(origins):
+        if name := names.get(origin.table):
+            steps.setdefault((name, origin.column), []).append(
                 column_lineage_dataset.Transformation(type=origin.type, subtype=origin.subtype)
             )
-        return [
-            column_lineage_dataset.InputField(self.namespace, table, column, transformations)
-            for (table, column), transformations in steps.items()
-        ]
+    return [
+        column_lineage_dataset.InputField(*name, column, transformations)
+        for (name, column), transformations in steps.items()
+    ]
+
+
+def _uri(name: DatasetName) -> str:
+    # The namespace of local files is no URI by itself.
+    return name.namespace if name.namespace != "file" else "file:///"
 
 
 def _state(node: Node, *, full_refresh: bool) -> State | None:

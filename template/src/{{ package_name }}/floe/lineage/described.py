@@ -6,6 +6,7 @@ each only where there is something to say.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from openlineage.client.facet_v2 import (
@@ -21,7 +22,7 @@ from openlineage.client.facet_v2 import (
 
 from ..faults import detail
 from ..graph import Node, materialized
-from ..meta import ColumnMeta, read_column_meta, read_node_meta, said
+from ..meta import ColumnMeta, Owners, read_column_meta, read_node_meta, said
 from ..warehouse import Warehouse
 from .columns import TableColumns
 from .facets import (
@@ -41,7 +42,7 @@ FORMATS = {"delta", "iceberg"}
 
 
 def described(
-    node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse
+    node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
 ) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
     # As the engine calls the columns, which may be in another case than the project does.
@@ -49,9 +50,9 @@ def described(
     columns = detail(read_column_meta, node, _ignore) or {}
     classified = {names.get(name.lower(), name): meta for name, meta in columns.items()}
     facets: dict[str, DatasetFacet | None] = {
-        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=_type(node)),
+        "datasetType": dataset_type_dataset.DatasetTypeDatasetFacet(datasetType="FILE" if is_file else _type(node)),
         "documentation": detail(_documentation, node),
-        "ownership": detail(_ownership, node),
+        "ownership": detail(lambda: _ownership(owners(node))),
         "schema": detail(_schema, node, table),
         "tags": detail(_tags, node, classified),
         "floe_columnClassification": detail(_classification, classified),
@@ -72,11 +73,9 @@ def _documentation(node: Node) -> DatasetFacet | None:
     return documentation_dataset.DocumentationDatasetFacet(description=text) if text else None
 
 
-def _ownership(node: Node) -> DatasetFacet | None:
-    owner = read_node_meta(node, _ignore).owner
-    if not owner:
-        return None
-    return ownership_dataset.OwnershipDatasetFacet(owners=[ownership_dataset.Owner(name=owner, type="OWNER")])
+def _ownership(owners: Sequence[str]) -> DatasetFacet | None:
+    facets = [ownership_dataset.Owner(name=owner, type="OWNER") for owner in owners]
+    return ownership_dataset.OwnershipDatasetFacet(owners=facets) if facets else None
 
 
 def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:

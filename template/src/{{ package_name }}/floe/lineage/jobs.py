@@ -23,7 +23,7 @@ from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag
 
 from ..faults import detail
 from ..graph import Graph, Node
-from ..meta import read_node_meta
+from ..meta import Owners
 from .facets import DbtNodeJobFacet
 
 TAG_SOURCE = "DBT"
@@ -60,11 +60,14 @@ class Repository:
 class Jobs:
     """The jobs of one run, by dbt's nodes; each node's facets are made once."""
 
-    def __init__(self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None) -> None:
+    def __init__(
+        self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None, owners: Owners
+    ) -> None:
         self._graph = graph
         self._dialect = dialect
         self._project_dir = project_dir.resolve()
         self._repository = repository
+        self._owners = owners
         self._made: dict[str, dict[str, JobFacet]] = {}
 
     def facets(self, node: Node) -> dict[str, JobFacet]:
@@ -78,7 +81,8 @@ class Jobs:
         return dict(made)  # the sender reads it from another thread
 
     def _make(self, node: Node) -> dict[str, JobFacet]:
-        meta = detail(read_node_meta, node, lambda _: None)  # the translator has warned already
+        names = detail(self._owners, node) or []
+        owners = [ownership_job.Owner(name=name, type="OWNER") for name in names]
         tags = [tags_job.TagsJobFacetFields(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
         facets: dict[str, JobFacet | None] = {
             "jobType": job_type(_kind(node)),
@@ -87,9 +91,7 @@ class Jobs:
             "documentation": documentation_job.DocumentationJobFacet(description=node["description"])
             if node.get("description")
             else None,
-            "ownership": ownership_job.OwnershipJobFacet(owners=[ownership_job.Owner(name=meta.owner, type="OWNER")])
-            if meta and meta.owner
-            else None,
+            "ownership": ownership_job.OwnershipJobFacet(owners=owners) if owners else None,
             "tags": tags_job.TagsJobFacet(tags=tags) if tags else None,
         }
         return {name: facet for name, facet in facets.items() if facet is not None}

@@ -169,7 +169,8 @@ class Lineage:
 
     def _end_facets(self, node: Node, life: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
         datasets = detail(self._datasets)
-        return self._facets.node(node, life, detail(self._graph), datasets.namespace if datasets else "", query)
+        source, left_out = (datasets.namespace, detail(datasets.left_out, node)) if datasets else ("", None)
+        return self._facets.node(node, life, detail(self._graph), source, query, left_out or ())
 
     def _reason(self, unique_id: str) -> str:
         blockers = self._graph().blockers(self._graph().node(unique_id), self._bad)

@@ -5,7 +5,7 @@ Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 from openlineage.client.facet_v2 import (
@@ -82,6 +82,7 @@ class RunFacets:
         graph: Graph | None = None,
         source: str = "",
         query: QueryLineage | None = None,
+        left_out: Sequence[str] = (),
     ) -> dict[str, RunFacet]:
         """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
         facets = {**self._shared(), **(detail(_configured, node) or {}), **(detail(_tagged, node) or {})}
@@ -95,7 +96,8 @@ class RunFacets:
             facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(query_id, source)
         if node["resource_type"] in CHECKS:
             facets |= detail(checks.run_facets, node, life) or {}
-        return facets | ((detail(_left_out, node, query) if life.outcome is Outcome.SUCCESS else None) or {})
+        columns = (detail(_columns_left_out, node, query) if life.outcome is Outcome.SUCCESS else None) or []
+        return facets | (detail(_left_out, [*left_out, *columns], len(query.columns) if query else 0) or {})
 
     def minimal(self, message: str | None = None) -> dict[str, RunFacet]:
         """Return what is known of a node's run without the node: its place, and the message of a bad end."""
@@ -203,32 +205,38 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
     )
 
 
-def _left_out(node: Node, query: QueryLineage | None) -> dict[str, RunFacet]:
-    """Return the count of columns whose lineage could not be followed, and why."""
+def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
+    """Return a message for each column whose lineage could not be followed."""
     if node["resource_type"] not in {"model", "snapshot"}:
-        return {}
+        return []
     if query is None:
-        query = QueryLineage()
-        problems = [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
-    elif query.problem:
-        problems = [f"column lineage: {query.problem}"]
-    else:
-        problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
-        if not query.complete:
-            problems.append("column lineage: not all columns are known by name")
-        if not query.rows_known:
-            problems.append("column lineage: not all columns that decide which rows there are, are known")
-        if problems:
-            problems += [
-                f"column lineage: the columns of {table} are not known; `dbt docs generate` finds them out"
-                for table in query.open_tables
-            ]
+        return [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
+    if query.problem:
+        return [f"column lineage: {query.problem}"]
+    problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
+    if not query.complete:
+        problems.append("column lineage: not all columns are known by name")
+    if not query.rows_known:
+        problems.append("column lineage: not all columns that decide which rows there are, are known")
+    if problems:
+        problems += [
+            f"column lineage: the columns of {table} are not known; `dbt docs generate` finds them out"
+            for table in query.open_tables
+        ]
+    return problems
+
+
+def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
+    """Return the facet that counts what could not be told of a node's inputs and `columns`, and why."""
     if not problems:
         return {}
-    errors = [extraction_error_run.Error(errorMessage=problem, task="columnLineage") for problem in problems]
+    errors = [
+        extraction_error_run.Error(problem, task="columnLineage" if problem.startswith("column") else "inputs")
+        for problem in problems
+    ]
     return {
         "extractionError": extraction_error_run.ExtractionErrorRunFacet(
-            totalTasks=max(len(query.columns), len(problems)), failedTasks=len(problems), errors=errors
+            totalTasks=max(columns, len(problems)), failedTasks=len(problems), errors=errors
         )
     }
 

@@ -22,7 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..graph import Graph, Node, relation
+from ..deferral import DEFERRED
+from ..graph import Graph, Node, relation_text, table_id
 from .columns import QueryLineage, TableColumns, fold, read_query
 from .kept_columns import Kept
 from .snapshots import with_snapshot_columns
@@ -47,13 +48,13 @@ class Schemas:
         self._kept = kept
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
         self._seed_types = seed_types
-        self._tables: dict[str, TableColumns] = {}
-        self._queries: dict[str, QueryLineage | None] = {}
-        self._digests: dict[str, str] = {}
+        self._tables: dict[tuple[str, str], TableColumns] = {}
+        self._queries: dict[tuple[str, str], QueryLineage | None] = {}
+        self._digests: dict[tuple[str, str], str] = {}
 
     def table(self, node: Node) -> TableColumns:
         """Return what is known of a node's table."""
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._tables:
             self._tables[key] = NOTHING  # for a node that depends on itself
             with _forget_if_raised(self._tables, key):
@@ -62,7 +63,7 @@ class Schemas:
 
     def query(self, node: Node) -> QueryLineage | None:
         """Return what a model or snapshot yields; nothing for one in Python and where dbt has compiled nothing."""
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
             with _forget_if_raised(self._queries, key):
@@ -125,15 +126,15 @@ class Schemas:
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.
-            return self._kept.query(node["unique_id"], checksum=node.get("checksum"))
-        upstream = {".".join(relation(each)): each for each in self._graph.tables_upstream(node)}
+            return self._kept.query(_kept_as(node), checksum=node.get("checksum"))
+        upstream = {relation_text(each): each for each in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
-        query = self._kept.query(node["unique_id"], key=key)
+        query = self._kept.query(_kept_as(node), key=key)
         if query is None:
             query = read_query(sql, self._dialect, {name: self.table(each) for name, each in upstream.items()})
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
-            self._kept.put_query(node["unique_id"], key, node.get("checksum"), query)
+            self._kept.put_query(_kept_as(node), key, node.get("checksum"), query)
         return query
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
@@ -142,7 +143,7 @@ class Schemas:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _digest_of(self, node: Node) -> str:
-        key = node["unique_id"]
+        key = table_id(node)
         if key not in self._digests:
             table = self.table(node)
             text = json.dumps([list(table.columns.items()), table.complete])
@@ -158,6 +159,11 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
     except BaseException:
         del known[key]
         raise
+
+
+def _kept_as(node: Node) -> str:
+    """Return the name under which a node's query is kept: a table that is deferred to has its own."""
+    return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 
 
 def _header(file: Path, node: Node) -> list[str]:

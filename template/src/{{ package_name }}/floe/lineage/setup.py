@@ -5,7 +5,6 @@ The rim of the pure modules: here the environment, git, the project's files and 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -16,11 +15,13 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..catalog import CatalogError, catalog_file, read_catalog
 from ..faults import Losses
-from ..graph import Node
+from ..graph import ASSETS, Node
+from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
-from ..watcher import DbtCommand
+from ..watcher import DbtCommand, command_line
 from .datasets import Datasets
 from .facets import ColumnClassificationDatasetFacet
 from .jobs import Jobs, Repository
@@ -48,14 +49,19 @@ def lineage_of(step: Step, command: DbtCommand, settings: Settings, losses: Loss
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     kept = Kept(settings.state_dir / "columns.json")
     project_dir = command.invocation.project_dir
+    owners = _owners(command, settings.owner)
     lineage = Lineage(
         dagster_run_of(step, settings.namespace),
         _command(command.invocation),
         command.graph,
-        cache(lambda: _datasets(command, kept)),
+        cache(lambda: _datasets(command, kept, owners)),
         cache(
             lambda: Jobs(
-                command.graph(), command.warehouse()[0].dialect, project_dir, Repository.around(project_dir.resolve())
+                command.graph(),
+                command.warehouse()[0].dialect,
+                project_dir,
+                Repository.around(project_dir.resolve()),
+                owners,
             )
         ),
         losses,
@@ -89,26 +95,44 @@ def _command(invocation: DbtCliInvocation) -> Command:
     config = invocation.adapter.config if invocation.adapter else None
     # A command without Dagster's selection may have been given no manifest.
     manifest_name = invocation.manifest.get("metadata", {}).get("project_name")
-    arguments = [str(each) for each in invocation.process.args] if isinstance(invocation.process.args, list) else []
     return Command(
         project_name=manifest_name or getattr(config, "project_name", None) or invocation.project_dir.name,
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
-        arguments=arguments,
+        arguments=command_line(invocation),
     )
 
 
-def _datasets(command: DbtCommand, kept: Kept) -> Datasets:
+def _datasets(command: DbtCommand, kept: Kept, owners: Owners) -> Datasets:
     (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
-    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation.project_dir), _seed_types(invocation))
-    return Datasets(graph, warehouse, connection, schemas)
+    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation), _seed_types(invocation))
+    return Datasets(graph, warehouse, connection, schemas, owners, invocation.project_dir)
 
 
-def _catalog(project_dir: Path) -> dict[str, Any]:
+def _owners(command: DbtCommand, default: str) -> Owners:
+    """Return the function that names a node's owners as its asset in Dagster has them."""
+    translator = command.invocation.dagster_dbt_translator
+
+    def owners(node: Node) -> list[str]:
+        owner = read_node_meta(node, _ignore).owner
+        # Only what the project builds is the project's: a source or a test without an owner has none.
+        fallback = default if node["resource_type"] in ASSETS else None
+        return resolve_owners(owner, translator.get_owners(command.graph().with_group(node)), fallback, _ignore)
+
+    return owners
+
+
+def _ignore(_: str) -> None:
+    """Do nothing: the translator has warned already."""
+
+
+def _catalog(invocation: DbtCliInvocation) -> dict[str, Any]:
     """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
-    file = project_dir / "target" / "catalog.json"
-    loaded: dict[str, Any] = json.loads(file.read_bytes()) if file.is_file() else {}
-    return loaded
+    try:
+        return read_catalog(catalog_file(invocation.project_dir, command_line(invocation)))
+    except CatalogError as error:
+        logger.warning("lineage does without dbt's catalog: %s", error)
+        return {}
 
 
 def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
