@@ -180,7 +180,9 @@ def invocation(target: Path) -> Any:
         adapter=None,
         project_dir=target,
         process=SimpleNamespace(args=["dbt", "build"]),
-        dagster_dbt_translator=SimpleNamespace(get_asset_key=lambda node: dg.AssetKey(node["name"])),
+        dagster_dbt_translator=SimpleNamespace(
+            get_asset_key=lambda node: dg.AssetKey(node["name"]), get_owners=lambda _: None
+        ),
     )
 
 
