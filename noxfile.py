@@ -120,6 +120,20 @@ def sign_in(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def sql(session: nox.Session) -> None:
+    """Try what the column reader says of each shape of SQL on DuckDB, PostgreSQL and Spark; show shapes by dialect."""
+    install(session, "sql")
+    session.install("uv")
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["tests/sql"]),
+    )
+    session.run("python", "-m", "tests.sql.table")
+
+
+@nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Kill runs and their endpoints in every way, mutate 10,000 of dbt's events; write what each fault costs a run."""
     install_all(session, "tests")
