@@ -230,6 +230,12 @@ def spark() -> Iterator[Database]:
         "spark.sql.shuffle.partitions": "1",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
+        # Each query runs once, over five rows: compiling it takes longer than interpreting it.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     }.items():
         builder = builder.config(key, value)
     session = builder.getOrCreate()

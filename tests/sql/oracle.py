@@ -136,8 +136,7 @@ def _changed(rows: list[Row], position: int) -> Iterator[list[Row]]:
     for new in (
         [_other(value, number) for number, value in enumerate(values)],
         [*values[1:], values[0]],
-        [None, *values[1:]],
-        [values[1], *values[1:]],  # makes a duplicate
+        [values[1], values[1], None, *values[3:]],  # a duplicate and a null
     ):
         yield [(*row[:position], value, *row[position + 1 :]) for row, value in zip(rows, new, strict=True)]
 

@@ -20,6 +20,7 @@ def test_shape(shape: Shape) -> None:
     assert {name: sorted(origins) for name, origins in answer.columns.items()} == {
         name: shown(column.origins) for name, column in query.columns.items() if column.known
     }
+    assert list(answer.columns) == [name for name, column in query.columns.items() if column.known]  # in this order
     assert answer.left_out == query.left_out
     assert sorted(answer.rows) == shown(query.rows)
     assert (answer.complete, answer.rows_known) == (query.complete, query.rows_known)

@@ -72,6 +72,21 @@ class Names:
         return self.dialect == "bigquery"
 
     @cached_property
+    def functions_follow_columns(self) -> bool:
+        """Say whether `a.f()` is the function `f` of the column `a` where there is such a column."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def unpivot_values_lead(self) -> bool:
+        """Say whether UNPIVOT has the column of values before that of names."""
+        return self.dialect == "bigquery"
+
+    @cached_property
+    def tables_may_be_lists(self) -> bool:
+        """Say whether `a.b` in FROM is the list `b` of each row of a table `a` before it."""
+        return self.dialect in {"bigquery", "redshift"}
+
+    @cached_property
     def functions_name_their_column(self) -> bool:
         """Say whether the only column of a table function is called as the function's alias is."""
         return isinstance(self._engine, Postgres) or self.dialect == "duckdb"

@@ -83,7 +83,11 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
 
 def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return what decides how many rows a projection makes out of one."""
-    generators = [item for item in projection.find_all(*GENERATORS) if item.parent_select is projection.parent_select]
+    generators = [
+        item
+        for item in projection.find_all(*GENERATORS)
+        if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # always as many rows
+    ]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
 
 
