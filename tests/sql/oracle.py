@@ -7,7 +7,7 @@ changes in the result depends on it.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -101,10 +101,13 @@ def watch(database: Database, sql: str) -> Seen:
     return Seen(dict(zip(names, dependences, strict=True)))
 
 
-def contradictions(query: QueryLineage, seen: Seen, unseen: set[str] | None = None) -> Iterator[str]:
+def contradictions(
+    query: QueryLineage, seen: Seen, unseen: Collection[str] = (), *, is_whole: bool = True
+) -> Iterator[str]:
     """Yield what an engine shows and the reader denies, or states and the engine does not show.
 
-    `unseen` are direct origins that need not show, as `table.column`.
+    `unseen` are direct origins that need not show, as `table.column` with the placeholder of the table; unless
+    `is_whole`, none need to.
     """
     names = list(seen.dependences)
     if query.problem:
@@ -123,8 +126,14 @@ def contradictions(query: QueryLineage, seen: Seen, unseen: set[str] | None = No
         missing = seen.dependences[name] - stated - deciding
         if missing and query.rows_known:
             yield f"{name}: depends on {sorted(missing)} too; stated: {sorted(stated)}, of the rows: {sorted(deciding)}"
-        if invented := direct - seen.dependences[name] - (unseen or set()):
+        invented = direct - seen.dependences[name] - {_full(column) for column in unseen}
+        if is_whole and invented:
             yield f"{name}: does not depend on {sorted(invented)}"
+
+
+def _full(column: str) -> str:
+    table, _, name = column.partition(".")
+    return f"{TABLES[table][0]}.{name}"
 
 
 def _columns(rows: list[Row], count: int) -> list[list[str]]:

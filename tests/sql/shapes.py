@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pipeline.floe.lineage.columns import Origin, QueryLineage, TableColumns, fold, read_query
 
 FOLDER = Path(__file__).parent / "shapes"
 # In the order of the table in docs/lineage.md.
@@ -92,7 +91,7 @@ class Answer:
     """
 
     sql: str
-    columns: Mapping[str, list[str]]
+    columns: list[tuple[str, list[str]]]
     rows: list[str]
     left_out: list[str]
     complete: bool
@@ -155,8 +154,8 @@ def _shape(group: str, config: Mapping[str, Any], dialect: str) -> Shape:
     if "sql" not in settings:
         return Shape(group, config["name"], dialect, None, reasons["others"])
     settings["sql"] = _with_tables(settings["sql"])
-    settings["columns"] = {_folded(name, dialect): origins for name, origins in settings["columns"].items()}
-    settings["left_out"] = [_folded(name, dialect) for name in settings["left_out"]]
+    settings["columns"] = [(name, sorted(origins)) for name, origins in settings["columns"].items()]
+    settings["rows"] = sorted(settings["rows"])
     answer = Answer(**{field.name: settings[field.name] for field in fields(Answer)})
     return Shape(group, config["name"], dialect, answer)
 
@@ -168,34 +167,3 @@ def _by_dialect(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_tables(sql: str) -> str:
     return re.sub(r"\{(" + "|".join(TABLES) + r")\}", lambda match: TABLES[match[1]][0], sql).strip()
-
-
-def _folded(name: str, dialect: str) -> str:
-    quoted = name.startswith('"')
-    return fold(name.strip('"'), dialect, quoted=quoted)
-
-
-@cache
-def tables(dialect: str) -> dict[str, TableColumns]:
-    """Return what is known of the tables in a dialect."""
-    types = TYPES.get(dialect, {})
-    return {
-        table: TableColumns({fold(name, dialect): types.get(kind) for name, kind in columns.items()})
-        if key not in UNDOCUMENTED
-        else TableColumns({}, complete=False)
-        for key, (table, columns) in TABLES.items()
-    }
-
-
-def read(sql: str, dialect: str) -> QueryLineage:
-    """Return what the column reader says of a query over the tables."""
-    return read_query(sql, dialect, tables(dialect))
-
-
-def shown(origins: frozenset[Origin]) -> list[str]:
-    """Return origins as the files write them."""
-    return sorted(f"{_table(origin.table)}.{origin.column.lower()} {origin.subtype}" for origin in origins)
-
-
-def _table(text: str) -> str:
-    return next((key for key, (table, _) in TABLES.items() if table == text), text)

@@ -8,7 +8,8 @@ import pytest
 
 from tests.sql.databases import DATABASES
 from tests.sql.oracle import Database, contradictions, watch
-from tests.sql.shapes import Shape, present, read
+from tests.sql.reading import read
+from tests.sql.shapes import Shape, present
 
 SHAPES = [shape for shape in present() if shape.dialect in DATABASES]
 
@@ -32,5 +33,5 @@ def test_shape(database: tuple[str, Database], shape: Shape) -> None:
     assert shape.answer is not None
     seen = watch(database[1], shape.answer.sql)
 
-    said = list(contradictions(read(shape.answer.sql, shape.dialect), seen, set(shape.answer.unseen)))
+    said = list(contradictions(read(shape.answer.sql, shape.dialect), seen, shape.answer.unseen))
     assert [] == said

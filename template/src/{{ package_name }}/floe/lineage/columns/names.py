@@ -57,6 +57,11 @@ class Names:
         return self.dialect != "duckdb"
 
     @cached_property
+    def orders_shared_columns(self) -> bool:
+        """Say whether it is known where `*` over `join … using` has the shared columns."""
+        return self.dialect != "snowflake"
+
+    @cached_property
     def unnest_spreads_structs(self) -> bool:
         """Say whether `unnest` in a select list turns a struct into one column per field."""
         return self.dialect == "duckdb"

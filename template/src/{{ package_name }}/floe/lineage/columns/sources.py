@@ -225,11 +225,13 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
             yield Source((), Relation([offset], complete=True))
         return
     named = list(map(NamedColumn, columns, lineages))
-    extra = [NamedColumn(name, CONSTANT) for name in columns[len(lineages) :]]  # `with ordinality`
-    complete = len(columns) >= len(lineages) and bool(columns)
+    position = item.args.get("offset")  # `with ordinality`
+    extra = [*columns[len(lineages) :], *([scope.names.spelled(position)] if isinstance(position, exp.Identifier) else [])]
+    named += [NamedColumn(name, CONSTANT) for name in extra]
+    complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
     yield Source(
         alias,
-        Relation([*named, *extra], complete, lambda _: value, rows.origins, rows.known, value),
+        Relation(named, complete, lambda _: value, rows.origins, rows.known, value),
     )
 
 
