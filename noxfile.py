@@ -82,7 +82,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def readme(session: nox.Session) -> None:
-    """Write the README's tables from the facts files and copier.yml."""
+    """Write the README's tables from the facts files and copier.yml, and that of SQL in docs/lineage.md."""
     install(session, "render")
     session.run("python", "-m", "tests.readme")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ class _SqlDatabase:
         match value:
             case None:
                 return "null"
-            case datetime.date():
+            case dt.date():
                 return f"date '{value}'"
             case list():
                 return self.list_literal([self.literal(item) for item in value])
@@ -136,9 +136,10 @@ class PostgreSQL(_SqlDatabase):
 
     def rows(self, sql: str) -> list[Row]:
         try:
-            return self._connection.execute(sql).fetchall()
+            rows: list[Row] = self._connection.execute(sql).fetchall()
         except self._error as error:
             raise EngineRefusalError(str(error)) from error
+        return rows
 
     def struct_literal(self, city: str, code: str) -> str:
         return f"row({city}, {code})::shop.address"

@@ -6,7 +6,7 @@ changes in the result depends on it.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from pipeline.floe.lineage.columns import QueryLineage
 from tests.sql.shapes import TABLES
 
 Row = tuple[Any, ...]
-DAY = datetime.date
+DAY = dt.date
 DATA: dict[str, list[Row]] = {
     "customers": [
         (1, "Ada", "ada@x", "DE"),
@@ -157,7 +157,7 @@ def _other(value: Any, number: int) -> Any:
         case str():
             return f"{value}~{number}"
         case DAY():
-            return value + datetime.timedelta(days=11 * number + 5)
+            return value + dt.timedelta(days=11 * number + 5)
         case list():
             return [*(f"{item}~{number}" for item in value), *["zz"] * (number % 2)]
         case dict():

@@ -52,7 +52,8 @@ def _tables(dialect: str) -> dict[str, TableColumns]:
 
 
 def _folded(name: str, dialect: str) -> str:
-    return fold(name.strip('"'), dialect, quoted=name.startswith('"'))
+    folded: str = fold(name.strip('"'), dialect, quoted=name.startswith('"'))
+    return folded
 
 
 def _shown(origins: frozenset[Origin]) -> list[str]:

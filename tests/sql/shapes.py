@@ -80,6 +80,17 @@ TYPES: dict[str, dict[str, str]] = {
     },
 }
 
+# What an answer has where its file says nothing.
+DEFAULTS: dict[str, Any] = {
+    "rows": [],
+    "left_out": [],
+    "complete": True,
+    "rows_known": True,
+    "unseen": {},
+    "engine": "",
+    "problem": None,
+}
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -117,6 +128,7 @@ class Shape:
     reason: str = ""
 
     def __str__(self) -> str:
+        """Return how a test is called."""
         return f"{self.dialect}: {self.name}"
 
     @property
@@ -150,7 +162,7 @@ def _shape(group: str, config: Mapping[str, Any], dialect: str) -> Shape:
     if dialect in reasons:
         return Shape(group, config["name"], dialect, None, reasons[dialect])
     of_dialect = _by_dialect(config.get("dialects", {})).get(dialect, {})
-    settings = {"rows": [], "left_out": [], "complete": True, "rows_known": True, "unseen": {}, "engine": "", "problem": None} | config | of_dialect
+    settings: dict[str, Any] = {**DEFAULTS, **config, **of_dialect}
     if "sql" not in settings:
         return Shape(group, config["name"], dialect, None, reasons["others"])
     settings["sql"] = _with_tables(settings["sql"])

@@ -16,7 +16,7 @@ TITLES = {"duckdb": "DuckDB", "postgres": "PostgreSQL", "spark": "Spark", "datab
     "redshift": "Redshift",
 }
 MARKS = {"right": "●", "left out": "◐", "not there": ""}
-WIDTH = 96  # of an example, and of what is said of it
+WIDTH = 72  # of an example, and of what is said of it
 
 
 def with_shapes(text: str) -> str:
@@ -54,15 +54,17 @@ def _line(shapes: list[Shape]) -> str:
     answer = next(shape.answer for shape in shapes if shape.answer)
     sql = re.sub(r"\b(shop|archive)\.(?=\w)", "", " ".join(answer.sql.split()))
     marks = (MARKS[shape.outcome] for shape in shapes)
-    return _row([shapes[0].name, f"`` {_cut(sql)} ``", _cut(_said(answer)), *marks])
+    return _row([shapes[0].name, f"`` {_cut(sql)} ``", _said(answer), *marks])
 
 
 def _said(answer: Answer) -> str:
-    """Return the columns with what they are made of, those that say most first, and what decides on the rows."""
-    columns = sorted(answer.columns, key=lambda column: all(origin.endswith(" IDENTITY") for origin in column[1]))
-    parts = [f"{name.strip(chr(34))}: {', '.join(origins) or 'nothing'}" for name, origins in columns[:2]]
-    parts += ["rows: " + ", ".join(answer.rows)] if answer.rows else []
-    return "; ".join(parts) or "nothing"
+    """Return the column that says most with what it is made of, and what decides on the rows, as far as it fits."""
+    if not answer.columns:
+        return "nothing"
+    name, origins = max(answer.columns, key=lambda column: sum(not o.endswith(" IDENTITY") for o in column[1]))
+    parts = [f"`{name.strip(chr(34))}`: {', '.join(origins) or 'no column'}"]
+    parts += [f"rows: {', '.join(answer.rows)}"] if answer.rows else []
+    return "; ".join(parts) if len("; ".join(parts)) <= WIDTH else f"{parts[0]} …"
 
 
 def _cut(text: str) -> str:

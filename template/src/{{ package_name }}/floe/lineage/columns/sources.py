@@ -226,7 +226,9 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
         return
     named = list(map(NamedColumn, columns, lineages))
     position = item.args.get("offset")  # `with ordinality`
-    extra = [*columns[len(lineages) :], *([scope.names.spelled(position)] if isinstance(position, exp.Identifier) else [])]
+    extra = columns[len(lineages) :]
+    if isinstance(position, exp.Identifier):
+        extra.append(scope.names.spelled(position))
     named += [NamedColumn(name, CONSTANT) for name in extra]
     complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
     yield Source(
