@@ -151,7 +151,7 @@ def _is_list(item: exp.Table, scope: Scope) -> bool:
 
 def _as_unnest(item: exp.Table) -> exp.Unnest:
     alias = item.args.get("alias")
-    path: exp.Expr = exp.column(item.parts[1].copy(), item.parts[0].copy())
+    path: exp.Expr = exp.Column(this=item.parts[1].copy(), table=item.parts[0].copy())
     for field in item.parts[2:]:
         path = exp.Dot(this=path, expression=field.copy())
     return exp.Unnest(expressions=[path], alias=exp.TableAlias(columns=[alias.this.copy()]) if alias else None)
