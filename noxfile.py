@@ -82,7 +82,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def readme(session: nox.Session) -> None:
-    """Write the README's tables from the facts files and copier.yml."""
+    """Write the README's tables from the facts files and copier.yml, and that of SQL in docs/lineage.md."""
     install(session, "render")
     session.run("python", "-m", "tests.readme")
 
@@ -127,6 +127,20 @@ def public(session: nox.Session) -> None:
     """Clone three public dbt projects, build them through Dagster on DuckDB, and compare events with the warehouse."""
     install_all(session, "tests")
     session.run("pytest", "--override-ini=addopts=--strict-markers", *(session.posargs or ["-rA", "tests/public"]))
+
+
+@nox.session(default=False)
+def sql(session: nox.Session) -> None:
+    """Try what the column reader says of each shape of SQL on DuckDB, PostgreSQL and Spark; show shapes by dialect."""
+    install(session, "sql")
+    session.install("uv")
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["tests/sql"]),
+    )
+    session.run("python", "-m", "tests.sql.table")
 
 
 @nox.session(default=False)

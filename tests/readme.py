@@ -1,4 +1,4 @@
-"""Write the README's tables from the files that state the facts: `python -m tests.readme`."""
+"""Write the generated tables of the README and of docs/lineage.md: `python -m tests.readme`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import yaml
 
 from tests.rendering import REPOSITORY, TARGETS, facts
+from tests.sql.table import DOCUMENT, with_shapes
 
 README = REPOSITORY / "README.md"
 
@@ -44,3 +45,4 @@ def _questions() -> str:
 
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text()))
+    DOCUMENT.write_text(with_shapes(DOCUMENT.read_text()))

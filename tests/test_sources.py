@@ -9,6 +9,7 @@ import pytest
 
 from tests.readme import README, with_tables
 from tests.rendering import REPOSITORY, run
+from tests.sql.table import DOCUMENT, with_shapes
 
 TEMPLATE = REPOSITORY / "template"
 
@@ -45,6 +46,11 @@ def test_lint_where_it_lies(command: tuple[str, ...]) -> None:
 def test_readme_tables() -> None:
     """The README's tables say what the facts files and copier.yml say; `nox -s readme` writes them."""
     assert with_tables(README.read_text()) == README.read_text()
+
+
+def test_lineage_table() -> None:
+    """The table in docs/lineage.md says what tests/sql/ says; `nox -s readme` writes it."""
+    assert with_shapes(DOCUMENT.read_text()) == DOCUMENT.read_text()
 
 
 def test_readme_layout(project: Path) -> None:

@@ -57,6 +57,11 @@ class Names:
         return self.dialect != "duckdb"
 
     @cached_property
+    def orders_shared_columns(self) -> bool:
+        """Say whether it is known where `*` over `join … using` has the shared columns."""
+        return self.dialect != "snowflake"
+
+    @cached_property
     def unnest_spreads_structs(self) -> bool:
         """Say whether `unnest` in a select list turns a struct into one column per field."""
         return self.dialect == "duckdb"
@@ -70,6 +75,21 @@ class Names:
     def columns_hide_tables(self) -> bool:
         """Say whether `a.b` is a field of the column `a` where a table is called `a` too."""
         return self.dialect == "bigquery"
+
+    @cached_property
+    def functions_follow_columns(self) -> bool:
+        """Say whether `a.f()` is the function `f` of the column `a` where there is such a column."""
+        return self.dialect == "duckdb"
+
+    @cached_property
+    def unpivot_values_lead(self) -> bool:
+        """Say whether UNPIVOT has the column of values before that of names."""
+        return self.dialect == "bigquery"
+
+    @cached_property
+    def tables_may_be_lists(self) -> bool:
+        """Say whether `a.b` in FROM is the list `b` of each row of a table `a` before it."""
+        return self.dialect in {"bigquery", "redshift"}
 
     @cached_property
     def functions_name_their_column(self) -> bool:

@@ -83,9 +83,17 @@ def _unpivot(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRe
         value = either(value, column) if value else column
     passed = [column for column in relation.columns if names.key(column.name) not in used]
     new = [_named(name, CONSTANT, scope), _named(values[0], value or UNKNOWN, scope)]
+    if names.unpivot_values_lead:
+        new.reverse()
     # Rows without a value are left out.
-    rows = relation.rows | (value or UNKNOWN).through(INDIRECT, "FILTER").origins
-    return Relation([*passed, *new], complete=True, rows=rows, rows_known=relation.rows_known)
+    keeps_all = bool(pivot.args.get("include_nulls"))
+    filtered = CONSTANT if keeps_all else (value or UNKNOWN).through(INDIRECT, "FILTER")
+    return Relation(
+        [*passed, *new],
+        complete=True,
+        rows=relation.rows | filtered.origins,
+        rows_known=relation.rows_known and filtered.known,
+    )
 
 
 def _named(name: exp.Expr, lineage: ColumnLineage, scope: Scope) -> NamedColumn:

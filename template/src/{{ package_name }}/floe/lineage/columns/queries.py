@@ -38,6 +38,7 @@ OTHERS = {
     *("windows", "distribute", "locks", "sample", "settings", "format", "options", "this", "expression", "by_name"),
     *("alias", "pivots"),
 }
+GROUPS = (exp.Cube, exp.Group, exp.GroupingSets, exp.Rollup, exp.Tuple)
 ROUNDS = 10  # of a recursive query, until nothing new is found; each adds one step of a path between columns
 
 
@@ -147,11 +148,7 @@ class Reader:
                 if not (isinstance(clause, exp.Group) and projection.find(exp.AggFunc, exp.AnonymousAggFunc))
             )
             return
-        if isinstance(clause, exp.Group):
-            items = [part for argument in clause.args.values() if isinstance(argument, list) for part in argument]
-        else:
-            items = clause.expressions or [clause.this if clause.this else clause.expression]
-        for item in items:
+        for item in _items(clause):
             inner = item.this if isinstance(item, exp.Ordered) else item
             if isinstance(clause, exp.Group | exp.Order) and isinstance(inner, exp.Literal) and inner.is_int:
                 position = int(inner.this)
@@ -199,8 +196,8 @@ class Reader:
         condition = combined(conditions).through(INDIRECT, "SORT")
         for name in ("limit", "offset"):
             if clause := expression.args.get(name):
-                limit = value_of(clause.expression, scope, self).through(INDIRECT, "FILTER")
-                condition = combined((condition, limit))
+                limits = [value_of(item, scope, self).through(INDIRECT, "FILTER") for item in _items(clause)]
+                condition = combined((condition, *limits))
         return replace(
             relation, rows=relation.rows | condition.origins, rows_known=relation.rows_known and condition.known
         )
@@ -212,6 +209,16 @@ def _columns_of(lineage: ColumnLineage) -> set[tuple[str, str]] | None:
 
 def _has_unread(expression: exp.Expr) -> bool:
     return any(value for name, value in expression.args.items() if name not in CLAUSES and name not in OTHERS)
+
+
+def _items(clause: exp.Expr) -> Iterator[exp.Expr]:
+    """Yield what a clause lists, also inside `rollup (…)` and the like."""
+    for item in clause.iter_expressions():
+        inner = item.unnest()
+        if isinstance(clause, GROUPS) and isinstance(inner, GROUPS):
+            yield from _items(inner)
+        else:
+            yield inner
 
 
 def _is_all(clause: exp.Expr) -> bool:

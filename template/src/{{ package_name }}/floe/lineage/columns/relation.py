@@ -189,6 +189,13 @@ class Scope:
         """Return the sources that may have a column of a key."""
         return [source for source in self.visible() if source.relation.may_have(key, self.names)]
 
+    def orders_star(self) -> bool:
+        """Say whether the order of the columns that `*` stands for is known."""
+        if self.unordered or not self.shared or self.names.orders_shared_columns:
+            return not self.unordered
+        first = self.visible()[0].relation.columns
+        return [self.names.key(column.name) for column in first[: len(self.shared)]] == list(self.shared)
+
     def star(self) -> Iterator[tuple[Relation, list[NamedColumn]]]:
         """Yield what `*` stands for: relations, each with those of its columns that are not merged into another's."""
         leading = self.names.shared_columns_lead

@@ -24,12 +24,14 @@ class _Columns:
     Attributes:
         parts: The open relations that `*` has passed on, with the keys it left out.
         multipliers: What decides how many rows are made out of one.
+        ordered: Whether the order of the columns is known.
     """
 
     scope: Scope
     columns: list[NamedColumn] = field(default_factory=list)
     parts: list[tuple[Relation, frozenset[str]]] = field(default_factory=list)
     multipliers: list[ColumnLineage] = field(default_factory=list)
+    ordered: bool = True
 
     def add(self, name: str | None, lineage: ColumnLineage) -> None:
         """Add a column; behind columns that are not known it may be the second of its name, and be numbered."""
@@ -41,7 +43,7 @@ class _Columns:
         if names.numbers_duplicates:
             numbered = names.numbered([column.name for column in self.columns])
             self.columns = [NamedColumn(name, c.lineage) for name, c in zip(numbered, self.columns, strict=True)]
-        complete = not self.parts and not self.scope.unordered
+        complete = not self.parts and self.ordered
         rows = combined(self.multipliers).through(INDIRECT, "JOIN")
         return Relation(self.columns, complete, self._rest, rows.origins, rows.known)
 
@@ -83,7 +85,11 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
 
 def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return what decides how many rows a projection makes out of one."""
-    generators = [item for item in projection.find_all(*GENERATORS) if item.parent_select is projection.parent_select]
+    generators = [
+        item
+        for item in projection.find_all(*GENERATORS)
+        if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # always as many rows
+    ]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
 
 
@@ -129,6 +135,7 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
         relations = [(source.relation, source.relation.columns)] if source else []
     else:
         relations = [] if scope.unclear else list(scope.star())
+        result.ordered = result.ordered and scope.orders_star()
     if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # of a struct, or of a pattern
         result.parts.append((Relation(), frozenset()))
         return

@@ -16,9 +16,10 @@ def set_operation(left: Relation, right: Relation, operation: exp.SetOperation, 
     if isinstance(operation, exp.Union):
         columns, complete = _union(left, right, names, by_name=bool(operation.args.get("by_name")))
     else:
-        # The rows on the right only decide which of those on the left remain.
+        # The rows on the right only decide which of those on the left remain, by comparison with them.
         columns, complete = left.columns, left.complete
-        deciding.append(all_columns(right).through(INDIRECT, "FILTER"))
+        compared = [right] if operation.args.get("distinct") else [left, right]
+        deciding += [all_columns(side).through(INDIRECT, "FILTER") for side in compared]
     relation = Relation(columns, complete)
     if not isinstance(operation, exp.Union):
         relation.rest = left.rest

@@ -121,6 +121,8 @@ def _add(item: exp.Expr, scope: Scope, reader: TableReader) -> list[ColumnLineag
 def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Source]:
     names = scope.names
     match item:
+        case exp.Table() if names.tables_may_be_lists and _is_list(item, scope):
+            yield from _unnest(_as_unnest(item), scope, reader)
         case exp.Table() if isinstance(item.this, exp.Identifier) or (item.this is not None and reader.table(item)):
             yield Source(_parts(item, scope), _table(item, scope, reader))
         case exp.Table(this=exp.Func()) | exp.TableFromRows(this=exp.Func()):
@@ -140,6 +142,19 @@ def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Sour
             yield _aliased(item, reader.query(item, scope.beside()), scope)
         case _:
             yield _aliased(item, OPAQUE, scope)
+
+
+def _is_list(item: exp.Table, scope: Scope) -> bool:
+    first = scope.names.table_key(item.parts[0])
+    return len(item.parts) > 1 and any(source.parts[-1:] == (first,) for source in scope.sources)
+
+
+def _as_unnest(item: exp.Table) -> exp.Unnest:
+    alias = item.args.get("alias")
+    path: exp.Expr = exp.Column(this=item.parts[1].copy(), table=item.parts[0].copy())
+    for field in item.parts[2:]:
+        path = exp.Dot(this=path, expression=field.copy())
+    return exp.Unnest(expressions=[path], alias=exp.TableAlias(columns=[alias.this.copy()]) if alias else None)
 
 
 def _table(item: exp.Table, scope: Scope, reader: TableReader) -> Relation:
@@ -210,11 +225,15 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
             yield Source((), Relation([offset], complete=True))
         return
     named = list(map(NamedColumn, columns, lineages))
-    extra = [NamedColumn(name, CONSTANT) for name in columns[len(lineages) :]]  # `with ordinality`
-    complete = len(columns) >= len(lineages) and bool(columns)
+    position = item.args.get("offset")  # `with ordinality`
+    extra = columns[len(lineages) :]
+    if isinstance(position, exp.Identifier):
+        extra.append(scope.names.spelled(position))
+    named += [NamedColumn(name, CONSTANT) for name in extra]
+    complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
     yield Source(
         alias,
-        Relation([*named, *extra], complete, lambda _: value, rows.origins, rows.known, value),
+        Relation(named, complete, lambda _: value, rows.origins, rows.known, value),
     )
 
 

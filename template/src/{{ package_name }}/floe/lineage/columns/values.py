@@ -42,6 +42,10 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return _star(expression, scope)
         case exp.Column():
             return column_of(expression, scope)
+        case exp.Identifier():  # what sqlglot has in some places in place of a column
+            return column_of(exp.Column(this=expression.copy()), scope)
+        case exp.Alias():
+            return value_of(expression.this, scope, reader)
         case exp.Dot():
             return _field(expression, scope, reader)
         case exp.Star():
@@ -88,16 +92,16 @@ def unqualified(key: str, scope: Scope) -> ColumnLineage:
     """Return what a name without a qualifier means: a column, an alias, a whole row, or a column further out."""
     if column := scope.own(key):
         return column.lineage
-    candidates = scope.candidates(key)
-    elsewhere = key in scope.aliases or (scope.outer is not None and _may_mean(key, scope.outer))
-    if candidates:
-        alone = len(candidates) == 1 and not elsewhere and not scope.unclear
-        return UNKNOWN if not alone or _row(key, scope) else candidates[0].relation.get(key, scope.names)
+    meanings = [source.relation.get(key, scope.names) for source in scope.candidates(key)]
+    is_open = bool(meanings)  # whether these have it is not known, so all that the name may mean has to agree
     if row := _row(key, scope):
-        return row.relation.whole_row()
-    if key in scope.aliases:
-        return scope.aliases[key]
-    return unqualified(key, scope.outer) if scope.outer else UNKNOWN
+        meanings.append(row.relation.whole_row())
+    if key in scope.aliases and (is_open or not meanings):
+        meanings.append(scope.aliases[key])
+    if scope.outer and (not meanings or (is_open and _may_mean(key, scope.outer))):
+        meanings.append(unqualified(key, scope.outer))
+    agree = meanings and all(meaning == meanings[0] for meaning in meanings)
+    return meanings[0] if agree and not (is_open and scope.unclear) else UNKNOWN
 
 
 def _may_mean(key: str, scope: Scope) -> bool:
@@ -119,8 +123,8 @@ def _with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
 
 
 def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
-    if isinstance(dot.expression, exp.Func):  # `schema.function(x)`
-        return value_of(dot.expression, scope, reader)
+    if isinstance(dot.expression, exp.Func):
+        return _method(dot, scope, reader)
     inner = dot.this.unnest()
     if isinstance(inner, exp.Column) and len(inner.parts) == 1 and isinstance(dot.expression, exp.Identifier):
         key = scope.names.key(scope.names.spelled(inner.this))
@@ -128,6 +132,24 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
         if source and not scope.own(key):  # `(row).column`
             return source.relation.get(scope.names.key(scope.names.spelled(dot.expression)), scope.names)
     return _with_fields(value_of(dot.this, scope, reader), ["field"])
+
+
+def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    """Return what `schema.function(x)` is made of, or `x.function()`."""
+    parts = [value_of(dot.expression, scope, reader)]
+    names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
+    is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
+    first = scope.names.key(scope.names.spelled(names[0])) if names else ""
+    is_schema = is_path and not (scope.names.functions_follow_columns and _means(first, scope))
+    if not is_schema:
+        # In here sqlglot has the names of columns in place of columns.
+        inner = exp.maybe_parse(dot.this.sql(scope.names.dialect), dialect=scope.names.dialect)
+        parts.append(value_of(inner, scope, reader))
+    return combined(parts).through(DIRECT, "TRANSFORMATION")
+
+
+def _means(key: str, scope: Scope) -> bool:
+    return key in scope.parameters or key in scope.aliases or _may_mean(key, scope)
 
 
 def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:

@@ -1,0 +1,249 @@
+"""The engines that the shapes are tried on: DuckDB and Spark in this process, PostgreSQL as a server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from tests.sql.oracle import DATA, Database, EngineRefusalError, Row
+from tests.sql.shapes import TABLES, TYPES
+
+
+class _SqlDatabase:
+    """Tables filled by SQL: views of literals, which are made faster than tables."""
+
+    dialect: ClassVar[str]
+
+    def execute(self, sql: str) -> None:
+        raise NotImplementedError
+
+    def create(self) -> None:
+        """Create all tables with their data."""
+        for schema in ("shop", "archive"):
+            self.execute(f"create schema if not exists {schema}")
+        for table in TABLES:
+            self.fill(table, DATA[table])
+
+    def fill(self, table: str, rows: list[Row]) -> None:
+        name, columns = TABLES[table]
+        casts = ", ".join(f"cast({c} as {TYPES[self.dialect][kind]}) as {c}" for c, kind in columns.items())
+        values = self.literal_table(self._values(rows), ", ".join(columns))
+        self.execute(f"create or replace view {name} as select {casts} from {values}")
+
+    def literal_table(self, values: str, columns: str) -> str:
+        return f"(values {values}) as v ({columns})"
+
+    def _values(self, rows: list[Row]) -> str:
+        return ", ".join(f"({', '.join(self.literal(value) for value in row)})" for row in rows)
+
+    def literal(self, value: Any) -> str:
+        """Return the SQL of a value."""
+        match value:
+            case None:
+                return "null"
+            case dt.date():
+                return f"date '{value}'"
+            case list():
+                return self.list_literal([self.literal(item) for item in value])
+            case {"city": city, "zip": code}:
+                return self.struct_literal(self.literal(city), self.literal(code))
+            case dict():
+                return self.map_literal(value)
+            case str():
+                return f"'{value}'"
+        return str(value)
+
+    def list_literal(self, items: list[str]) -> str:
+        return f"array[{', '.join(items)}]"
+
+    def struct_literal(self, city: str, code: str) -> str:
+        raise NotImplementedError
+
+    def map_literal(self, value: Mapping[str, int]) -> str:
+        raise NotImplementedError
+
+
+class DuckDB(_SqlDatabase):
+    """DuckDB, in memory."""
+
+    dialect = "duckdb"
+
+    def __init__(self) -> None:
+        import duckdb
+
+        self._error: type[Exception] = duckdb.Error
+        self._connection = duckdb.connect(config={"threads": 1})
+        self.create()
+        self.execute("create macro shop.clean(x) as upper(x)")
+
+    def execute(self, sql: str) -> None:
+        self._connection.execute(sql)
+
+    def names(self, sql: str) -> list[str]:
+        self._query(f"create or replace table result as {sql}")
+        return [row[0] for row in self._query("describe result")]
+
+    def rows(self, sql: str) -> list[Row]:
+        return self._query(sql)
+
+    def _query(self, sql: str) -> list[Row]:
+        try:
+            return self._connection.execute(sql).fetchall()
+        except self._error as error:
+            raise EngineRefusalError(str(error)) from error
+
+    def struct_literal(self, city: str, code: str) -> str:
+        return f"{{'city': {city}, 'zip': {code}}}"
+
+    def map_literal(self, value: Mapping[str, int]) -> str:
+        return f"map {dict(value)}"
+
+
+class PostgreSQL(_SqlDatabase):
+    """A PostgreSQL server."""
+
+    dialect = "postgres"
+
+    def __init__(self, connection: Any, error: type[Exception]) -> None:
+        self._connection = connection
+        self._error = error
+        self.execute("set client_min_messages = warning")
+        self.execute("create schema shop")
+        self.execute("create type shop.address as (city text, zip text)")
+        self.create()
+        self.execute("create function shop.clean(x text) returns text immutable return upper(x)")
+
+    def execute(self, sql: str) -> None:
+        self._connection.execute(sql)
+
+    def fill(self, table: str, rows: list[Row]) -> None:
+        name, columns = TABLES[table]  # a table, because a view has no sample
+        types = TYPES[self.dialect]
+        kinds = ", ".join(f"{column} {types[kind]}" for column, kind in columns.items())
+        self.execute(f"create table if not exists {name} ({kinds})")
+        self.execute(f"delete from {name}; insert into {name} values {self._values(rows)}")
+
+    def names(self, sql: str) -> list[str]:
+        try:
+            self.execute("drop table if exists pg_temp.result")
+            self.execute(f"create temporary table result as {sql}")
+        except self._error as error:
+            raise EngineRefusalError(str(error)) from error
+        return [column.name for column in self._connection.execute("select * from pg_temp.result").description]
+
+    def rows(self, sql: str) -> list[Row]:
+        try:
+            rows: list[Row] = self._connection.execute(sql).fetchall()
+        except self._error as error:
+            raise EngineRefusalError(str(error)) from error
+        return rows
+
+    def struct_literal(self, city: str, code: str) -> str:
+        return f"row({city}, {code})::shop.address"
+
+    def map_literal(self, value: Mapping[str, int]) -> str:
+        return f"'{json.dumps(value)}'::jsonb"
+
+
+class Spark(_SqlDatabase):
+    """Spark in local mode, where a table is a view of literals: what reads it needs no job."""
+
+    dialect = "spark"
+
+    def __init__(self, session: Any, error: type[Exception]) -> None:
+        self._session = session
+        self._error = error
+        self.create()
+
+    def execute(self, sql: str) -> None:
+        self._session.sql(sql)
+
+    def literal_table(self, values: str, columns: str) -> str:
+        return f"values {values} as v({columns})"
+
+    def names(self, sql: str) -> list[str]:
+        try:
+            names: list[str] = self._session.sql(sql).columns
+        except self._error as error:
+            raise EngineRefusalError(str(error)) from error
+        if len({name.lower() for name in names}) < len(names):
+            msg = f"two columns of one name cannot be stored: {names}"
+            raise EngineRefusalError(msg)
+        return names
+
+    def rows(self, sql: str) -> list[Row]:
+        try:
+            return [tuple(row) for row in self._session.sql(sql).collect()]
+        except self._error as error:
+            raise EngineRefusalError(str(error)) from error
+
+    def list_literal(self, items: list[str]) -> str:
+        return f"array({', '.join(items)})"
+
+    def struct_literal(self, city: str, code: str) -> str:
+        return f"named_struct('city', {city}, 'zip', {code})"
+
+    def map_literal(self, value: Mapping[str, int]) -> str:
+        return f"map({', '.join(f'{key!r}, {item}' for key, item in value.items())})"
+
+
+@contextmanager
+def duckdb() -> Iterator[Database]:
+    """Open DuckDB."""
+    yield DuckDB()
+
+
+@contextmanager
+def postgres() -> Iterator[Database]:
+    """Start a PostgreSQL server and connect to it."""
+    import psycopg
+
+    from tests.engines.postgres import PASSWORD, USER
+    from tests.engines.postgres import PostgreSQL as Server
+
+    server = Server()
+    try:
+        server.start()
+        address = {"host": "127.0.0.1", "port": server.port, "user": USER, "password": PASSWORD, "dbname": "postgres"}
+        with psycopg.connect(**address, autocommit=True, prepare_threshold=None) as connection:
+            yield PostgreSQL(connection, psycopg.Error)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def spark() -> Iterator[Database]:
+    """Start Spark in this process's own Java machine."""
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
+    from tests.engines.iceberg import check_java
+
+    check_java()
+    builder = SparkSession.builder.master("local[1]")
+    for key, value in {
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "1",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
+        # Each query runs once, over five rows: compiling it takes longer than interpreting it.
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }.items():
+        builder = builder.config(key, value)
+    session = builder.getOrCreate()
+    try:
+        yield Spark(session, PySparkException)
+    finally:
+        session.stop()
+
+
+DATABASES: dict[str, Callable[[], Any]] = {"duckdb": duckdb, "postgres": postgres, "spark": spark}

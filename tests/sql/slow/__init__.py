@@ -1,0 +1,1 @@
+"""The shapes on the engines themselves: `nox -s sql`."""
