@@ -57,6 +57,16 @@ def lineage_of(context: dg.AssetExecutionContext, command: DbtCommand, settings:
     return lineage, kept
 
 
+def lineage_of_run(context: dg.AssetExecutionContext, settings: Settings) -> Lineage:
+    """Return what makes the events of the Dagster run where dbt was never started: there are no others to make."""
+
+    def unknown() -> Any:
+        raise LookupError("dbt was not started")
+
+    run = dagster_run_of(context, settings.namespace)
+    return Lineage(run, Command(project_name=""), unknown, unknown, unknown)
+
+
 def dagster_run_of(context: dg.AssetExecutionContext, namespace: str) -> DagsterRun:
     """Return what OpenLineage is to know of the Dagster run."""
     outer = outer_run(os.environ)

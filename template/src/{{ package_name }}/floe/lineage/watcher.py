@@ -16,7 +16,7 @@ from ..watcher import DbtCommand, Ending
 from .kept_columns import Kept
 from .outbox import Outbox
 from .run_events import Lineage
-from .setup import claim_run, lineage_of
+from .setup import claim_run, lineage_of, lineage_of_run
 
 
 class LineageWatcher:
@@ -52,10 +52,8 @@ class LineageWatcher:
         """Take the command, and send the start of the Dagster run if it is this command's to send."""
         if self._outbox is None:
             return
-        self._lineage, self._kept = lineage_of(self._context, command, self._settings)
-        self._owns_run = claim_run(self._context)
-        if self._owns_run and self._context.retry_number == 0:
-            self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
+        lineage, self._kept = lineage_of(self._context, command, self._settings)
+        self._start(self._outbox, lineage)
 
     def record(self, life: Life) -> None:
         """Send the event that `life` is."""
@@ -65,6 +63,8 @@ class LineageWatcher:
 
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it, and keep what was worked out of SQL."""
+        if self._outbox and self._lineage is None:  # dbt could not be started
+            self._start(self._outbox, lineage_of_run(self._context, self._settings))
         if self._outbox and self._lineage and ending.run_outcome and (self._owns_run or self._closes_run):
             if self._closes_run:
                 self._outbox.put(self._lineage.run_started(run_started_at(self._context)))
@@ -75,3 +75,9 @@ class LineageWatcher:
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""
         return self._outbox.close(deadline) if self._outbox else None
+
+    def _start(self, outbox: Outbox, lineage: Lineage) -> None:
+        self._lineage = lineage
+        self._owns_run = claim_run(self._context)
+        if self._owns_run and self._context.retry_number == 0:
+            outbox.put(lineage.run_started(run_started_at(self._context)))
