@@ -236,7 +236,7 @@ class FaultyHandler(Handler):
         if status == 200 and not self.server.take(self.path, headers, body):
             status = 404
         self.send_response(status)
-        if 300 <= status < 400:
+        if status in {301, 302, 303, 307, 308}:
             self.send_header("Location", self.server.location)
         if self.server.fault in {Fault.ENDLESS_BODY, Fault.SLOW_BODY}:
             self.send_header("Transfer-Encoding", "chunked")
