@@ -12,10 +12,24 @@ from pathlib import Path
 import pytest
 from pipeline.floe.delivery import BUDGET_SECONDS
 from pipeline.floe.endpoints import open_lineage, open_spans
+from pipeline.floe.observer import Observer
 
 from tests.engines.certificates import write_certificate
 from tests.faults import drive
-from tests.faults.drive import CASES, CHANNELS, Case, environment, heal, made_project, run, settings, step, warned
+from tests.faults.drive import (
+    CASES,
+    CHANNELS,
+    Case,
+    context,
+    environment,
+    heal,
+    made_project,
+    quiet,
+    run,
+    settings,
+    step,
+    warned,
+)
 from tests.faults.server import Fault, faulty
 
 NODES = 10
@@ -102,6 +116,20 @@ def test_healthy(target: Path, tmp_path: Path) -> None:
 
     assert ([], {"floe/lineage": "24 sent", "floe/traces": "off"}) == (warnings, tags)
     assert ["last.ndjson"] == [file.name for file in tmp_path.rglob("*.ndjson")]
+
+
+def test_dbt_never_started(tmp_path: Path) -> None:
+    """A run whose dbt could not be started is told of: its start, and its end with the reason."""
+    tags: dict[str, str] = {}
+    with faulty() as server, environment(tmp_path), warned(), quiet():
+        observer = Observer(context(tags), settings("lineage", server.url))
+        observer.environment()
+        observer.finish(FileNotFoundError("no program dbt"))
+
+    assert ["START", "FAIL"] == [event["eventType"] for event in server.events]
+    assert {"daily"} == {event["job"]["name"] for event in server.events}
+    assert "no program dbt" == server.events[1]["run"]["facets"]["errorMessage"]["message"]
+    assert "2 sent" == tags["floe/lineage"]
 
 
 def test_two_runs(target: Path, tmp_path: Path) -> None:

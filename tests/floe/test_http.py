@@ -57,8 +57,8 @@ def spans_to(put: Callable[[Any], None]) -> Callable[[int], None]:
 
 
 @contextmanager
-def header(channel: str) -> Iterator[None]:
-    """Let requests of a channel carry a key of the owner's."""
+def header() -> Iterator[None]:
+    """Let requests carry a key of the owner's."""
     variables = {
         "OPENLINEAGE_API_KEY": "planted-key",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=planted-key",
@@ -78,7 +78,7 @@ class TestRedirect:
 
     def test_not_followed(self, channel: str, status: int) -> None:
         """Nothing is sent there or counted as sent; the reason names the place, without what may be secret in it."""
-        with faulty() as server, faulty() as other, header(channel):
+        with faulty() as server, faulty() as other, header():
             location = f"http://user:planted@127.0.0.1:{other.port}/elsewhere?token=planted"
             server.go_wrong(status=status, location=location)
             counts = send(channel, server.url)
