@@ -120,7 +120,7 @@ class TestRun:
             modes = {path.name: path.stat().st_mode & 0o777 for path in made if path.name != ".gitignore"}
             assert {} == {name: oct(mode) for name, mode in modes.items() if mode not in {0o700, 0o600}}
             subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-            status = ["git", "-C", tmp_path, "status", "--porcelain", "--untracked-files=all"]
+            status = ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"]
             assert b"" == subprocess.run(status, capture_output=True, check=True).stdout
 
     def test_folder_of_others(self, tmp_path: Path) -> None:
