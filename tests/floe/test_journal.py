@@ -216,9 +216,28 @@ class TestOrder:
             server.go_wrong(status=503, only=failures)
             counts = replay(client(server.url).transport, tmp_path, soon())
 
-        assert 10 == counts.replayed
+        assert (10, "") == (counts.replayed, counts.last_error)
         assert in_order(server)
         assert [] == journals(tmp_path)
+
+    @pytest.mark.parametrize("wrong", [{"status": 503}, {"delay": 0.2}])
+    def test_incomplete(self, tmp_path: Path, wrong: dict[str, Any]) -> None:
+        """A replay that did not send everything says why, be it that the time was up."""
+        dead(tmp_path, *(event(number, RunState.COMPLETE) for number in range(10)))
+        with faulty() as server:
+            server.go_wrong(**wrong)
+            counts = replay(client(server.url).transport, tmp_path, time.monotonic() + 1)
+
+        assert 10 > counts.replayed
+        assert counts.last_error
+
+    def test_closed(self, tmp_path: Path) -> None:
+        """A journal that is closed takes nothing, and harms nothing."""
+        (tmp_path / LAST).write_text("{}")
+        journal = Journal.create(tmp_path, "a-run")
+        journal.close()
+
+        assert (None, True) == (journal.append("{}"), (tmp_path / LAST).exists())
 
     def test_choking(self, tmp_path: Path) -> None:
         """A start that the receiver always chokes on holds back its own end alone, replay after replay."""

@@ -57,15 +57,6 @@ class Counts:
         """Return why, on one line."""
         return "; ".join(filter(None, (self.last_error if self.spooled or self.dropped else "", self.disk_error)))
 
-    def add(self, other: Counts) -> None:
-        """Add those of another channel."""
-        self.sent += other.sent
-        self.replayed += other.replayed
-        self.spooled += other.spooled
-        self.dropped += other.dropped
-        self.last_error = self.last_error or other.last_error
-        self.disk_error = self.disk_error or other.disk_error
-
 
 class Delivery(Generic[Item]):
     """One channel.
@@ -111,6 +102,8 @@ class Delivery(Generic[Item]):
         self._left_to_disk: set[str] = set()  # sequences that the next run goes on with
         self._failures = 0
         self._backlog_failures = 0
+        self._backlog_error = ""
+        self._not_replayed: set[Item] = set()
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
@@ -144,6 +137,8 @@ class Delivery(Generic[Item]):
             left = [*self._in_hand, *self._waiting]
             self._in_hand = ()
             self._waiting.clear()
+            if self._backlog is not None:
+                self.counts.last_error = self.counts.last_error or self._backlog_error or "the time was up"
         if left:
             self._give_up(left, self.counts.last_error or "no answer in time")
         return self.counts
@@ -183,6 +178,8 @@ class Delivery(Generic[Item]):
             if self._abandoned:  # close() has counted them already
                 return False
             self._in_hand = ()
+            if error:
+                self.counts.last_error = one_line(error)
             if isinstance(error, RefusedError) and len(items) > 1:
                 # It may be one of them, or all together may be too large: smaller batches will tell.
                 self._limit = len(items) // 2
@@ -221,24 +218,31 @@ class Delivery(Generic[Item]):
             self.counts.last_error = one_line(raised)
             item = None
         if item is None:
-            self._backlog = None
+            self._drop_backlog()
             return
         error = self._try([item])
         if self._abandoned:
             return
-        if error is None:
+        if error is None or isinstance(error, RefusedError):
             self._backlog_failures = 0
-            self.counts.replayed += 1
-        elif isinstance(error, RefusedError):
-            self.counts.dropped += 1
-        else:
-            self._backlog_failures += 1
-            if self._backlog_failures >= FAILURES:
-                self._drop_backlog()  # the next run's
+            self._not_replayed.discard(item)
+            self._sent([item])
+            if error is None:
+                self.counts.replayed += 1
+            else:
+                self.counts.dropped += 1
+                self.counts.last_error = one_line(error)
             return
-        self._sent([item])
+        self._not_replayed.add(item)
+        self._backlog_error = one_line(error)
+        self._backlog_failures += 1
+        if self._backlog_failures >= FAILURES:
+            self._drop_backlog()
 
     def _drop_backlog(self) -> None:
+        """Leave the rest of the backlog, if there is one, to the next run."""
+        if self._not_replayed:
+            self.counts.last_error = self._backlog_error
         if isinstance(self._backlog, Generator):
             self._backlog.close()  # at once: it holds files
         self._backlog = None
@@ -247,7 +251,6 @@ class Delivery(Generic[Item]):
         try:
             self._send(items)
         except Exception as error:  # a transport may raise anything
-            self.counts.last_error = one_line(error)
             return error
         return None
 

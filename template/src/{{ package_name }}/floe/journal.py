@@ -22,10 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .state import make_state_folder
-
-if sys.platform != "win32":
-    import fcntl
+from .state import is_locked, make_state_folder
 
 FOLDER_BYTES = 64 * 1024 * 1024  # of all journals together
 # The last journal of which everything has arrived, to look at.
@@ -72,10 +69,10 @@ class Journal:
             OSError: The disk takes no file.
         """
         make_state_folder(folder)
-        room = FOLDER_BYTES - sum(file.stat().st_size for file in journals(folder))
+        room = FOLDER_BYTES - sum(map(_size, journals(folder)))
         file = folder / f"{name}-{time.time_ns()}-{uuid4().hex[:8]}.ndjson"
         descriptor = os.open(file, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        if _locked(descriptor, file):
+        if is_locked(descriptor, file):
             return cls(file, descriptor, room)
         # Taken for a dead one's in the moment before it was locked, or the disk knows no locks.
         os.close(descriptor)
@@ -90,7 +87,7 @@ class Journal:
             descriptor = os.open(file, FLAGS)
         except OSError:
             return None
-        if _locked(descriptor, file):
+        if is_locked(descriptor, file):
             return cls(file, descriptor, FOLDER_BYTES)
         os.close(descriptor)
         return None
@@ -99,6 +96,8 @@ class Journal:
         """Append an item on one line; return its offset, or nothing if the disk did not take it."""
         data = WAITING + text.encode() + b"\n"
         with self._lock:
+            if self._descriptor is None:
+                return None
             if self._size + len(data) > self._limit:
                 self.error = self.error or f"{self.file.parent} has {FOLDER_BYTES >> 20} MiB, and takes no more"
                 return None
@@ -243,19 +242,16 @@ def read_lines(file: Path) -> Iterator[Line]:
             offset += len(raw)
 
 
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # deleted meanwhile
+        return 0
+
+
 def _content(raw: bytes) -> Mapping[str, Any] | None:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _locked(descriptor: int, file: Path) -> bool:
-    """Lock a file that has been opened; say whether it is this process's now, and still where it was."""
-    try:
-        if sys.platform != "win32":
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(descriptor), file.stat())
-    except OSError:
-        return False

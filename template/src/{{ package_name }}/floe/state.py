@@ -1,4 +1,4 @@
-"""The state folder: unsent lineage events and spans, and the columns of models. It outlives a run."""
+"""The state folder, which outlives a run, and its locks. It holds unsent lineage events and spans, and columns."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def make_state_folder(folder: Path) -> None:
             (missing[-1] / ".gitignore").write_text("# State of this machine: never commit it.\n*\n", encoding="utf-8")
 
 
+def is_locked(descriptor: int, file: Path) -> bool:
+    """Lock a file that has been opened; say whether it is this process's now, and still where it was."""
+    try:
+        if sys.platform != "win32":
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except OSError:
+        return False
+
+
 @contextmanager
 def alone_in(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
     """Lock a folder; say whether it is this process's now, or cannot be locked, as on NFS and Windows.
@@ -42,14 +52,14 @@ def alone_in(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
         yield True
         return
     try:
-        while not (is_alone := _locks(descriptor)) and time.monotonic() < deadline:
+        while not (is_alone := _is_locked_folder(descriptor)) and time.monotonic() < deadline:
             time.sleep(0.05)
         yield is_alone
     finally:
         os.close(descriptor)
 
 
-def _locks(descriptor: int) -> bool:
+def _is_locked_folder(descriptor: int) -> bool:
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
