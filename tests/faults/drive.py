@@ -27,6 +27,7 @@ from tests.faults.server import EVERY, Fault, FaultyServer, faulty
 CHANNELS = ("lineage", "OTLP HTTP", "OTLP gRPC")
 UNKNOWN_HOST = "floe-nowhere.invalid"
 AT_CLOSE = -1
+ROOM = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Case:
     Attributes:
         once: When the one request is made that gets `status`: at the start, in the middle or at close.
         returns: The endpoint is well again before the end.
-        full: The volume of the state folder has no room: `run` mounts one.
+        full: The volume of the state folder has no room, or little if the endpoint is dead: `run` mounts one.
     """
 
     name: str
@@ -75,7 +76,7 @@ CASES = (
     Case(name="one 503 in the middle", status=503, once="middle"),
     Case(name="one 503 at close", status=503, once="close"),
     Case(name="full volume", full=True),
-    Case(name="full volume, and refuses", fault=Fault.REFUSE, full=True),
+    Case(name="refuses, and the volume fills up", fault=Fault.REFUSE, full=True),
 )
 
 
@@ -118,7 +119,7 @@ def run(
         ExitStack() as disk,
     ):
         if case.full:
-            disk.enter_context(full_volume(state))
+            disk.enter_context(full_volume(state, room=0 if case.fault is Fault.NONE else ROOM))
         url = server.url.replace("127.0.0.1", case.host)
         at: dict[int, Callable[[], None]] = {}
 
@@ -157,8 +158,8 @@ def disordered(server: FaultyServer) -> int:
 
 
 @contextmanager
-def full_volume(folder: Path, size: int = 256 * 1024) -> Iterator[None]:
-    """Mount a file system of `size` bytes at `folder` that has no room left; only root can.
+def full_volume(folder: Path, size: int = 256 * 1024, *, room: int = 0) -> Iterator[None]:
+    """Mount a file system of `size` bytes at `folder`, of which `room` are left; only root can.
 
     Until the block ends, `folder / "filler"` can be deleted to make room.
     """
@@ -166,6 +167,8 @@ def full_volume(folder: Path, size: int = 256 * 1024) -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
     try:
         fill(folder)
+        filler = folder / "filler"
+        os.truncate(filler, filler.stat().st_size - room)
         yield
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)

@@ -41,19 +41,39 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="floe-faults-") as folder:
         pairs = [(channel, nodes) for nodes in told.nodes for channel in told.channels]
         rows = [row for channel, nodes in pairs for row in measure(Path(folder), channel, nodes, told.rounds, cases)]
-    lines = [HEAD, ("---",) * len(HEAD), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    print(text)
+    print(as_table(rows))
     from pipeline.floe.delivery import BUDGET_SECONDS
 
     if told.file:
-        told.file.write_text(f"{INTRO.format(rounds=told.rounds, budget=BUDGET_SECONDS)}\n{text}\n")
+        table = as_table(with_others(rows, told.file))
+        told.file.write_text(f"{INTRO.format(rounds=told.rounds, budget=BUDGET_SECONDS)}\n{table}\n")
     limit = BUDGET_SECONDS + 0.5
     bad = [
         row for row in rows if float(row[3]) > limit or row[4] != "0" or row[7] != "0" or row[8] not in {"1", ALL_SENT}
     ]
     print(f"{len(rows)} cases, {len(bad)} bad", *bad, sep="\n")
     return int(bool(bad))
+
+
+def as_table(rows: list[tuple[str, ...]]) -> str:
+    """Return rows as a table of Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ("---",) * len(HEAD), *rows))
+
+
+def with_others(rows: list[tuple[str, ...]], file: Path) -> list[tuple[str, ...]]:
+    """Return rows in the order of the cases, with those of `file` that were not measured now.
+
+    A column that the file does not have is blank in them.
+    """
+    lines = [line.strip("| ").split(" | ") for line in file.read_text().splitlines() if line.startswith("|")]
+    found = {}
+    for line in lines[2:]:
+        values = dict(zip(lines[0], line, strict=True))
+        found[tuple(line[:3])] = tuple(values.get(name, "") for name in HEAD)
+    found |= {row[:3]: row for row in rows}
+    sizes = sorted({key[2] for key in found}, key=int)
+    keys = [(case.name, channel, size) for size in sizes for channel in CHANNELS for case in CASES]
+    return [found[key] for key in keys if key in found]
 
 
 def measure(folder: Path, channel: str, nodes: int, rounds: int, cases: list[Case]) -> list[tuple[str, ...]]:
