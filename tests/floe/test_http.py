@@ -14,8 +14,9 @@ from uuid import uuid4
 import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
-from pipeline.floe.delivery import Counts
+from pipeline.floe.delivery import BUDGET_SECONDS, Counts
 from pipeline.floe.diagnosis import LINEAGE, diagnose
+from pipeline.floe.doctor import endpoints as checks
 from pipeline.floe.endpoints import open_lineage, open_spans
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.tracing.spans import Handoff
@@ -130,6 +131,60 @@ def test_redirect_of_member(kind: str, tmp_path: Path) -> None:
         counts = box.close(soon())
 
     assert ([], 0) == (other.events, counts.sent)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
+def test_dead_member(fault: Fault, tmp_path: Path) -> None:
+    """Of several transports, one that is dead does not keep events from the others."""
+    log = tmp_path / "events.log"
+    with faulty() as server:
+        server.go_wrong(fault)
+        transports = [{"type": "http", "url": server.url}, {"type": "file", "log_file_path": str(log), "append": True}]
+        client = OpenLineageClient(config={"transport": {"type": "composite", "transports": transports}})
+        box = Outbox(client, tmp_path / "lineage", "a-run")
+        for number in range(2):
+            box.put(event(number, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+
+    assert (2, 2) == (counts.sent, len(log.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage", "/api/v1/lineage/"])
+@pytest.mark.parametrize("base", ["", "/base", "/a/b"])
+def test_path(base: str, path: str) -> None:
+    """A base URL keeps its path, and one that is complete is taken as it is; `floe doctor` shows what is used."""
+    with faulty() as server:
+        url = f"{server.url}{base}{path}"
+        counts = send("lineage", url, items=1)
+        finding = next(iter(checks.lineage(settings("lineage", url), soon())))
+
+    used = f"{server.url}{base}/api/v1/lineage"
+    assert bool(base) == bool(counts.spooled)  # the receiver has no such path
+    assert used in (counts.reason if base else finding.message)
+    assert used in finding.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console", "set otlp or none"),
+        ("OTEL_TRACES_EXPORTER", "otlp,console", "set otlp or none"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "set http/protobuf or grpc"),
+    ],
+)
+def test_refused(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the standard has and is not here is refused by name: nothing is sent, the run warns, and doctor fails."""
+    monkeypatch.setenv(variable, value)
+    with faulty() as server:
+        told = settings("OTLP HTTP", server.url)
+        assert open_spans(told) is None
+        finding = next(iter(checks.traces(told, soon())))
+
+    assert variable in caplog.text
+    assert words in caplog.text
+    assert ("fail", True, True) == (finding.state, variable in finding.message, words in finding.message)
 
 
 @pytest.mark.parametrize("channel", OVER_HTTP)

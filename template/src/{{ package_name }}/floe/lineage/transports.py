@@ -11,10 +11,13 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport
 from openlineage.client.transport.http import HttpTransport
+from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
 from ..delivery import REFUSALS, RefusedError
 from ..http_session import HttpSession
+
+MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
 
 Send = Callable[[str], None]
 
@@ -23,6 +26,10 @@ def sender(transport: Transport) -> Send:
     """Return what sends one event, and raises what the transport raises, or `RefusedError`."""
     for member in _http_transports(transport):
         member.session = HttpSession()
+        if member is not transport:
+            # One that is dead must not use up the time of the others, which get each event after it.
+            member.session.mount(member.url, HTTPAdapter())
+            member.timeout = min(member.timeout, MEMBER_SECONDS)
     # The client's own transports take events as objects and turn them into JSON again, for a third of what it takes to
     # send one. Over HTTP, where lineage usually goes, the text leaves as it is.
     emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
