@@ -5,30 +5,40 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import dagster as dg
 
 from benchmarks import emitter
-from tests.faults.server import Fault, FaultyServer, faulty
+from tests.faults.server import EVERY, Fault, FaultyServer, faulty
 
 CHANNELS = ("lineage", "OTLP HTTP", "OTLP gRPC")
 UNKNOWN_HOST = "floe-nowhere.invalid"
+AT_CLOSE = -1
+ROOM = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What goes wrong: with the connection, the answer or the address; `returns`: it is well again before the end."""
+    """What goes wrong with the connection, the answer, the address or the disk.
+
+    Attributes:
+        once: When the one request is made that gets `status`: at the start, in the middle or at close.
+        returns: The endpoint is well again before the end.
+        full: The volume of the state folder has no room, or little if the endpoint is dead: `run` mounts one.
+    """
 
     name: str
     fault: Fault = Fault.NONE
@@ -36,15 +46,20 @@ class Case:
     delay: float = 0.0
     scheme: str = "http"
     host: str = "127.0.0.1"
+    larger_than: int = 0
+    once: Literal["", "start", "middle", "close"] = ""
     returns: bool = False
+    full: bool = False
+    channels: Sequence[str] = CHANNELS
 
 
+OVER_HTTP = CHANNELS[:2]
 CASES = (
     Case(name="refuses", fault=Fault.REFUSE),
     Case(name="hangs", fault=Fault.HANG),
     Case(name="drops SYN", fault=Fault.DROP_SYN),
     Case(name="401", status=401),
-    Case(name="413", status=413),
+    Case(name="413 for large ones", status=413, larger_than=2_000),
     Case(name="429", status=429),
     Case(name="500", status=500),
     Case(name="slow, 0.3 s", delay=0.3),
@@ -53,17 +68,37 @@ CASES = (
     Case(name="fails TLS", scheme="https"),
     Case(name="fails DNS", host=UNKNOWN_HOST),
     Case(name="dies, comes back", fault=Fault.REFUSE, returns=True),
+    Case(name="redirects, 302", status=302, channels=OVER_HTTP),
+    Case(name="redirects, 307", status=307, channels=OVER_HTTP),
+    Case(name="endless body", fault=Fault.ENDLESS_BODY, channels=OVER_HTTP),
+    Case(name="slow body", fault=Fault.SLOW_BODY, channels=OVER_HTTP),
+    Case(name="one 503 at the start", status=503, once="start"),
+    Case(name="one 503 in the middle", status=503, once="middle"),
+    Case(name="one 503 at close", status=503, once="close"),
+    Case(name="full volume", full=True),
+    Case(name="refuses, and the volume fills up", fault=Fault.REFUSE, full=True),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run made of it; `arrived` counts what the receiver has in the end, the replay included."""
+    """What a run made of it.
+
+    Attributes:
+        seconds: How long the run took.
+        warnings: What it warned of.
+        tags: Those of the run.
+        arrived: What the receiver has in the end, the replay included: run id and state, or span id.
+        dropped: How many items the run, and the replay, say that they have dropped.
+        disordered: How many lineage runs the receiver has heard the end of before the start.
+    """
 
     seconds: float
     warnings: list[str]
     tags: dict[str, str]
     arrived: Counter[tuple[str, str]]
+    dropped: int
+    disordered: int
 
 
 def made_project(folder: Path, nodes: int) -> Path:
@@ -78,24 +113,81 @@ def run(
     channel: str, case: Case | None, target: Path, nodes: int, state: Path, tls: tuple[Path, Path], *, recover: bool
 ) -> Ran:
     """Run a step whose endpoint of `channel` goes wrong as `case` says; with `recover`, heal it then and replay."""
-    with_tls = tls if case and case.scheme == "https" else None
-    with faulty(grpc=channel == "OTLP gRPC", tls=with_tls) as server:
-        url = server.url.replace("127.0.0.1", case.host) if case else server.url
-        if case:
-            server.go_wrong(case.fault, status=case.status, delay=case.delay)
-        halfway: dict[int, Callable[[], None]] = {nodes: server.go_wrong} if case and case.returns else {}
-        seconds, warnings, tags = step(channel, url, target, nodes, state, halfway)
+    case = case or Case(name="healthy")
+    with (
+        faulty(grpc=channel == "OTLP gRPC", tls=tls if case.scheme == "https" else None) as server,
+        ExitStack() as disk,
+    ):
+        if case.full:
+            disk.enter_context(full_volume(state, room=0 if case.fault is Fault.NONE else ROOM))
+        url = server.url.replace("127.0.0.1", case.host)
+        at: dict[int, Callable[[], None]] = {}
+
+        def go_wrong() -> None:
+            only = {0} if case.once else EVERY
+            delay, larger_than = case.delay, case.larger_than
+            server.go_wrong(case.fault, status=case.status, delay=delay, only=only, larger_than=larger_than)
+
+        if case.once in {"middle", "close"}:
+            at[nodes if case.once == "middle" else AT_CLOSE] = go_wrong
+        else:
+            go_wrong()
+        if case.returns:
+            at[nodes] = server.go_wrong
+        seconds, warnings, tags = step(channel, url, target, nodes, state, at)
+        dropped = sum(int(number) for tag in tags.values() for number in re.findall(r"(\d+) dropped", tag))
+        if channel != "lineage" and not server.metrics:
+            dropped -= 1  # the numbers of the run, which are not kept
         if recover:
-            heal(channel, server, state)
-        arrived = Counter((event["run"]["runId"], event["eventType"]) for event in server.events)
-        arrived += Counter((span.span_id.hex(), "span") for span in server.spans)
-        return Ran(seconds, warnings, tags, arrived)
+            dropped += heal(channel, server, state)
+        return Ran(seconds, warnings, tags, arrived(server), dropped, disordered(server))
+
+
+def arrived(server: FaultyServer) -> Counter[tuple[str, str]]:
+    """Return how often the receiver has each event and span."""
+    events = Counter((event["run"]["runId"], event["eventType"]) for event in server.events)
+    return events + Counter((span.span_id.hex(), "span") for span in server.spans)
+
+
+def disordered(server: FaultyServer) -> int:
+    """Return of how many runs the receiver has heard the end before the start."""
+    first: dict[tuple[str, bool], int] = {}
+    for number, event in enumerate(server.events):
+        first.setdefault((event["run"]["runId"], event["eventType"] == "START"), number)
+    return sum(number > first.get((run, False), number) for (run, is_start), number in first.items() if is_start)
+
+
+@contextmanager
+def full_volume(folder: Path, size: int = 256 * 1024, *, room: int = 0) -> Iterator[None]:
+    """Mount a file system of `size` bytes at `folder`, of which `room` are left; only root can.
+
+    Until the block ends, `folder / "filler"` can be deleted to make room.
+    """
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+    try:
+        fill(folder)
+        filler = folder / "filler"
+        os.truncate(filler, filler.stat().st_size - room)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> None:
+    """Write to a file in `folder` until the file system has no room left."""
+    with suppress(OSError), (folder / "filler").open("ab", buffering=0) as filler:
+        while True:
+            filler.write(b"\0" * 1_024)
 
 
 def step(
     channel: str, url: str, target: Path, nodes: int, state: Path, at: dict[int, Callable[[], None]]
 ) -> tuple[float, list[str], dict[str, str]]:
-    """Run a step; return how long it took, what was warned of, and the run's tags. `at` is called before an event."""
+    """Run a step; return how long it took, what was warned of, and the run's tags.
+
+    `at` holds what is called before the event of that number, or `AT_CLOSE`.
+    """
     from pipeline.floe.observer import Observer
 
     tags: dict[str, str] = {}
@@ -107,12 +199,14 @@ def step(
             if number in at:
                 at[number]()
             observer.see(raw)
+        if AT_CLOSE in at:
+            at[AT_CLOSE]()
         observer.finish(None)
         return time.perf_counter() - began, list(warnings), tags
 
 
-def heal(channel: str, server: FaultyServer, state: Path) -> None:
-    """Let the endpoint be well, and replay what was kept, as the next run does."""
+def heal(channel: str, server: FaultyServer, state: Path) -> int:
+    """Let the endpoint be well, and replay what was kept, as the next run does; return how much that has dropped."""
     from pipeline.floe.delivery import THREADS
     from pipeline.floe.endpoints import open_lineage, open_spans
 
@@ -126,6 +220,7 @@ def heal(channel: str, server: FaultyServer, state: Path) -> None:
     if server._tls:  # the owner has named the certificate meanwhile
         name = "REQUESTS_CA_BUNDLE" if channel != "OTLP gRPC" else "OTEL_EXPORTER_OTLP_CERTIFICATE"
         os.environ[name] = str(server._tls[0])
+    dropped = 0
     try:
         with environment(state):
             for _ in range(3):
@@ -134,7 +229,8 @@ def heal(channel: str, server: FaultyServer, state: Path) -> None:
                 counts = box.close(time.monotonic() + 60)
                 left = [file for file in state.rglob("*.ndjson") if file.name != "last.ndjson"]
                 if not left and not counts.last_error:
-                    return
+                    return dropped
+                dropped += counts.dropped
         raise AssertionError(f"not replayed: {counts}, {counts.last_error}, {left}")
     finally:
         for name in ("REQUESTS_CA_BUNDLE", "OTEL_EXPORTER_OTLP_CERTIFICATE"):

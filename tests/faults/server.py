@@ -1,7 +1,7 @@
 """A receiver that goes wrong on demand: OpenLineage and OTLP over HTTP, OTLP over gRPC.
 
-A proxy stands before a real receiver. Faults of the connection are the proxy's (`Fault`), those of the answer the
-receiver's (`status`, `delay`).
+A proxy stands before a real receiver. Faults of the connection are the proxy's (`Fault`); those of the answer are the
+receiver's (`status` and the like, `Fault.ENDLESS_BODY`, `Fault.SLOW_BODY`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from enum import StrEnum
@@ -36,6 +36,17 @@ CODES = {
 }
 
 
+class Every:
+    """Contains each number."""
+
+    def __contains__(self, _: object) -> bool:
+        """Say yes."""
+        return True
+
+
+EVERY: Container[int] = Every()
+
+
 class Fault(StrEnum):
     """What may happen to a connection."""
 
@@ -45,10 +56,18 @@ class Fault(StrEnum):
     DROP_SYN = "drop SYN"
     CLOSE = "close in the middle"
     GARBAGE = "garbage"
+    ENDLESS_BODY = "endless body"
+    SLOW_BODY = "slow body"
 
 
 class FaultyServer(Receiver):
-    """A receiver behind a proxy; `fault`, `status` and `delay` (seconds) may be set at any time by `go_wrong`."""
+    """A receiver behind a proxy, which goes wrong by `go_wrong`.
+
+    Attributes:
+        answered: How many requests it has answered since it last went wrong.
+        body_bytes: How much of its bodies, endless or slow, it could write.
+        followed: Headers of each request that has followed a redirect to `/elsewhere`.
+    """
 
     def __init__(self, *, grpc: bool = False, tls: tuple[Path, Path] | None = None) -> None:
         super().__init__(tls)
@@ -56,6 +75,13 @@ class FaultyServer(Receiver):
         self.fault = Fault.NONE
         self.status = 200
         self.delay = 0.0
+        self.only = EVERY
+        self.larger_than = 0
+        self.location = ""
+        self.answered = 0
+        self.body_bytes = 0
+        self.followed: list[dict[str, str]] = []
+        self._counting = threading.Lock()
         self._server: Any = None
         self._connections: set[socket.socket] = set()
         self._fillers: list[socket.socket] = []
@@ -70,10 +96,30 @@ class FaultyServer(Receiver):
         """Return its base URL."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
-    def go_wrong(self, fault: Fault = Fault.NONE, *, status: int = 200, delay: float = 0.0) -> None:
-        """Go wrong in this way from now on, in open connections too; without arguments be well again."""
+    def go_wrong(
+        self,
+        fault: Fault = Fault.NONE,
+        *,
+        status: int = 200,
+        delay: float = 0.0,
+        only: Container[int] = EVERY,
+        larger_than: int = 0,
+        location: str = "",
+    ) -> None:
+        """Go wrong in this way from now on, in open connections too; without arguments be well again.
+
+        Args:
+            fault: What happens to connections and bodies.
+            status: Answer in place of 200, or of what gRPC has for it.
+            delay: Seconds before an answer.
+            only: Numbers of the requests, from 0 on, that get the status.
+            larger_than: Bytes up to which a request does not get the status.
+            location: Target of a redirect; another path of this server if there is none.
+        """
         was, self.fault = self.fault, fault
-        self.status, self.delay = status, delay
+        self.status, self.delay, self.only, self.larger_than = status, delay, only, larger_than
+        self.location = location or f"{self.url}/elsewhere"
+        self.answered = self.body_bytes = 0
         if fault in {Fault.REFUSE, Fault.DROP_SYN}:
             _shut(self._listener)
         for connection in list(self._connections):
@@ -91,6 +137,12 @@ class FaultyServer(Receiver):
             _shut(self._listener)
             self._listener = _listen(self.port)
             threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def next_status(self, size: int) -> int:
+        """Return the status for a request of `size` bytes, and count it."""
+        with self._counting:
+            number, self.answered = self.answered, self.answered + 1
+        return self.status if number in self.only and size > self.larger_than else 200
 
     def stop(self) -> None:
         """Close everything."""
@@ -146,8 +198,11 @@ class FaultyServer(Receiver):
 
             def export(told: Any, context: Any, take: Any = take) -> bytes:
                 time.sleep(self.delay)
-                if self.status != 200:
-                    context.abort(CODES[self.status], f"status {self.status}")
+                status = self.next_status(told.ByteSize())
+                if status == 413:  # as a server says it that has a limit
+                    context.abort(CODES[status], "Received message larger than max")
+                if status != 200:
+                    context.abort(CODES[status], f"status {status}")
                 take(told)
                 return b""
 
@@ -172,13 +227,41 @@ class FaultyHandler(Handler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if self.path == "/elsewhere":
+            self.do_GET()
+            return
         time.sleep(self.server.delay)
-        status = self.server.status
-        if status == 200 and not self.server.take(self.path, {}, body):
+        status = self.server.next_status(len(body))
+        if status == 200 and not self.server.take(self.path, headers, body):
             status = 404
         self.send_response(status)
+        if status in {301, 302, 303, 307, 308}:
+            self.send_header("Location", self.server.location)
+        if self.server.fault in {Fault.ENDLESS_BODY, Fault.SLOW_BODY}:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            with suppress(OSError):
+                self.send_body(slow=self.server.fault is Fault.SLOW_BODY)
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
+        """Answer what has followed a redirect as a web site does: well."""
+        self.server.followed.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def send_body(self, *, slow: bool) -> None:
+        """Write a body until the client has enough: as fast as it reads, or a byte now and then."""
+        data = b"x" if slow else b"x" * 65_536
+        while True:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.server.body_bytes += len(data)
+            time.sleep(0.2 if slow else 0)
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def told(target: str, folder: Path, events: list[Any], debug_log: str) -> Counte
             observer.see(event)
         observer.finish(None)
     (file,) = journals(folder.parent / "state" / "lineage")
-    kept = [line.told for line in read_lines(file)]
+    kept = [line.content for line in read_lines(file)]
     file.unlink()
     assert None not in kept
     return Counter((each["job"]["name"], each["run"]["runId"], each["eventType"]) for each in kept if each)

@@ -185,7 +185,7 @@ class TestDelivery:
         assert (early, 100) in {(89, counts.spooled), (90, counts.spooled)}  # one may have left the queue
 
     def test_quick_end(self) -> None:
-        """At the end one failure is enough: the rest is not tried."""
+        """At the end as many failures in a row are enough as before: the rest is not tried."""
         tried = threading.Event()
         calls = 0
 
@@ -201,7 +201,143 @@ class TestDelivery:
         threading.Timer(0.1, tried.set).start()
         counts = channel.close(soon())
 
-        assert (1, 5) == (calls, counts.dropped)
+        assert (module.FAILURES, 5) == (calls, counts.dropped)
+
+    @pytest.mark.parametrize("batch", [1, 50])
+    @pytest.mark.parametrize("failures", [1, 2])
+    @pytest.mark.parametrize("first", [0, 20])
+    def test_failure_at_close(self, batch: int, failures: int, first: int) -> None:
+        """Fewer failures in a row than that cost nothing at the end: everything arrives in the same run."""
+        gate = threading.Event()
+        arrived: list[str] = []
+        calls = 0
+
+        def send(items: Sequence[str]) -> None:
+            nonlocal calls
+            gate.wait(10)
+            calls += 1
+            if first // batch < calls <= first // batch + failures:
+                failing(items)
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, batch=batch)
+        for number in range(50):
+            channel.put(str(number))
+        threading.Timer(0.1, gate.set).start()
+        counts = channel.close(soon())
+
+        assert (50, 0) == (counts.sent, counts.dropped)
+        assert {str(number) for number in range(50)} == set(arrived)
+
+    @pytest.mark.parametrize("largest", [1, 3, 10, 49])
+    def test_too_large(self, largest: int) -> None:
+        """A batch that is refused as too large leaves in smaller ones."""
+        arrived: list[str] = []
+
+        def send(items: Sequence[str]) -> None:
+            if len(items) > largest:
+                raise RefusedError("413")
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, batch=50)
+        for number in range(200):
+            channel.put(str(number))
+        counts = channel.close(soon())
+
+        assert [str(number) for number in range(200)] == arrived
+        assert (200, 0) == (counts.sent, counts.dropped)
+
+    def test_refused_in_batch(self) -> None:
+        """Of a batch in which one item is refused, that one alone is dropped."""
+        arrived: list[str] = []
+
+        def send(items: Sequence[str]) -> None:
+            if "33" in items:
+                raise RefusedError("400")
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, batch=50)
+        for number in range(60):
+            channel.put(str(number))
+        counts = channel.close(soon())
+
+        assert [str(number) for number in range(60) if number != 33] == arrived
+        assert (59, 1) == (counts.sent, counts.dropped)
+
+
+class TestOrder:
+    """Items of one sequence: here the first letter names it."""
+
+    @pytest.mark.parametrize("failing_calls", [{1}, {1, 2}, {2}, {3}, {1, 4, 6}, {6}])
+    @pytest.mark.parametrize("early", [True, False])
+    def test_retry(self, failing_calls: set[int], early: bool) -> None:
+        """What failed is sent before what follows it in its sequence; other sequences pass."""
+        gate = threading.Event()
+        arrived: list[str] = []
+        calls = 0
+
+        def send(items: Sequence[str]) -> None:
+            nonlocal calls
+            gate.wait(10)
+            calls += 1
+            if calls in failing_calls:
+                failing(items)
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, order=lambda item: item[0])
+        if early:
+            gate.set()
+        for item in ("a1", "b1", "a2", "c1", "b2", "a3", "c2"):
+            channel.put(item)
+        gate.set()
+        counts = channel.close(soon())
+
+        assert (7, 0) == (counts.sent, counts.dropped)
+        assert {"a": ["a1", "a2", "a3"], "b": ["b1", "b2"], "c": ["c1", "c2"]} == {
+            name: [item for item in arrived if item[0] == name] for name in "abc"
+        }
+        assert "a" != arrived[0][0] or 1 not in failing_calls
+
+    def test_choking(self) -> None:
+        """A sequence whose first item the receiver always chokes on is kept as a whole; others arrive."""
+        arrived: list[str] = []
+        kept: list[str] = []
+
+        def send(items: Sequence[str]) -> None:
+            if items[0] == "a1":
+                failing(items)
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, order=lambda item: item[0], keep=keeper(kept))
+        for item in ("a1", "b1", "a2", "b2"):
+            channel.put(item)
+        channel.close(soon())
+
+        assert (["b1", "b2"], ["a1", "a2"]) == (arrived, kept)
+
+    def test_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What follows an item that had no room in memory is left to the next run as well."""
+        monkeypatch.setattr(module, "QUEUE_BYTES", 3)
+        gate = threading.Event()
+        arrived: list[str] = []
+        kept: list[str] = []
+
+        def send(items: Sequence[str]) -> None:
+            gate.wait(10)
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery(
+            "test", send, order=lambda item: item[0], keep=keeper(kept), size=lambda item: len(item) - 1
+        )
+        for item in ("b1", "b22", "a333"):
+            channel.put(item)
+        gate.set()
+        time.sleep(0.1)
+        channel.put("a4")
+        channel.put("b3")
+        channel.close(soon())
+
+        assert (["b1", "b22", "b3"], ["a333", "a4"]) == (arrived, kept)
 
 
 class TestBacklog:
@@ -251,6 +387,25 @@ class TestBacklog:
 
         assert (module.FAILURES + 1, ["new"]) == (len(tried), done)
         assert (1, 0, 0) == (counts.sent, counts.replayed, counts.dropped)
+
+    def test_one_failure(self) -> None:
+        """Failures of the backlog do not count against the run's own items."""
+        arrived: list[str] = []
+        calls = 0
+
+        def send(items: Sequence[str]) -> None:
+            nonlocal calls
+            calls += 1
+            if calls <= module.FAILURES + 1:
+                failing(items)
+            arrived.extend(items)
+
+        channel: Delivery[str] = Delivery("test", send, backlog=[f"old {number}" for number in range(50)])
+        time.sleep(0.1)
+        channel.put("new")
+        counts = channel.close(soon())
+
+        assert (["new"], 1, 0) == (arrived, counts.sent, counts.dropped)
 
     def test_unreadable(self) -> None:
         """A backlog that cannot be read costs only itself."""

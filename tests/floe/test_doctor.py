@@ -91,6 +91,21 @@ class TestEndpoints:
         others = {told for _, told in ANSWERS.values()} - {words}
         assert not [told for told in others if told in finding.message]
 
+    @pytest.mark.parametrize("status", [302, 307])
+    @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
+    def test_redirect(self, channel: str, status: int) -> None:
+        """A redirect names the place, which is sent nothing, and the variable to correct."""
+        with faulty() as server, faulty() as other:
+            location = f"{other.url}/elsewhere"
+            server.go_wrong(status=status, location=f"{location}?key=secret")
+            finding = tried(channel, server.url)
+
+        variable = "OPENLINEAGE_URL" if channel == LINEAGE else "OTEL_EXPORTER_OTLP_ENDPOINT"
+        words = f"it redirects to {location} ({status}), and redirects are not followed: correct {variable}"
+        assert ("fail", []) == (finding.state, other.followed)
+        assert words in finding.message, finding.detail
+        assert "secret" not in finding.message + finding.detail
+
     @pytest.mark.parametrize("channel", CHANNELS)
     def test_host(self, channel: str) -> None:
         """A host name that nobody knows."""
@@ -257,11 +272,11 @@ class TestProject:
         assert ("fail", True) == (finding.state, "FLOE_STATE_DIR" in finding.message)
 
     def test_state_is_left_as_it_was(self, state: Path) -> None:
-        """Trying leaves no file."""
+        """Trying leaves nothing but a folder that git ignores."""
         (finding,) = project.state(default, 0)
 
         assert "ok" == finding.state
-        assert [] == [file for file in state.rglob("*") if file.is_file()]
+        assert [state / "lineage" / ".gitignore"] == [file for file in state.rglob("*") if file.is_file()]
 
     @pytest.mark.parametrize(
         ("text", "state", "words"),

@@ -19,18 +19,23 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from pipeline.floe import journal as module
 from pipeline.floe.journal import LAST, Journal, journals
-from pipeline.floe.lineage.outbox import Outbox, replay, unsent
+from pipeline.floe.kept_spans import keep_spans
+from pipeline.floe.lineage import backlog as backlog_module
+from pipeline.floe.lineage.backlog import unsent
+from pipeline.floe.lineage.kept_columns import Kept as Cache
+from pipeline.floe.lineage.outbox import Outbox, replay
 
+from tests.faults.drive import fill, full_volume
 from tests.faults.server import Fault, faulty
 from tests.receiver import Receiver, receiver
 
 RUN = "0192f0b5-0a2f-7f4d-9a5e-{:012d}"
 
 
-def event(number: int, state: RunState = RunState.START) -> RunEvent:
+def event(number: int, state: RunState = RunState.START, job: str = "") -> RunEvent:
     """Return an event of a run of its own."""
-    at = "2026-11-23T04:00:00+00:00"
-    return RunEvent(eventTime=at, eventType=state, run=Run(RUN.format(number)), job=Job("shop", f"job{number}"))
+    at, name = "2026-11-23T04:00:00+00:00", job or f"job{number}"
+    return RunEvent(eventTime=at, eventType=state, run=Run(RUN.format(number)), job=Job("shop", name))
 
 
 def client(url: str, **more: Any) -> OpenLineageClient:
@@ -47,6 +52,12 @@ def soon() -> float:
 def told(server: Receiver) -> list[tuple[str, str]]:
     """Return what has arrived: job and state, in order."""
     return [(each["job"]["name"], each["eventType"]) for each in server.events]
+
+
+def in_order(server: Receiver) -> bool:
+    """Say whether each run has arrived as START, then COMPLETE."""
+    jobs = {job for job, _ in told(server)}
+    return all(["START", "COMPLETE"] == [state for job, state in told(server) if job == name] for name in jobs)
 
 
 def dead(folder: Path, *events: RunEvent, run: str = "a-run") -> Path:
@@ -75,8 +86,8 @@ class TestRun:
         assert [("job1", "START"), ("job1", "COMPLETE")] == told(server)
         assert (2, 0, "") == (counts.sent, counts.spooled, counts.disk_error)
         assert [tmp_path / LAST] == list(tmp_path.iterdir())
-        kept = [line.told for line in module.read_lines(tmp_path / LAST)]
-        assert server.events == [each for each in kept if each and "sent" not in each]
+        kept = [line.content for line in module.read_lines(tmp_path / LAST)]
+        assert server.events == kept
 
     def test_next_run(self, tmp_path: Path) -> None:
         """What a dead receiver did not take arrives with the next run, once, and the run after has nothing to do."""
@@ -90,10 +101,36 @@ class TestRun:
         assert [] == journals(tmp_path)
 
     def test_owner_only(self, tmp_path: Path) -> None:
-        """Only its owner can read it."""
-        file = dead(tmp_path / "new" / "lineage", event(1))
+        """Only its owner can read what is kept, whatever is kept first, and git ignores it."""
+        umask = os.umask(0)
+        try:
+            Cache(tmp_path / "first" / "columns.json").put("model.shop.orders", "key", "value")
+            for state in (tmp_path / "first", tmp_path / "second"):
+                dead(state / "lineage", event(1))
+                keep_spans(state / "traces", [])
+                columns = Cache(state / "columns.json")
+                columns.put("model.shop.orders", "key", "value")
+                columns.save()
+        finally:
+            os.umask(umask)
 
-        assert (0o600, 0o700) == (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777)
+        for state in (tmp_path / "first", tmp_path / "second"):
+            made = [state, *state.rglob("*")]
+            assert 6 <= len(made)
+            modes = {path.name: path.stat().st_mode & 0o777 for path in made if path.name != ".gitignore"}
+            assert {} == {name: oct(mode) for name, mode in modes.items() if mode not in {0o700, 0o600}}
+            subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+            status = ["git", "-C", str(tmp_path), "status", "--porcelain", "--untracked-files=all"]
+            assert b"" == subprocess.run(status, capture_output=True, check=True).stdout
+
+    def test_folder_of_others(self, tmp_path: Path) -> None:
+        """A state folder that is there already, such as a mounted volume, stays as it is."""
+        shared = tmp_path / "shared"
+        shared.mkdir(mode=0o755)
+        dead(shared / "lineage", event(1))
+
+        assert 0o755 == shared.stat().st_mode & 0o777
+        assert ["lineage"] == [path.name for path in shared.iterdir()]
 
     def test_partly_sent(self, tmp_path: Path) -> None:
         """Of a file that was sent in part, only the rest is sent: exactly once in all."""
@@ -111,6 +148,39 @@ class TestRun:
 
         assert (1, 1) == (counts.sent, counts.spooled)
         assert [("job1", "START"), ("job1", "COMPLETE")] == told(server)
+
+    @pytest.mark.parametrize("number", [0, 4, 9])
+    @pytest.mark.parametrize("early", [True, False])
+    def test_one_failure(self, tmp_path: Path, number: int, early: bool) -> None:
+        """One 503 at the start, in the middle or at the end loses nothing, and keeps the order of each run."""
+        with faulty() as server:
+            server.go_wrong(status=503, only={number}, delay=0.01)
+            box = Outbox(client(server.url), tmp_path, "a-run")
+            for each in range(5):
+                for state in (RunState.START, RunState.COMPLETE):
+                    box.put(event(each, state))
+            if early:
+                time.sleep(0.3)
+            counts = box.close(soon())
+
+        assert (10, 0, 0) == (counts.sent, counts.spooled, counts.dropped)
+        assert in_order(server)
+        assert 10 == len(server.events)
+
+    def test_too_large(self, tmp_path: Path) -> None:
+        """An event that is too large for the receiver is dropped and counted; the others arrive, and none waits."""
+        with faulty() as server:
+            server.go_wrong(status=413, larger_than=1_000)
+            box = Outbox(client(server.url), tmp_path, "a-run")
+            box.put(event(1, RunState.COMPLETE))
+            box.put(event(2, RunState.COMPLETE, job="x" * 1_000))
+            box.put(event(3, RunState.COMPLETE))
+            counts = box.close(soon())
+
+        assert [("job1", "COMPLETE"), ("job3", "COMPLETE")] == told(server)
+        assert (2, 0, 1) == (counts.sent, counts.spooled, counts.dropped)
+        assert "413" in counts.reason
+        assert [] == journals(tmp_path)
 
     def test_two_at_once(self, tmp_path: Path) -> None:
         """A journal whose process lives is nobody else's, even if it is behind."""
@@ -132,6 +202,148 @@ class TestRun:
         assert Journal.claim(file) is None
         first.remove()
         assert Journal.claim(file) is None
+
+
+class TestOrder:
+    """Events of one run over attempts and processes."""
+
+    @pytest.mark.parametrize("failures", [{0}, {0, 1}, {0, 2, 4}, {1, 3, 5}, {9}])
+    def test_replay(self, tmp_path: Path, failures: set[int]) -> None:
+        """What fails in a replay is sent in the same one, before what follows it in its run."""
+        pairs = [event(number, state) for number in range(5) for state in (RunState.START, RunState.COMPLETE)]
+        dead(tmp_path, *pairs)
+        with faulty() as server:
+            server.go_wrong(status=503, only=failures)
+            counts = replay(client(server.url).transport, tmp_path, soon())
+
+        assert (10, "") == (counts.replayed, counts.last_error)
+        assert in_order(server)
+        assert [] == journals(tmp_path)
+
+    @pytest.mark.parametrize("wrong", [{"status": 503}, {"delay": 0.2}])
+    def test_incomplete(self, tmp_path: Path, wrong: dict[str, Any]) -> None:
+        """A replay that did not send everything says why, be it that the time was up."""
+        dead(tmp_path, *(event(number, RunState.COMPLETE) for number in range(10)))
+        with faulty() as server:
+            server.go_wrong(**wrong)
+            counts = replay(client(server.url).transport, tmp_path, time.monotonic() + 1)
+
+        assert 10 > counts.replayed
+        assert counts.last_error
+
+    def test_closed(self, tmp_path: Path) -> None:
+        """A journal that is closed takes nothing, and harms nothing."""
+        (tmp_path / LAST).write_text("{}")
+        journal = Journal.create(tmp_path, "a-run")
+        journal.close()
+
+        assert (None, True) == (journal.append("{}"), (tmp_path / LAST).exists())
+
+    def test_choking(self, tmp_path: Path) -> None:
+        """A start that the receiver always chokes on holds back its own end alone, replay after replay."""
+        large = event(1, job="x" * 1_000)
+        dead(tmp_path, large, event(1, RunState.COMPLETE), event(2), event(2, RunState.COMPLETE))
+        dead(tmp_path, event(3), event(3, RunState.COMPLETE))
+        with faulty() as server:
+            for _ in range(2):
+                server.go_wrong(status=500, larger_than=1_000)
+                replay(client(server.url).transport, tmp_path, soon())
+                others = [(f"job{number}", state) for number in (2, 3) for state in ("START", "COMPLETE")]
+                assert others == told(server)
+            server.go_wrong()
+            replay(client(server.url).transport, tmp_path, soon())
+
+        assert [("x" * 1_000, "START"), ("job1", "COMPLETE")] == told(server)[4:]
+        assert [] == journals(tmp_path)
+
+    def test_two_journals(self, tmp_path: Path) -> None:
+        """A start in one journal is sent before its end in a later one, though crossing off has touched the first."""
+        first = dead(tmp_path, event(1), event(2), event(2, RunState.COMPLETE))
+        dead(tmp_path, event(1, RunState.COMPLETE))
+        os.utime(first, (4_000_000_000, 4_000_000_000))
+        with faulty() as server:
+            server.go_wrong(status=503, only={0})
+            replay(client(server.url).transport, tmp_path, soon())
+
+        states = [state for job, state in told(server) if job == "job1"]
+        assert "START" == states[0]
+        assert "COMPLETE" in states
+
+    def test_next_attempt(self, tmp_path: Path) -> None:
+        """The start that the attempt before could not send leaves before the end that this one sends."""
+        run = RUN.format(1)
+        dead(tmp_path, event(1), event(2), event(2, RunState.COMPLETE), run=run)
+        with faulty() as server:
+            server.go_wrong(status=503, only={0})
+            box = Outbox(client(server.url), tmp_path, run)
+            box.put(event(1, RunState.COMPLETE))
+            box.close(soon())
+            replay(client(server.url).transport, tmp_path, soon())
+
+        assert in_order(server)
+        assert [("job1", "START"), ("job1", "COMPLETE")] == [each for each in told(server) if each[0] == "job1"]
+
+    def test_ended_by_the_next_attempt(self, tmp_path: Path) -> None:
+        """A run whose end is sent by the next attempt is not ended by whoever replays the first one's rest later."""
+        run = RUN.format(1)
+        large = event(2, job="x" * 1_000)
+        dead(tmp_path, event(1), large, run=run)
+        with faulty() as server:
+            server.go_wrong(status=500, larger_than=1_000)
+            box = Outbox(client(server.url), tmp_path, run)
+            box.put(event(1, RunState.COMPLETE))
+            box.close(soon())
+            server.go_wrong()
+            replay(client(server.url).transport, tmp_path, soon())
+
+        assert [("job1", "START"), ("job1", "COMPLETE")] == [each for each in told(server) if each[0] == "job1"]
+
+    def test_other_process(self, tmp_path: Path) -> None:
+        """While another process is about to send a run's start, its end waits on disk for the next run."""
+        run = RUN.format(1)
+        file = dead(tmp_path, event(1), run=run)
+        busy = Journal.claim(file)
+        assert busy is not None
+        with receiver() as server:
+            box = Outbox(client(server.url), tmp_path, run)
+            box.put(event(1, RunState.COMPLETE))
+            box.put(event(2, RunState.COMPLETE))
+            counts = box.close(soon())
+            assert ([("job2", "COMPLETE")], 1) == (told(server), counts.spooled)
+            busy.close()
+            replay(client(server.url).transport, tmp_path, soon())
+
+        assert ("job1", "START") == told(server)[1]
+        assert ("job1", "COMPLETE") in told(server)[2:]
+
+    def test_two_replays(self, tmp_path: Path) -> None:
+        """Of two replays at once, the second waits for the first, and says so if that takes too long."""
+        dead(tmp_path, event(1), event(1, RunState.COMPLETE))
+        backlog = unsent(tmp_path)
+        next(backlog)
+        dead(tmp_path, event(2, RunState.COMPLETE))
+        with receiver() as server:
+            counts = replay(client(server.url).transport, tmp_path, time.monotonic() + 0.5)
+            assert ([], 0) == (told(server), counts.replayed)
+            assert "another process" in counts.last_error
+            backlog.close()
+            counts = replay(client(server.url).transport, tmp_path, soon())
+
+        assert (3, "") == (counts.replayed, counts.last_error)
+
+    def test_many_journals(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """More journals than may be held open are replayed all the same."""
+        monkeypatch.setattr(backlog_module, "OPEN_JOURNALS", 2)
+        for number in range(6):
+            dead(tmp_path, event(number), event(number, RunState.COMPLETE))
+        with faulty() as server:
+            server.go_wrong(status=503, only={0, 2, 4, 6})
+            first = replay(client(server.url).transport, tmp_path, soon())
+            second = replay(client(server.url).transport, tmp_path, soon())
+
+        assert (10, 2) == (first.replayed, second.replayed)
+        assert in_order(server)
+        assert 12 == len(server.events)
 
 
 class TestOpenRuns:
@@ -287,6 +499,81 @@ class TestDisk:
         assert counts.dropped == {0: 2, 100: 2, 700: 1}[room]
         assert ("job3", "COMPLETE") in told(server)
         assert counts.disk_error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+class TestFullVolume:
+    """A file system of its own that has no room left."""
+
+    @pytest.fixture
+    def volume(self, tmp_path: Path) -> Iterator[Path]:
+        """Return a mounted folder with room for a few hundred events."""
+        with full_volume(tmp_path / "volume"):
+            (tmp_path / "volume" / "filler").unlink()
+            yield tmp_path / "volume"
+
+    def test_empties_itself(self, volume: Path) -> None:
+        """What waits is sent once, its file goes though nothing can be appended, and new events are kept again."""
+        dead(volume, *(event(number, RunState.COMPLETE) for number in range(1_000)))
+        fill(volume)
+        kept = sum(line.is_waiting for line in module.read_lines(*journals(volume)))
+        assert 100 < kept < 1_000
+        with receiver() as server:
+            first = Outbox(client(server.url), volume, "first")
+            first.put(event(2_000, RunState.COMPLETE))
+            counts = first.close(soon())
+            assert (1, kept) == (counts.sent, counts.replayed)
+            assert "No space left" in counts.reason
+            again = Outbox(client(server.url), volume, "second").close(soon())
+
+        assert (0, 0) == (again.sent, again.replayed)
+        assert kept + 1 == len(server.events)
+        assert [] == journals(volume)
+        file = dead(volume, event(1))
+        assert 1 == sum(line.is_waiting for line in module.read_lines(file))
+
+    def test_in_part(self, volume: Path) -> None:
+        """Where a replay is cut short, the next one sends the rest, and nothing twice."""
+        dead(volume, *(event(number, RunState.COMPLETE) for number in range(100)))
+        fill(volume)
+        with faulty() as server:
+            for number in (20, 50):
+                server.go_wrong(status=503, only=range(number, 1_000))
+                replay(client(server.url).transport, volume, soon())
+            server.go_wrong()
+            replay(client(server.url).transport, volume, soon())
+
+        assert [f"job{number}" for number in range(100)] == [job for job, _ in told(server)]
+        assert [] == journals(volume)
+
+    def test_open_run(self, volume: Path) -> None:
+        """The end of a run that a dead process left open is sent though it cannot be kept, even at the second try."""
+        dead(volume, event(1))
+        fill(volume)
+        with faulty() as server:
+            for only in ({1, 2, 3}, set[int]()):
+                server.go_wrong(status=503, only=only)
+                replay(client(server.url).transport, volume, soon())
+
+        assert [("job1", "START"), ("job1", "ABORT")] == told(server)
+        assert [] == journals(volume)
+
+    def test_last(self, volume: Path) -> None:
+        """The copy that is there to be looked at makes room for events that wait."""
+        with receiver() as server:
+            box = Outbox(client(server.url), volume, "a-run")
+            for number in range(100):
+                box.put(event(number, RunState.COMPLETE))
+            box.close(soon())
+        assert (volume / LAST).exists()
+        fill(volume)
+        box = Outbox(client("http://127.0.0.1:1"), volume, "a-run")
+        for number in range(50):
+            box.put(event(number, RunState.COMPLETE))
+        counts = box.close(soon())
+
+        assert (50, 0, "") == (counts.spooled, counts.dropped, counts.disk_error)
+        assert not (volume / LAST).exists()
 
 
 @contextmanager

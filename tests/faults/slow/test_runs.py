@@ -26,6 +26,22 @@ select count(*) as n from range(10000000) as a(x), range(10000000) as b(y) where
 """
 
 
+# Stands in the way of the resource in defs/dbt.py once everything has been loaded.
+NO_DBT = """
+from dagster_dbt import DbtCliResource
+
+cli = DbtCliResource.cli
+
+
+def without_dbt(self, args, **kwargs):
+    object.__setattr__(self, "dbt_executable", "no-such-dbt")
+    return cli(self, args, **kwargs)
+
+
+DbtCliResource.cli = without_dbt
+"""
+
+
 @pytest.fixture
 def project(template: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """Return a project, of duckdb if no target is named, with two models, the second of which reads the first."""
@@ -163,6 +179,37 @@ def test_disk(project: Path, way: str) -> None:
     assert 0 == code, printed
     assert {("START", "COMPLETE")} == {tuple(states) for states in runs(server).values()}
     assert warnings(printed), printed
+
+
+def test_no_dbt(project: Path) -> None:
+    """Where dbt is not found, receivers hear that the run has begun, and that it has failed, and why."""
+    (project / "src" / "pipeline" / "defs" / "no_dbt.py").write_text(NO_DBT)
+    with faulty() as server:
+        code, printed = launch(project, server)
+    assert 0 != code
+    assert {("START", "FAIL")} == {tuple(states) for states in runs(server).values()}, printed
+    assert "no-such-dbt" in server.events[1]["run"]["facets"]["errorMessage"]["message"]
+    assert "lineage: 2 sent" in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
+def test_target_not_writable(project: Path) -> None:
+    """Where dbt has no folder to write to, receivers hear that the run has begun, and that it has failed."""
+    target = project / "dbt" / "target"
+    with faulty() as server:
+        code, printed = launch(project, server)  # makes the manifest
+        assert 0 == code, printed
+        server.events.clear()
+        made = target / "manifest.json"
+        subprocess.run(["mount", "--bind", target, target], check=True)
+        try:
+            subprocess.run(["mount", "-o", "remount,ro,bind", target], check=True)
+            # As in production, the code location finds the manifest and does not make it.
+            code, printed = launch(project, server, FLOE_PREPARED_MANIFEST=f"{made}:{made.stat().st_mtime_ns}")
+        finally:
+            subprocess.run(["umount", target], check=True)
+    assert 0 != code
+    assert {("START", "FAIL")} == {tuple(states) for states in runs(server).values()}, printed
 
 
 def test_no_debug_log(project: Path) -> None:

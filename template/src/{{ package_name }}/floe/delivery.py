@@ -1,9 +1,10 @@
 """The one bounded sender: items go in from the run, and leave from one daemon thread.
 
-Nothing here blocks the run, raises into it or outlives it by more than its budget. What fails is tried again behind
-the rest; after `FAILURES` in a row the channel rests for `REST_SECONDS`. What is left at the end is kept on disk
-where the channel can, and else counted as dropped. A backlog, what earlier runs have left, is sent whenever the run
-has nothing to send.
+Nothing here blocks the run, raises into it or outlives it by more than its budget. An item that fails is tried again
+behind the others, except for those that must not overtake it. After `FAILURES` in a row the channel rests for
+`REST_SECONDS`, or gives up if the run is over. Whatever is unsent at the end is kept on disk if the channel can;
+otherwise it is counted as dropped. The backlog, which earlier runs have left, is sent whenever the run has nothing to
+send.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ FAILURES = 3  # in a row: then it is the endpoint, not the item
 REST_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # that a batch waits for more
 THREADS = "floe-"  # what the names of the threads begin with
+REFUSALS = {400, 413, 422}  # statuses of HTTP that do not change by sending the same item again
 
 
 class RefusedError(Exception):
@@ -66,15 +68,6 @@ class Counts:
         sending = self.last_error if self.spooled or self.dropped else ""
         return "; ".join(filter(None, (sending, self.disk_error, fault)))
 
-    def add(self, other: Counts) -> None:
-        """Add those of another channel."""
-        self.sent += other.sent
-        self.replayed += other.replayed
-        self.spooled += other.spooled
-        self.dropped += other.dropped
-        self.last_error = self.last_error or other.last_error
-        self.disk_error = self.disk_error or other.disk_error
-
 
 class Delivery(Generic[Item]):
     """One channel.
@@ -84,9 +77,12 @@ class Delivery(Generic[Item]):
         send: Called in the thread with at most `batch` items; raises if it fails.
         batch: How many items leave at once at most; fewer wait `LINGER_SECONDS` for more.
         size: An item's bytes in memory; more than `QUEUE_BYTES` do not wait.
+        order: Name of the sequence that an item belongs to, within which none is sent before an earlier one.
         sent: Told of items that need no sending any more.
         keep: Told of items that were not sent; returns how many of them are on disk.
-        backlog: Items of earlier runs, read in the thread; whatever is not `sent` is the backlog's to keep.
+        waiting: Items to send first.
+        backlog: Items of earlier runs, read in the thread, in an order that keeps their sequences. Whatever is not
+            `sent` is the backlog's to keep, or to yield again.
     """
 
     def __init__(
@@ -96,21 +92,29 @@ class Delivery(Generic[Item]):
         *,
         batch: int = 1,
         size: Callable[[Item], int] = lambda _: 4_096,
+        order: Callable[[Item], str | None] = lambda _: None,
         sent: Callable[[Sequence[Item]], None] = lambda _: None,
         keep: Callable[[Sequence[Item]], int] = lambda _: 0,
+        waiting: Sequence[Item] = (),
         backlog: Iterable[Item] = (),
     ) -> None:
         self.counts = Counts()
         self._send = send
         self._batch = batch
+        self._limit = batch  # fewer after a batch was refused
         self._size = size
+        self._order = order
         self._sent = sent
         self._keep = keep
         self._backlog: Iterator[Item] | None = iter(backlog)
-        self._waiting: deque[Item] = deque()
-        self._bytes = 0
+        self._waiting = deque(waiting)
+        self._bytes = sum(map(size, waiting))
         self._in_hand: Sequence[Item] = ()
+        self._left_to_disk: set[str] = set()  # sequences that the next run goes on with
         self._failures = 0
+        self._backlog_failures = 0
+        self._backlog_error = ""
+        self._not_replayed: set[Item] = set()
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
@@ -120,13 +124,18 @@ class Delivery(Generic[Item]):
     def put(self, item: Item) -> None:
         """Take an item for sending; if too much waits already, it is kept or dropped at once."""
         with self._changed:
-            fits = self._bytes + self._size(item) <= QUEUE_BYTES
+            fits = self._bytes + self._size(item) <= QUEUE_BYTES and self._order(item) not in self._left_to_disk
             if fits:
                 self._waiting.append(item)
                 self._bytes += self._size(item)
                 self._changed.notify()
         if not fits:
-            self._give_up([item], "too much waits already")
+            self.leave(item, "too much waits already")
+
+    def leave(self, item: Item, reason: str) -> None:
+        """Leave an item, and what follows it in its sequence, to the next run; drop it if it is not on disk."""
+        if self._give_up([item], reason) and (sequence := self._order(item)) is not None:
+            self._left_to_disk.add(sequence)
 
     def close(self, deadline: float) -> Counts:
         """Send what is left until `deadline` (of `time.monotonic`), keep or drop the rest, say what became of all."""
@@ -139,6 +148,8 @@ class Delivery(Generic[Item]):
             left = [*self._in_hand, *self._waiting]
             self._in_hand = ()
             self._waiting.clear()
+            if self._backlog is not None:
+                self.counts.last_error = self.counts.last_error or self._backlog_error or "the time was up"
         if left:
             self._give_up(left, self.counts.last_error or "no answer in time")
         return self.counts
@@ -153,7 +164,7 @@ class Delivery(Generic[Item]):
         while not self._abandoned:
             with self._changed:
                 if self._waiting and self._batch > 1:
-                    self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._batch, LINGER_SECONDS)
+                    self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._limit, LINGER_SECONDS)
                 items = self._in_hand = self._take()
                 idle = not items and self._backlog is None
                 if idle and self._closing:
@@ -167,7 +178,7 @@ class Delivery(Generic[Item]):
                 self._replay(self._backlog)
 
     def _take(self) -> Sequence[Item]:
-        items = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        items = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
         self._bytes -= sum(map(self._size, items))
         return items
 
@@ -178,21 +189,38 @@ class Delivery(Generic[Item]):
             if self._abandoned:  # close() has counted them already
                 return False
             self._in_hand = ()
+            if error:
+                self.counts.last_error = one_line(error)
+            if isinstance(error, RefusedError) and len(items) > 1:
+                # It may be one of them, or all together may be too large: smaller batches will tell.
+                self._limit = len(items) // 2
+                self._waiting.extendleft(reversed(items))
+                self._bytes += sum(map(self._size, items))
+                return True
             if error is None:
                 self._failures = 0
+                self._limit = min(self._batch, 2 * self._limit)
                 self.counts.sent += len(items)
             elif isinstance(error, RefusedError):
                 self.counts.dropped += len(items)
             else:
-                # To the end of the line: one that the receiver chokes on holds up no other.
-                self._waiting.extend(items)
-                self._bytes += sum(map(self._size, items))
+                self._put_back(items)
                 self._failures += 1
-                if self._failures >= FAILURES:
-                    self._changed.wait_for(lambda: self._closing, REST_SECONDS)
+                if self._failures < FAILURES:
+                    return True
+                self._changed.wait_for(lambda: self._closing, REST_SECONDS)
                 return not self._closing
         self._sent(items)
         return True
+
+    def _put_back(self, items: Sequence[Item]) -> None:
+        """Put items that failed at the end of the line, and behind them those that must not overtake them."""
+        sequences = {self._order(item) for item in items} - {None}
+        behind = [item for item in self._waiting if self._order(item) in sequences] if sequences else []
+        if behind:
+            self._waiting = deque(item for item in self._waiting if self._order(item) not in sequences)
+        self._waiting.extend([*items, *behind])
+        self._bytes += sum(map(self._size, items))
 
     def _replay(self, backlog: Iterator[Item]) -> None:
         try:
@@ -201,24 +229,31 @@ class Delivery(Generic[Item]):
             self.counts.last_error = one_line(raised)
             item = None
         if item is None:
-            self._backlog = None
+            self._drop_backlog()
             return
         error = self._try([item])
         if self._abandoned:
             return
-        if error is None:
-            self._failures = 0
-            self.counts.replayed += 1
-        elif isinstance(error, RefusedError):
-            self.counts.dropped += 1
-        else:
-            self._failures += 1
-            if self._failures >= FAILURES:
-                self._drop_backlog()  # the next run's
+        if error is None or isinstance(error, RefusedError):
+            self._backlog_failures = 0
+            self._not_replayed.discard(item)
+            self._sent([item])
+            if error is None:
+                self.counts.replayed += 1
+            else:
+                self.counts.dropped += 1
+                self.counts.last_error = one_line(error)
             return
-        self._sent([item])
+        self._not_replayed.add(item)
+        self._backlog_error = one_line(error)
+        self._backlog_failures += 1
+        if self._backlog_failures >= FAILURES:
+            self._drop_backlog()
 
     def _drop_backlog(self) -> None:
+        """Leave the rest of the backlog, if there is one, to the next run."""
+        if self._not_replayed:
+            self.counts.last_error = self._backlog_error
         if isinstance(self._backlog, Generator):
             self._backlog.close()  # at once: it holds files
         self._backlog = None
@@ -227,15 +262,16 @@ class Delivery(Generic[Item]):
         try:
             self._send(items)
         except Exception as error:  # a transport may raise anything
-            self.counts.last_error = one_line(error)
             return error
         return None
 
-    def _give_up(self, items: Sequence[Item], error: str) -> None:
+    def _give_up(self, items: Sequence[Item], error: str) -> int:
+        """Count items as spooled or dropped; return how many are on disk."""
         kept = self._keep(items)
         self.counts.spooled += kept
         self.counts.dropped += len(items) - kept
         self.counts.last_error = error
+        return kept
 
 
 def one_line(error: Exception) -> str:

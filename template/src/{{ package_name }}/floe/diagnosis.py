@@ -6,6 +6,11 @@ import re
 
 # The first that is found counts. Patterns are those of requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
+    (
+        r"answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
+        "it redirects to {location} ({status}), and redirects are not followed: correct {url}",
+    ),
+    (r"answered (?P<status>3\d\d)", "it redirects without naming a place ({status}): correct {url}"),
     (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is no URL: write http://host:port"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
     (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "it speaks no TLS there: use http://"),
@@ -39,6 +44,7 @@ FAULTS = (
     ),
 )
 LINEAGE = {
+    "url": "OPENLINEAGE_URL",
     "tls": "name the CA's file in REQUESTS_CA_BUNDLE",
     "to_http": "use its HTTP port",
     "to_grpc": "use its HTTP port",
@@ -46,6 +52,7 @@ LINEAGE = {
     "path": "OPENLINEAGE_URL, a base URL, or OPENLINEAGE_ENDPOINT (default api/v1/lineage)",
 }
 OTLP = {
+    "url": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "tls": "name the CA's file in OTEL_EXPORTER_OTLP_CERTIFICATE",
     "to_http": "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use port 4317",
     "to_grpc": "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use port 4318",
@@ -58,5 +65,5 @@ def diagnose(error: str, words: dict[str, str]) -> str:
     """Return what `error` means, with what to do in the `words` of lineage or of OTLP, else `error` itself."""
     for pattern, meaning in FAULTS:
         if found := re.search(pattern, error):
-            return meaning.format(**words, code=found[0])
+            return meaning.format(**words, **found.groupdict(), code=found[0])
     return error

@@ -6,6 +6,7 @@ wrong.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
 from .settings import Settings
 
+logger = logging.getLogger(__name__)
+
 TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
+PROTOCOLS = ("http/protobuf", "grpc")
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
@@ -54,10 +58,11 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
         return _configured_by(owner)
     if not settings.openlineage_url:
         return None
+    endpoint = os.environ.get("OPENLINEAGE_ENDPOINT", "api/v1/lineage")
     transport: dict[str, Any] = {
         "type": "http",
-        "url": settings.openlineage_url,
-        "endpoint": os.environ.get("OPENLINEAGE_ENDPOINT", "api/v1/lineage"),
+        "url": _base_url(settings.openlineage_url, endpoint),
+        "endpoint": endpoint.lstrip("/"),
         "timeout": TIMEOUT_SECONDS,
         "retry": {"total": 0},
     }
@@ -72,6 +77,12 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
         # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
         for variable in set(os.environ) - before:
             del os.environ[variable]
+
+
+def _base_url(url: str, endpoint: str) -> str:
+    """Return a URL to which the client adds `endpoint`: it would cut off a path, or double one that is complete."""
+    path = endpoint.strip("/")
+    return url.strip().rstrip("/").removesuffix(f"/{path}") + "/"
 
 
 def _configured_by(owner: str) -> OpenLineageClient:
@@ -113,7 +124,7 @@ def span_folder(settings: Settings) -> Path:
 
 def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
     """Return the channel for spans, what earlier runs could not send in its backlog."""
-    target = otlp_target(settings, "traces")
+    target = _known_target(settings, "traces")
     if target is None:
         return None
     folder = span_folder(settings)
@@ -129,7 +140,7 @@ def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
 
 def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
     """Return the channel for metrics, which are not kept."""
-    target = otlp_target(settings, "metrics")
+    target = _known_target(settings, "metrics")
     return Delivery("metrics", send_metrics(target)) if target else None
 
 
@@ -138,21 +149,42 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
 
     The variables of the specification win over the answers
     (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); headers and certificates the exporter reads itself.
+
+    Raises:
+        EndpointError: A variable names an exporter or a protocol that is not there.
     """
     variables = {
         name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
     }
     if not (variables["ENDPOINT"] or settings.otlp_endpoint) or _is_off(signal):
         return None
-    is_grpc = (variables["PROTOCOL"] or settings.otlp_protocol) == "grpc"
+    protocol = variables["PROTOCOL"] or settings.otlp_protocol
+    if protocol not in PROTOCOLS:
+        name = (
+            f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL" if variables["PROTOCOL"] else "OTEL_EXPORTER_OTLP_PROTOCOL"
+        )
+        raise EndpointError(f"{name}={protocol} is not supported: set {' or '.join(PROTOCOLS)}")
+    is_grpc = protocol == "grpc"
     # Only the general endpoint gets the signal's path, and only over HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
     timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
     return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
 
 
+def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
+    """Return where a signal goes; where its configuration is wrong, warn, and return nothing."""
+    try:
+        return otlp_target(settings, signal)
+    except EndpointError as error:
+        logger.warning("%s are off: %s", signal, error)
+        return None
+
+
 def _is_off(signal: str) -> bool:
-    return (
-        os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        or os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none"
-    )
+    name = f"OTEL_{signal.upper()}_EXPORTER"
+    exporters = {exporter.strip().lower() for exporter in os.environ.get(name, "").split(",")} - {""} or {"otlp"}
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporters == {"none"}:
+        return True
+    if unknown := exporters - {"otlp"}:
+        raise EndpointError(f"{name} names {', '.join(sorted(unknown))}, which is not supported: set otlp or none")
+    return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from .delivery import THREADS
+from .delivery import REFUSALS, THREADS, RefusedError
 from .kept_spans import KeptSpan
 
 if TYPE_CHECKING:
-    from requests import Session
+    from .http_session import HttpSession
+
+# What gRPC says of an item that it will never take.
+GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +37,16 @@ def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 
+        session = None
         exporter: SpanExporter = GrpcExporter(endpoint=target.endpoint, timeout=target.timeout)
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
+        session = _session()
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=session)
 
     def send(items: Sequence[ReadableSpan | KeptSpan]) -> None:
-        _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target)
+        _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target, session)
 
     return send
 
@@ -50,15 +56,17 @@ def send_metrics(target: OtlpTarget) -> Callable[[Sequence[MetricsData]], None]:
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as GrpcExporter
 
+        session = None
         exporter: MetricExporter = GrpcExporter(endpoint=target.endpoint, timeout=target.timeout)
     else:
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as HttpExporter
 
-        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=_session())
+        session = _session()
+        exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=session)
 
     def send(items: Sequence[MetricsData]) -> None:
         for data in items:
-            _export(exporter, data, target)
+            _export(exporter, data, target, session)
 
     return send
 
@@ -81,23 +89,33 @@ class _Overheard(logging.Filter):
 _overheard = _Overheard()
 
 
-def _export(exporter: SpanExporter | MetricExporter, data: Any, target: OtlpTarget) -> None:
-    """Export; why that failed, an exporter tells only its logger: that of its class, or of one above."""
+def _export(
+    exporter: SpanExporter | MetricExporter, data: Any, target: OtlpTarget, session: HttpSession | None
+) -> None:
+    """Export; an exporter tells only its logger why that failed: that of its class, or of one above.
+
+    Raises:
+        ConnectionError: The receiver has not taken it.
+        RefusedError: The receiver will never take it.
+    """
     for each in type(exporter).__mro__:
         filters = logging.getLogger(each.__module__).filters
         if _overheard not in filters:
             filters.insert(0, _overheard)  # before the exporter's own, which drops what it has said before
     thread = threading.current_thread().name
     _overheard.by_thread.pop(thread, None)
-    if exporter.export(data).name != "SUCCESS":
-        raise ConnectionError(f"{target.endpoint}: {_overheard.by_thread.get(thread, 'not taken')}")
+    if exporter.export(data).name == "SUCCESS":
+        return
+    reason = _overheard.by_thread.get(thread, "not taken")
+    is_refusal = session.status in REFUSALS if session else GRPC_REFUSAL.search(reason)
+    raise (RefusedError if is_refusal else ConnectionError)(f"{target.endpoint}: {reason}")
 
 
-def _session() -> Session:
+def _session() -> HttpSession:
     """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE wins over REQUESTS_CA_BUNDLE."""
-    import requests
+    from .http_session import HttpSession
 
-    class OtlpSession(requests.Session):
+    class OtlpSession(HttpSession):
         # requests itself prefers its variable to what the session was told.
         def merge_environment_settings(
             self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any

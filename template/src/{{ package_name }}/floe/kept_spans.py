@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from .journal import Journal, left_behind
+from .journal import Journal, claimed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,19 @@ def keep_spans(folder: Path, items: Sequence[ReadableSpan | KeptSpan]) -> int:
 
 def kept_spans(folder: Path) -> Iterator[KeptSpan]:
     """Yield the spans that earlier runs could not send, oldest first."""
-    for journal in left_behind(folder):
-        lines = list(journal.read())
-        for line in (line for line in lines if line.offset in journal.waiting):
-            try:
-                span = _span(b64decode((line.told or {})["otlp"]))
-            except Exception:  # torn
-                journal.acknowledge(line.offset)
-            else:
-                yield KeptSpan(span, journal, line.offset)
+    for journal in claimed(folder):
+        try:
+            lines = list(journal.read())
+            for line in (line for line in lines if line.is_waiting):
+                try:
+                    span = _span(b64decode((line.content or {})["otlp"]))
+                except Exception:  # torn
+                    journal.acknowledge(line.offset)
+                else:
+                    yield KeptSpan(span, journal, line.offset)
+            journal.settle()
+        finally:
+            journal.close()
 
 
 def acknowledge_spans(items: Sequence[ReadableSpan | KeptSpan]) -> None:

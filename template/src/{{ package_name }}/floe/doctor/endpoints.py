@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urljoin
 from uuid import uuid4
 
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.serde import Serde
+from openlineage.client.transport.http import HttpTransport
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -58,7 +60,7 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
             event = RunEvent(eventTime=now, eventType=state, run=run, job=Job(settings.namespace, "floe.doctor"))
             send(Serde.to_json(event))
 
-    works = yield from _tried("lineage", _lineage_source(settings, client), "a test event", try_it, LINEAGE)
+    works = yield from _tried("lineage", _lineage_source(client), "a test event", try_it, LINEAGE)
     counts = replay(client.transport, folder, deadline - SPARE_SECONDS) if works else None
     yield from _waiting("lineage", "events", folder, counts)
 
@@ -66,7 +68,11 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
 def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     """Send a test span, and what waits."""
     folder = span_folder(settings)
-    target = otlp_target(settings, "traces")
+    try:
+        target = otlp_target(settings, "traces")
+    except EndpointError as error:
+        yield Finding("traces", "fail", str(error))
+        return
     if target is None:
         yield Finding("traces", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
         yield from _waiting("traces", "spans", folder)
@@ -84,7 +90,11 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
 
 def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     """Send a test metric."""
-    target = otlp_target(settings, "metrics")
+    try:
+        target = otlp_target(settings, "metrics")
+    except EndpointError as error:
+        yield Finding("metrics", "fail", str(error))
+        return
     if target is None:
         yield Finding("metrics", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
         return
@@ -133,11 +143,11 @@ def _waiting(check: str, what: str, folder: Path, counts: Counts | None = None) 
         yield Finding(name, "ok", f"no {what} wait")
 
 
-def _lineage_source(settings: Settings, client: OpenLineageClient) -> str:
+def _lineage_source(client: OpenLineageClient) -> str:
     transport = client.transport
-    if owner := owner_configuration():
-        return f"{without_credentials(str(getattr(transport, 'url', None) or transport.kind))} ({owner})"
-    return f"{without_credentials(settings.openlineage_url)} ({origin('OPENLINEAGE_URL')})"
+    url = urljoin(transport.url, transport.endpoint) if isinstance(transport, HttpTransport) else None
+    source = owner_configuration() or origin("OPENLINEAGE_URL")
+    return f"{without_credentials(str(url or getattr(transport, 'url', None) or transport.kind))} ({source})"
 
 
 def _otlp_source(target: OtlpTarget, signal: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+from ..state import make_state_folder
 from .columns import ColumnLineage, Origin, QueryLineage
 
 # Of what is written below and of how SQL is read: raise it with either.
@@ -73,7 +74,8 @@ class Kept:
             return
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            make_state_folder(self._file.parent)
+            temporary.touch(mode=0o600)
             temporary.write_text(json.dumps({"version": VERSION, "nodes": self._read()}), encoding="utf-8")
             temporary.replace(self._file)
             self._changed = False

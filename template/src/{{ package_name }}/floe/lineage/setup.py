@@ -69,6 +69,16 @@ def lineage_of(step: Step, command: DbtCommand, settings: Settings, losses: Loss
     return lineage, kept
 
 
+def lineage_of_run(step: Step, settings: Settings, losses: Losses) -> Lineage:
+    """Return what makes the events of the Dagster run where dbt was never started: there are no others to make."""
+
+    def unknown() -> Any:
+        raise LookupError("dbt was not started")
+
+    run = dagster_run_of(step, settings.namespace)
+    return Lineage(run, Command(project_name=""), unknown, unknown, unknown, losses)
+
+
 def dagster_run_of(step: Step, namespace: str) -> DagsterRun:
     """Return what OpenLineage is to know of the Dagster run."""
     outer = outer_run(os.environ)

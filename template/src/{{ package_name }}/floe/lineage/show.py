@@ -17,13 +17,10 @@ def last_run(folder: Path) -> Iterator[str]:
     if not files:
         return
     file = max(files, key=lambda each: each.stat().st_mtime)
-    lines = list(read_lines(file))
-    sent = {line.told["sent"] for line in lines if line.told and "sent" in line.told}
-    events = [(line.offset, line.told) for line in lines if line.told and "sent" not in line.told]
-    waiting = 0 if file.name == LAST else sum(offset not in sent for offset, _ in events)
-    yield f"{file}: {len(events)} events, {waiting} not sent"
-    for offset, event in events:
-        yield _line(event) + ("" if file.name == LAST or offset in sent else "  (not sent)")
+    events = [(line.content, line.is_waiting) for line in read_lines(file) if line.content]
+    yield f"{file}: {len(events)} events, {sum(is_waiting for _, is_waiting in events)} not sent"
+    for event, is_waiting in events:
+        yield _line(event) + ("  (not sent)" if is_waiting else "")
 
 
 def _line(event: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
@@ -11,18 +11,25 @@ from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, R
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport
 from openlineage.client.transport.http import HttpTransport
+from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
-from ..delivery import RefusedError
+from ..delivery import REFUSALS, RefusedError
+from ..http_session import HttpSession
 
-# Statuses that will not change by sending the same event again.
-REFUSALS = {400, 422}
+MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
 
 Send = Callable[[str], None]
 
 
 def sender(transport: Transport) -> Send:
     """Return what sends one event, and raises what the transport raises, or `RefusedError`."""
+    for member in _http_transports(transport):
+        member.session = HttpSession()
+        if member is not transport:
+            # One that is dead must not use up the time of the others, which get each event after it.
+            member.session.mount(member.url, HTTPAdapter())
+            member.timeout = min(member.timeout, MEMBER_SECONDS)
     # The client's own transports take events as objects and turn them into JSON again, for a third of what it takes to
     # send one. Over HTTP, where lineage usually goes, the text leaves as it is.
     emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
@@ -58,11 +65,21 @@ def _posted(transport: HttpTransport) -> Send:
             verify=told["verify"],
             cert=told["cert"],
             proxies=told["proxies"],
-            allow_redirects=transport.cert is None,  # a certificate is for this receiver, not for another
         )
         response.raise_for_status()
 
     return post
+
+
+def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
+    """Yield a transport, or those that it hands events on to, as far as they speak HTTP."""
+    if isinstance(transport, HttpTransport):
+        yield transport
+    # As those that hand events on call them: composite, transform and datadog.
+    named = (getattr(transport, name, None) for name in ("transport", "http"))
+    for member in (*getattr(transport, "transports", ()), *named):
+        if isinstance(member, Transport):
+            yield from _http_transports(member)
 
 
 def run_event(text: str) -> RunEvent:

@@ -19,7 +19,7 @@ from ..watcher import DbtCommand, Ending, Record
 from .kept_columns import Kept
 from .outbox import Outbox
 from .run_events import Lineage, lean
-from .setup import lineage_of
+from .setup import lineage_of, lineage_of_run
 
 
 class LineageWatcher:
@@ -65,12 +65,12 @@ class LineageWatcher:
         Of several steps, the one that ends the run sends the start too, so that none is left open where no step with
         dbt comes last.
         """
-        if self._outbox is None or self._lineage is None or ending.run is None or not ending.run.is_certain:
+        if self._outbox is None or ending.run is None or not ending.run.is_certain:
             return
-        if not self._step.is_whole_run:
-            self._put(self._outbox, self._lineage.run_started(self._step.run_started_at))
-        end = self._lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message)
-        self._put(self._outbox, end)
+        lineage = self._lineage or lineage_of_run(self._step, self._settings, self._losses)
+        if self._lineage is None or not self._step.is_whole_run:  # without a lineage, dbt was never started
+            self._put(self._outbox, lineage.run_started(self._step.run_started_at))
+        self._put(self._outbox, lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 
     def close(self, deadline: float) -> Counts | None:
         """Send what is left until `deadline`."""

@@ -1,0 +1,254 @@
+"""What lineage and OTLP make of odd HTTP answers: redirects, bodies without end, sizes that are refused."""
+
+from __future__ import annotations
+
+import os
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import RunState
+from pipeline.floe.delivery import BUDGET_SECONDS, Counts
+from pipeline.floe.diagnosis import LINEAGE, diagnose
+from pipeline.floe.doctor import endpoints as checks
+from pipeline.floe.endpoints import open_lineage, open_spans
+from pipeline.floe.lineage.outbox import Outbox
+from pipeline.floe.tracing.spans import Handoff
+
+from tests.faults.drive import OVER_HTTP, environment, settings
+from tests.faults.server import EVERY, Fault, FaultyServer, faulty
+from tests.floe.test_journal import event, soon
+
+ITEMS = 20
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path) -> Iterator[None]:
+    """Keep unsent items in a folder of the test's own."""
+    with environment(tmp_path / "state"):
+        yield
+
+
+def send(channel: str, url: str, *, items: int = ITEMS, deadline: float | None = None) -> Counts:
+    """Send items to `url` as a run does; return what became of them."""
+    if channel == "lineage":
+        box: Any = open_lineage(settings(channel, url), str(uuid4()))
+        put: Callable[[int], None] = lambda number: box.put(event(number, RunState.COMPLETE))  # noqa: E731
+    else:
+        box = open_spans(settings(channel, url))
+        put = spans_to(box.put)
+    for number in range(items):
+        put(number)
+    return box.close(deadline or soon())
+
+
+def spans_to(put: Callable[[Any], None]) -> Callable[[int], None]:
+    """Return what makes a span of a number, and puts it."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Handoff(put))
+    return lambda number: provider.get_tracer("test").start_span(f"span {number}").end()
+
+
+@contextmanager
+def header() -> Iterator[None]:
+    """Let requests carry a key of the owner's."""
+    variables = {
+        "OPENLINEAGE_API_KEY": "planted-key",
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=planted-key",
+    }
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+class TestRedirect:
+    """A receiver that names another address."""
+
+    def test_not_followed(self, channel: str, status: int) -> None:
+        """Nothing is sent there or counted as sent; the reason names the place, without what may be secret in it."""
+        with faulty() as server, faulty() as other, header():
+            location = f"http://user:planted@127.0.0.1:{other.port}/elsewhere?token=planted"
+            server.go_wrong(status=status, location=location)
+            counts = send(channel, server.url)
+
+        assert ([], [], []) == (other.followed, other.events, other.spans)
+        assert (0, ITEMS) == (counts.sent, counts.spooled)
+        assert f"{status} and redirects to http://127.0.0.1:{other.port}/elsewhere" in counts.reason
+        assert "planted" not in counts.reason
+
+    def test_later(self, channel: str, status: int) -> None:
+        """Once the receiver takes them, everything arrives."""
+        with faulty() as server:
+            server.go_wrong(status=status)
+            send(channel, server.url)
+            server.go_wrong()
+            counts = send(channel, server.url, items=0)
+
+        assert [] == server.followed
+        assert ITEMS == counts.replayed == len(server.events) + len(server.spans)
+
+
+def test_redirect_without_location() -> None:
+    """A status of a redirect that names no place is a failure as well."""
+    with faulty() as server:
+        server.go_wrong(status=304)
+        counts = send("lineage", server.url)
+
+    assert 0 == counts.sent
+    assert "it redirects without naming a place (304): correct OPENLINEAGE_URL" == diagnose(counts.reason, LINEAGE)
+
+
+@pytest.mark.parametrize("kind", ["composite", "transform"])
+def test_redirect_of_member(kind: str, tmp_path: Path) -> None:
+    """A transport that hands events on to one over HTTP follows no redirect either."""
+    with faulty() as server, faulty() as other:
+        server.go_wrong(status=307, location=f"{other.url}/api/v1/lineage")
+        member = {"type": "http", "url": server.url, "timeout": 2, "retry": {"total": 0}}
+        transport: dict[str, Any] = {"type": "composite", "transports": [member]}
+        if kind == "transform":
+            transport = {
+                "type": "transform",
+                "transformer_class": "openlineage.client.transport.transform.transformers.job_namespace_replace_"
+                "transformer.JobNamespaceReplaceTransformer",
+                "transformer_properties": {"new_job_namespace": "other"},
+                "transport": member,
+            }
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path / "lineage", "a-run")
+        box.put(event(1))
+        counts = box.close(soon())
+
+    assert ([], 0) == (other.events, counts.sent)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
+def test_dead_member(fault: Fault, tmp_path: Path) -> None:
+    """Of several transports, one that is dead does not keep events from the others."""
+    log = tmp_path / "events.log"
+    with faulty() as server:
+        server.go_wrong(fault)
+        transports = [{"type": "http", "url": server.url}, {"type": "file", "log_file_path": str(log), "append": True}]
+        client = OpenLineageClient(config={"transport": {"type": "composite", "transports": transports}})
+        box = Outbox(client, tmp_path / "lineage", "a-run")
+        for number in range(2):
+            box.put(event(number, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+
+    assert (2, 2) == (counts.sent, len(log.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage", "/api/v1/lineage/"])
+@pytest.mark.parametrize("base", ["", "/base", "/a/b"])
+def test_path(base: str, path: str) -> None:
+    """A base URL keeps its path, and one that is complete is taken as it is; `floe doctor` shows what is used."""
+    with faulty() as server:
+        url = f"{server.url}{base}{path}"
+        counts = send("lineage", url, items=1)
+        finding = next(iter(checks.lineage(settings("lineage", url), soon())))
+
+    used = f"{server.url}{base}/api/v1/lineage"
+    assert bool(base) == bool(counts.spooled)  # the receiver has no such path
+    assert used in (counts.reason if base else finding.message)
+    assert used in finding.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_TRACES_EXPORTER", "console", "set otlp or none"),
+        ("OTEL_TRACES_EXPORTER", "otlp,console", "set otlp or none"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "set http/protobuf or grpc"),
+    ],
+)
+def test_refused(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the standard has and is not here is refused by name: nothing is sent, the run warns, and doctor fails."""
+    monkeypatch.setenv(variable, value)
+    with faulty() as server:
+        told = settings("OTLP HTTP", server.url)
+        assert open_spans(told) is None
+        finding = next(iter(checks.traces(told, soon())))
+
+    assert variable in caplog.text
+    assert words in caplog.text
+    assert ("fail", True, True) == (finding.state, variable in finding.message, words in finding.message)
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+@pytest.mark.parametrize("status", [200, 503, 302, 400])
+class TestBody:
+    """A response whose body does not end."""
+
+    def test_endless(self, channel: str, status: int) -> None:
+        """Hardly any of it is read, and no memory is filled, whatever the status."""
+        with faulty() as server:
+            server.go_wrong(Fault.ENDLESS_BODY, status=status)
+            tracemalloc.start()
+            began = time.monotonic()
+            counts = send(channel, server.url)
+            took = time.monotonic() - began
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+
+        assert (ITEMS if status == 200 else 0) == counts.sent
+        assert peak < 20_000_000  # a second of such a body is 100 MB and more
+        assert took < 8
+
+    def test_slow(self, channel: str, status: int) -> None:
+        """It holds up nothing for long: the status has come, and counts."""
+        with faulty() as server:
+            server.go_wrong(Fault.SLOW_BODY, status=status)
+            began = time.monotonic()
+            counts = send(channel, server.url)
+            took = time.monotonic() - began
+
+        assert (ITEMS if status == 200 else 0) == counts.sent
+        assert took < 8
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+def test_connection_is_kept(channel: str) -> None:
+    """Short answers are read to their end, so that all requests share a connection."""
+    with faulty() as server:
+        accepted = count_connections(server)
+        for _ in range(2):
+            send(channel, server.url)
+
+    assert 2 == len(accepted)
+
+
+def count_connections(server: FaultyServer) -> list[object]:
+    """Return a list that grows with each connection that a client opens."""
+    accepted: list[object] = []
+    serve = server._serve
+
+    def counting(connection: Any) -> None:
+        accepted.append(connection)
+        serve(connection)
+
+    server._serve = counting  # type: ignore[method-assign]
+    return accepted
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+def test_too_large(channel: str) -> None:
+    """What is too large for the receiver is dropped and counted; a batch of spans leaves in smaller ones."""
+    with faulty() as server:
+        server.go_wrong(status=413, only=EVERY, larger_than=1_000)
+        counts = send(channel, server.url)
+
+    assert (ITEMS, 0, 0) == (counts.sent, counts.spooled, counts.dropped)
+    assert ITEMS == len(server.events) + len(server.spans)
