@@ -1,7 +1,7 @@
 """What is known of the columns of each table, without a query to the warehouse.
 
 In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generate` has left one. Out: each table's
-columns and types, and for a model the query that it is, read by `columns.py`.
+columns and types, and for a model the query that it is, read by `columns/`.
 
 Columns come from where they are decided: a seed's from its file and dbt's own type inference, a model's from its
 compiled SQL and the columns above it, a source's from the catalog or its documentation. A hook that asks the
