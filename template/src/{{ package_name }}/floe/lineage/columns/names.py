@@ -59,7 +59,7 @@ class Names:
     @cached_property
     def orders_shared_columns(self) -> bool:
         """Say whether it is known where `*` over `join … using` has the shared columns."""
-        return self.dialect != "snowflake"
+        return self.dialect not in {"bigquery", "snowflake"}
 
     @cached_property
     def unnest_spreads_structs(self) -> bool:
