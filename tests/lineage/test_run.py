@@ -13,7 +13,7 @@ from dagster._core.execution.stats import StepEventStatus
 from pipeline.floe import step
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
-from pipeline.floe.secret_values import without_secrets
+from pipeline.floe.redact import redact
 
 
 def plan_step(key: str, *above: str, dbt: bool = True) -> Any:
@@ -104,7 +104,7 @@ def test_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "hunter2")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "")
 
-    assert "no entry for [hidden]" == without_secrets("no entry for hunter2")
+    assert "no entry for [hidden]" == redact("no entry for hunter2")
 
 
 def stats(**ended: bool) -> Any:

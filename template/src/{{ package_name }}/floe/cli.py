@@ -94,12 +94,12 @@ def _replay(_: argparse.Namespace) -> int:
     from .diagnosis import LINEAGE, diagnose
     from .endpoints import EndpointError, journal_folder, lineage_client
     from .lineage.outbox import replay
-    from .secret_values import without_secrets
+    from .redact import redact
 
     try:
         client = lineage_client(settings)
     except EndpointError as error:
-        _say(f"Lineage cannot be sent: {without_secrets(str(error))}")
+        _say(f"Lineage cannot be sent: {redact(str(error))}")
         return 1
     if client is None:
         _say("Lineage is off: set OPENLINEAGE_URL.")
@@ -107,7 +107,7 @@ def _replay(_: argparse.Namespace) -> int:
     counts = replay(client.transport, journal_folder(settings), time.monotonic() + REPLAY_SECONDS)
     _say(f"{counts.replayed} sent, {counts.dropped} dropped")
     if counts.last_error:
-        _say(f"The last error: {without_secrets(diagnose(counts.last_error, LINEAGE))}")
+        _say(f"The last error: {redact(diagnose(counts.last_error, LINEAGE))}")
     return int(bool(counts.last_error))
 
 

@@ -20,7 +20,7 @@ from .delivery import Delivery, one_line
 from .exporters import OtlpTarget, send_metrics, send_spans
 from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
-from .settings import Settings
+from .settings import Settings, openlineage_files
 
 TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
@@ -100,8 +100,7 @@ def owner_configuration() -> str | None:
     named = os.environ.get("OPENLINEAGE_CONFIG")
     if named and not Path(named).is_file():
         raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
-    files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
-    found = (file for file in files if file and Path(file).expanduser().is_file())
+    found = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(found, None) or next(variables, None)
 

@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import dagster as dg
 import structlog
 from opentelemetry import trace
 
-from .secret_values import hider
+from .redact import redact_values, redactor
 from .tracing.ids import run_span_id, step_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
@@ -68,8 +68,8 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
-    hide = hider()
-    return {key: _hidden(value, hide) for key, value in event.items()}
+    hide = redactor()
+    return {key: redact_values(value, lambda text: hide(COLORS.sub("", text)), key) for key, value in event.items()}
 
 
 def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -179,13 +179,3 @@ def _dagster_exception(error: Any) -> list[dict[str, Any]]:
         found.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
         error = error.cause
     return found
-
-
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return hide(COLORS.sub("", value))
-    if isinstance(value, dict):
-        return {key: _hidden(item, hide) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hidden(item, hide) for item in value]
-    return value

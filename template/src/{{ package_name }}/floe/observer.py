@@ -29,7 +29,7 @@ from .graph import Graph, materialized
 from .lineage.watcher import LineageWatcher
 from .logs import COLORS, enter_step
 from .profile import hint
-from .secret_values import without_secrets
+from .redact import redact, redact_error
 from .settings import Settings
 from .step import has_failed_step, is_last_step, will_be_retried
 from .target import TARGET
@@ -88,6 +88,8 @@ class Observer:
 
     def finish(self, error: BaseException | None) -> None:
         """End what is open and send what is left, within `BUDGET_SECONDS`."""
+        with self._guard():
+            redact_error(error)
         message = _message(error)
         interrupted = isinstance(error, INTERRUPTS)
         outcome = Outcome.INTERRUPTED if interrupted else Outcome.SUCCESS if error is None else Outcome.FAIL
@@ -116,7 +118,7 @@ class Observer:
         for life in lives:
             self._built |= isinstance(life, NodeFinished) and life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
-                shown: Life = replace(life, message=without_secrets(life.message))
+                shown: Life = replace(life, message=redact(life.message))
             else:
                 shown = life
             for watcher in self._watchers:
@@ -134,7 +136,7 @@ class Observer:
         self._tell(lambda watcher: became.update({watcher.name: watcher.close(deadline)}))
         said = "; ".join(f"{name}: {counts or 'off'}" for name, counts in became.items())
         if why := "; ".join(f"{name}: {counts.reason}" for name, counts in became.items() if counts and counts.is_bad):
-            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, without_secrets(why))
+            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", said, redact(why))
         else:
             self._context.log.info(said)
         self._context.instance.add_run_tags(
@@ -195,4 +197,4 @@ def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, C
 def _message(error: BaseException | None) -> str | None:
     if error is None:
         return None
-    return without_secrets(COLORS.sub("", str(error)).strip()) or type(error).__name__
+    return redact(COLORS.sub("", str(error)).strip()) or type(error).__name__

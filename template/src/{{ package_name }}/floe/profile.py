@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from .secret_values import profile_variables
 from .settings import Settings
 
 
@@ -59,11 +58,11 @@ def read_output(settings: Settings) -> dict[str, Any]:
 def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
     """Yield the variables that an output reads, in its order, each once."""
     seen = set()
-    for match in re.finditer(r"env_var\('(\w+)'(\s*,)?", json.dumps(output)):
-        name = match[1]
-        if name not in seen:
-            seen.add(name)
-            yield Variable(name, os.environ.get(name), bool(match[2]), name in settings.secret_variables)
+    for each in profile_variables(output):
+        if each.name not in seen:
+            seen.add(each.name)
+            is_secret = each.is_secret or each.name in settings.secret_variables
+            yield Variable(each.name, os.environ.get(each.name), each.default is not None, is_secret)
 
 
 def hint(settings: Settings) -> str:

@@ -66,6 +66,13 @@ def read_settings(file: Path = FILE) -> Settings:
         raise RuntimeError(msg) from error
 
 
+def openlineage_files() -> list[Path]:
+    """Return the files in which OpenLineage's client looks for its configuration, in its order."""
+    named = os.environ.get("OPENLINEAGE_CONFIG")
+    files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
+    return [Path(file).expanduser() for file in files if file]
+
+
 def _first(variable: str, default: str) -> str:
     return os.environ.get(variable) or default
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from ..delivery import THREADS, one_line
-from ..secret_values import without_secrets
+from ..redact import redact
 from ..settings import Settings
 from .finding import SECONDS, Finding
 
@@ -57,7 +57,7 @@ def examine(settings: Settings) -> list[Finding]:
         if thread.is_alive():
             found[name] = [*found[name], Finding(name, "fail", f"no answer in {SECONDS:.0f} s: it hangs")]
     return [
-        replace(finding, message=without_secrets(finding.message), detail=without_secrets(finding.detail))
+        replace(finding, message=redact(finding.message), detail=redact(finding.detail))
         for findings in found.values()
         for finding in findings
     ]

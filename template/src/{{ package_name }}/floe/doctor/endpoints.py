@@ -30,10 +30,11 @@ from ..exporters import OtlpTarget, send_metrics, send_spans
 from ..journal import Journal, journals
 from ..lineage.outbox import replay
 from ..lineage.transports import sender
+from ..redact import redact
 from ..settings import Settings
 from ..tracing.setup import resource_of
 from ..tracing.spans import Handoff
-from .finding import Finding, origin, without_credentials
+from .finding import Finding, origin
 
 SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
 
@@ -136,12 +137,12 @@ def _waiting(check: str, what: str, folder: Path, counts: Counts | None = None) 
 def _lineage_source(settings: Settings, client: OpenLineageClient) -> str:
     transport = client.transport
     if owner := owner_configuration():
-        return f"{without_credentials(str(getattr(transport, 'url', None) or transport.kind))} ({owner})"
-    return f"{without_credentials(settings.openlineage_url)} ({origin('OPENLINEAGE_URL')})"
+        return f"{redact(str(getattr(transport, 'url', None) or transport.kind))} ({owner})"
+    return f"{redact(settings.openlineage_url)} ({origin('OPENLINEAGE_URL')})"
 
 
 def _otlp_source(target: OtlpTarget, signal: str) -> str:
     names = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_ENDPOINT", "ENDPOINT")]
     kinds = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_PROTOCOL", "PROTOCOL")]
     kind = "gRPC" if target.is_grpc else "HTTP"
-    return f"{without_credentials(target.endpoint)} ({origin(*names)}), {kind} ({origin(*kinds)})"
+    return f"{redact(target.endpoint)} ({origin(*names)}), {kind} ({origin(*kinds)})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,8 +30,3 @@ def origin(*variables: str) -> str:
             in_file = dotenv_values(ROOT / ".env").get(variable) == value
             return f"{variable} in {'.env' if in_file else 'the environment'}"
     return "the answer in floe/settings.toml"
-
-
-def without_credentials(url: str) -> str:
-    """Return `url` without what stands before an @ in it."""
-    return re.sub(r"//[^/@]*@", "//[hidden]@", url)

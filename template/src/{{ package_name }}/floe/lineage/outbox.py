@@ -21,6 +21,7 @@ from openlineage.client.transport import Transport
 
 from ..delivery import Counts, Delivery, RefusedError, one_line
 from ..journal import Journal, Line, left_behind
+from ..redact import redact_json, redactor
 from .as_json import as_json
 from .transports import Send, sender
 
@@ -47,6 +48,7 @@ class Outbox:
         self._run_id = run_id
         self._open: dict[str, RunEvent] = {}
         self._error = ""
+        self._redact = redactor()
         self._journal: Journal | None = None
         try:
             self._journal = Journal.create(folder, run_id)
@@ -90,6 +92,7 @@ class Outbox:
             self._open.pop(event.run.runId, None)
 
     def _hand_on(self, text: str) -> None:
+        text = redact_json(text, self._redact)
         offset = self._journal.append(text) if self._journal else None
         self._delivery.put(Entry(text, self._journal, offset))
 

@@ -10,6 +10,7 @@ import dagster as dg
 from ..delivery import Counts
 from ..endpoints import EndpointError, open_lineage
 from ..events import Life
+from ..redact import redact
 from ..settings import Settings
 from ..step import run_started_at, steps_of_run
 from ..watcher import DbtCommand, Ending
@@ -31,7 +32,7 @@ class LineageWatcher:
         try:
             self._outbox = open_lineage(settings, context.run_id)
         except EndpointError as error:
-            context.log.warning("lineage is off: %s", error)
+            context.log.warning("lineage is off: %s", redact(str(error)))
         self._lineage: Lineage | None = None
         self._kept: Kept | None = None
         self._owns_run = False

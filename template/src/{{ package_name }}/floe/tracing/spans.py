@@ -23,6 +23,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
+from ..redact import redact_values, redactor
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes
 from .ids import node_span_id, run_span_id, step_span_id, trace_id
 
@@ -87,6 +88,7 @@ class Tracing:
     def __init__(self, step: Step, resource: Resource, processor: SpanProcessor | None) -> None:
         """Start the step's span. Without `processor` the ids are as valid, and nothing is kept or sent."""
         self._said = step
+        self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         if processor:
@@ -190,7 +192,7 @@ class Tracing:
             context=trace.set_span_in_context(parent, Context()),
             kind=SpanKind.CLIENT if "db.query.text" in attributes else SpanKind.INTERNAL,
             start_time=_nanoseconds(at) if at else None,
-            attributes={**self._said.attributes, **attributes},
+            attributes=redact_values({**self._said.attributes, **attributes}, self._redact),
             links=links,
         )
 
