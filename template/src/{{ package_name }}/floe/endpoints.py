@@ -21,6 +21,7 @@ from .exporters import OtlpTarget, send_metrics, send_spans
 from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
 from .settings import Settings, openlineage_files
+from .switches import otlp_is_off
 
 TIMEOUT_SECONDS = 2  # one attempt; the journal takes the place of retries
 SPAN_BATCH = 512
@@ -141,17 +142,10 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     variables = {
         name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
     }
-    if not (variables["ENDPOINT"] or settings.otlp_endpoint) or _is_off(signal):
+    if otlp_is_off(settings, signal):
         return None
     is_grpc = (variables["PROTOCOL"] or settings.otlp_protocol) == "grpc"
     # Only the general endpoint gets the signal's path, and only over HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
     timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
     return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
-
-
-def _is_off(signal: str) -> bool:
-    return (
-        os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-        or os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none"
-    )

@@ -5,15 +5,14 @@ What follows from that, lineage, spans and logs, starts in `observer.py`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
+from .manifest import environment
 from .settings import settings
 from .shortcuts import spare_outputs, spare_version
 
@@ -36,24 +35,9 @@ def observe(dbt: DbtCliResource, args: Sequence[str], context: dg.AssetExecution
     try:
         spare_version(dbt)
         spare_outputs(context)
-        with _environment(observer.environment()):
+        with environment(observer.environment()):
             invocation = dbt.cli(args, context=context)
     except BaseException as error:
         observer.finish(error)
         raise
     return DbtEventIterator(watched(invocation, observer), invocation)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    # dagster-dbt hands its own environment to dbt and takes no other.
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
