@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagster_dg_core.context import DgContext
 from pipeline.floe.placeholders import restored
 from pipeline.floe.settings import settings
 
@@ -94,12 +94,24 @@ def test_run(image: Path, tmp_path: Path) -> None:
     assert "shop.sales.orders" in outputs, run.output[-3000:]
     assert [] == [name for name in outputs if not name.startswith("shop.sales")]
     assert "shop.sales.orders" == json.loads(loaded.stdout.splitlines()[-1])["orders"]
-    assert {"shop.sales"} == {dict(runs.attributes(span)).get("db.namespace", "shop.sales") for span in run.spans}
+    namespaces = {str(runs.attributes(span).get("db.namespace", "")) for span in run.spans}
+    assert "shop.sales" in namespaces
+    assert [] == [name for name in namespaces if "of_run" in name]
+    assert "of_run" not in events.read_text()
 
 
 def _events(file: Path) -> Iterator[dict[str, list[dict[str, str]]]]:
     for line in file.read_text().splitlines():
         yield json.loads(line)
+
+
+def test_location(template: Path, tmp_path: Path) -> None:
+    """The code location has the project's name, whatever the folder is called."""
+    project = render(template, tmp_path / "app", project_name="Shop Pipeline")
+
+    context = DgContext.from_file_discovery_and_command_line_config(project, {})
+
+    assert "shop-pipeline" == context.code_location_name
 
 
 def test_case(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +128,27 @@ def test_error(project: Path, tmp_path: Path) -> None:
     made = python(broken, PREPARE)
 
     assert (1, 1, "") == (made.returncode, len(made.stdout.splitlines()), made.stderr), made.stdout
-    assert "macros/broken.sql" in made.stdout
-    assert f"dbt cannot parse {os.fspath(broken / 'dbt')}: Compilation Error" in made.stdout
+    assert f"dbt cannot parse {broken / 'dbt'}: Compilation Error expected token 'name'" in made.stdout
+
+
+def test_defs(project: Path, tmp_path: Path) -> None:
+    """Where definitions are loaded, dbt parses once and fails once, and what is told is little more than its words."""
+    broken = runs.copy(project, tmp_path / "project", {"macros/broken.sql": "{% macro x( %}\n{% endmacro %}\n"})
+    calls = tmp_path / "calls"
+    code = (
+        "from dagster_dbt.dbt_project import DagsterDbtProjectPreparer as Preparer\n"
+        f"prepare = Preparer.prepare; calls = open({str(calls)!r}, 'a')\n"
+        "Preparer.prepare = lambda *args: (calls.write('x'), calls.flush(), prepare(*args))\n"
+        "from pipeline.definitions import defs; defs()"
+    )
+    loaded = python(broken, code, DBT_TARGET="local", DAGSTER_IS_DEV_CLI="1")
+    lines = loaded.stderr.strip().splitlines()
+
+    assert 1 == loaded.returncode
+    assert "x" == calls.read_text()
+    assert "Compilation Error expected token 'name'" in lines[-1]
+    assert "[dagster_dbt" not in loaded.stderr
+    assert [] == [line for line in lines if "DagsterDbtCliRuntimeError" in line]
 
 
 def test_own_variable(project: Path, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ MILESTONES = {
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
+OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
+_runs_with_observations: set[str | None] = set()
 # The step that runs in this process. No context variable: threads would not have it.
 _step: dict[str, str] = {}
 
@@ -137,6 +139,7 @@ class RunLogger(logging.Logger):
         if self.name == "dagster":
             hdlr.setFormatter(formatter())
             hdlr.addFilter(_is_wanted)
+            hdlr.addFilter(_is_news)
         super().addHandler(hdlr)
 
 
@@ -150,6 +153,21 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     event = getattr(record, "dagster_meta", {}).get("dagster_event")
     is_milestone = event is not None and event.event_type in MILESTONES
     return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= _level()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a record says what others of its run have not; dagster-dbt warns of each test that is not a check.
+
+    Tests on ephemeral models are an example. The first warning is shortened to one line.
+    """
+    meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+    text = meta.get("orig_message") or ""
+    if not text.startswith(OBSERVATION):
+        return True
+    is_first = meta.get("run_id") not in _runs_with_observations
+    _runs_with_observations.add(meta.get("run_id"))
+    meta["orig_message"] = f"{' '.join(text.split())} Further tests of this kind are not reported."
+    return is_first
 
 
 def _level() -> int:

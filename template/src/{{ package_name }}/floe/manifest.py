@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from dagster_dbt import DbtProject
+from dagster_dbt.core import resource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from .placeholders import placeholders, restored
@@ -29,7 +30,7 @@ class ParseError(Exception):
 
 
 # Why dbt could not parse the project in this process: Dagster imports the project again for each module that needs it.
-_failure: list[str] = []
+_failure: list[ParseError] = []
 
 
 def prepare_once(project: DbtProject) -> None:
@@ -92,18 +93,30 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _parse(project: DbtProject) -> None:
     if _failure:
-        raise ParseError(_failure[0])
+        raise _failure[0].with_traceback(None)
     printed = io.StringIO()
     try:
         read_output(settings)  # what is wrong there dbt tells less clearly
-        with redirect_stdout(printed):
+        with redirect_stdout(printed), _quiet():
             project.preparer.prepare(project)
     except ProfileError as error:
-        _failure.append(str(error))
+        _failure.append(ParseError(str(error)))
     except DagsterDbtCliRuntimeError as error:
-        _failure.append(f"dbt cannot parse {project.project_dir}: {_message(str(error), printed.getvalue())}")
+        message = _message(str(error), printed.getvalue())
+        _failure.append(ParseError(f"dbt cannot parse {project.project_dir}: {message}"))
     if _failure:  # outside of the except clause, so that the error has no cause to be shown as well
-        raise ParseError(_failure[0])
+        raise _failure[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep dagster-dbt's log from saying in 75 lines what the error says in one; parsing needs no adapter of its own."""
+    before = resource.logger.disabled
+    resource.logger.disabled = True
+    try:
+        yield
+    finally:
+        resource.logger.disabled = before
 
 
 def _message(error: str, printed: str) -> str:

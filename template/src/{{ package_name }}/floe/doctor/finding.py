@@ -28,23 +28,31 @@ class Finding:
 
 
 class CheckThread(threading.Thread):
-    """A check; `deadline` is when it has to be done, or nothing as long as no request of its has left.
-
-    A daemon, so that a check which hangs does not keep the process either.
-    """
+    """A check; a daemon, so that one which hangs does not keep the process either."""
 
     def __init__(self, name: str, target: Callable[[], None]) -> None:
         super().__init__(target=target, name=f"{THREADS}doctor-{name}", daemon=True)
-        self.deadline: float | None = None
+        self.requested_at: float | None = None
+        self.excused_seconds = 0.0
+
+    @property
+    def deadline(self) -> float | None:
+        """Return when the check has to be done, or nothing as long as no request of its has left."""
+        return None if self.requested_at is None else self.requested_at + SECONDS + self.excused_seconds
 
 
-def request_leaves() -> float:
-    """Start the clock of the check that runs in this thread; return its end, the same for all of its requests."""
-    thread, deadline = threading.current_thread(), time.monotonic() + SECONDS
+def request_leaves(excused_seconds: float = 0.0) -> float:
+    """Start the clock of the check that runs in this thread, unless it runs; return when the check has to be done.
+
+    Args:
+        excused_seconds: How long since then the machine has kept the check from going on.
+    """
+    thread, now = threading.current_thread(), time.monotonic()
     if not isinstance(thread, CheckThread):
-        return deadline
-    thread.deadline = thread.deadline or deadline
-    return thread.deadline
+        return now + SECONDS
+    thread.requested_at = thread.requested_at or now
+    thread.excused_seconds = excused_seconds
+    return thread.requested_at + SECONDS + excused_seconds
 
 
 def origin(*variables: str) -> str:

@@ -9,8 +9,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ..delivery import THREADS
 from ..profile import ProfileError, profiles_file, read_output, variables
@@ -62,11 +64,14 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
     lines: list[str] = []
     reader = threading.Thread(target=_read, args=[process, lines], name=f"{THREADS}doctor-dbt-output", daemon=True)
     reader.start()
+    queued: float | None = None
     while reader.is_alive():
-        has_started = any(CONNECTS in line for line in lines)
-        if time.monotonic() >= (request_leaves() - SPARE_SECONDS if has_started else deadline):
+        if queued is None and any(CONNECTS in line for line in lines):
+            queued = _queued_seconds(process)
+        limit = deadline if queued is None else request_leaves(_queued_seconds(process) - queued) - SPARE_SECONDS
+        if time.monotonic() >= limit:
             process.kill()
-            yield _late(has_started)
+            yield _late(has_started=queued is not None)
             return
         reader.join(POLL_SECONDS)
     if process.wait() == 0:
@@ -82,7 +87,14 @@ def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
     lines.extend(line.rstrip("\n") for line in process.stdout or ())
 
 
-def _late(has_started: bool) -> Finding:
+def _queued_seconds(process: subprocess.Popen[str]) -> float:
+    """Return how long a process has waited for a processor, where the system counts that (Linux)."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    return 0.0
+
+
+def _late(*, has_started: bool) -> Finding:
     if not has_started:
         return Finding("dbt debug", "warn", "not tried: dbt was still loading; this machine is busy")
     late = f"dbt has not connected in {SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops what is sent"
