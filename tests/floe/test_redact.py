@@ -29,12 +29,14 @@ from pipeline.floe.events import CommandStarted, NodeFinished, Outcome
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.profile import hint
 from pipeline.floe.run import observe
+from pipeline.floe.secret_values import is_credential
 from pipeline.floe.settings import Settings
 from pipeline.floe.settings import settings as default
 from pipeline.floe.tracing.attributes import Statement
 from pipeline.floe.tracing.spans import Handoff, Step, Tracing
 
 from tests.faults.drive import quiet
+from tests.rendering import TARGETS, facts
 from tests.tracing import runs
 
 SECRET = """s3cr3t é"'/+&%<x> {1}"""
@@ -313,6 +315,7 @@ def test_field(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"password": "[hidden]", "engine": "postgres"} == redact.redact_values(
         {"password": "postgres", "engine": "postgres"}
     )
+    assert {"dagster.step.key": "postgres"} == redact.redact_values({"dagster.step.key": "postgres"})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -355,7 +358,41 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     assert "WAREHOUSE_HOST (default), WAREHOUSE_USER=analyst, WAREHOUSE_PASSWORD (set), WAREHOUSE_LOGIN (set)" in text
 
 
-@pytest.mark.parametrize("name", ["PWD", "SNOWFLAKE_PRIVATE_KEY_PATH", "AWS_ACCESS_KEY_ID", "TOKEN_URL", "MONKEY"])
+NO_CREDENTIALS = [
+    *("PWD", "DBT_PRIVATE_KEY_PATH", "AWS_ACCESS_KEY_ID", "TOKEN_URL", "MONKEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    *(name for target in TARGETS for name, told in facts(target)["variables"].items() if not told.get("secret")),
+]
+CREDENTIALS = [
+    *(
+        "DBT_ENV_SECRET_GIT_USER",
+        "WAREHOUSE_PASS",
+        "DB_PWD",
+        "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY",
+        "x-api-key",
+        "apiKey",
+    ),
+    *(name for target in TARGETS for name, told in facts(target)["variables"].items() if told.get("secret")),
+]
+
+
+@pytest.mark.parametrize("name", sorted(set(NO_CREDENTIALS)))
 def test_no_credential(name: str) -> None:
-    """Names that only look as if their value were secret."""
-    assert not redact.is_credential(name)
+    """Names that only look as if their value were secret, and all variables of the targets that are not."""
+    assert not is_credential(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(CREDENTIALS)))
+def test_credential(name: str) -> None:
+    """Names that say that their value is secret, and all variables of the targets that are."""
+    assert is_credential(name)
+
+
+def test_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is no text is hidden all the same, and so is text that no UTF-8 can hold."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b\udcffr-17")
+
+    assert "no [hidden] \ud800" == redact.redact("no f00-b\udcffr-17 \ud800")
+    assert {"a": "[hidden] \ud800"} == json.loads(
+        redact.redact_json('{"a": "f00-b\\udcffr-17 \\ud800"}', redact.redactor())
+    )

@@ -110,7 +110,7 @@ def _parse(project: DbtProject) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep dagster-dbt's log from saying in 75 lines what the error says in one; parsing needs no adapter of its own."""
+    """Keep dagster-dbt from logging in 75 lines what the error says in one."""
     before = resource.logger.disabled
     resource.logger.disabled = True
     try:

@@ -18,12 +18,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import orjson
-
-from .secret_values import is_credential, read_secrets
+from .secret_values import read_secrets
 from .settings import settings
 
 HIDDEN = "[hidden]"
+BYTES = "surrogateescape"
 # Shorter than these a secret is plain: whatever it consists of, and if it has only letters or only digits.
 SHORTEST = 6
 SHORTEST_WORD = 12
@@ -33,7 +32,7 @@ USERINFO = re.compile(r"(?<=://)[^\s/@:\"'\\]*:[^\s/@\"'\\]+(?=@)")
 # What stands before a credential: password=, "token": ", Bearer, --password, password is.
 SIGN = re.compile(
     r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd)|(?<!unexpected )token|secret|credentials?|authorization"""
-    r"""|(?<![a-z_])key|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
+    r"""|(?<![a-z_.])key|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
     r"""|(?:passw(?:or)?d|passphrase|token|secret)\s+(?:(?:is|was)\s+|(?=\\*["']))"""
     r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
     re.IGNORECASE,
@@ -59,8 +58,8 @@ def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> A
     hide = hide or redactor()
     if isinstance(value, str):
         # The name and the value as one text, so that the sign counts.
-        is_plain_secret = is_credential(name) and hide(f"password={value}") == f"password={HIDDEN}"
-        return HIDDEN if is_plain_secret else hide(value)
+        is_secret = bool(name and SIGN.search(f"{name}=")) and hide(f"password={value}") == f"password={HIDDEN}"
+        return HIDDEN if is_secret else hide(value)
     if isinstance(value, dict):
         return {key: redact_values(item, hide, str(key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -70,7 +69,7 @@ def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> A
 
 def redact_json(text: str, hide: Redactor) -> str:
     """Return a JSON document without secrets, still JSON."""
-    return text if hide(text) == text else orjson.dumps(redact_values(orjson.loads(text), hide)).decode()
+    return text if hide(text) == text else json.dumps(redact_values(json.loads(text), hide))
 
 
 def redact_error(error: BaseException | None) -> None:
@@ -78,7 +77,9 @@ def redact_error(error: BaseException | None) -> None:
     hide, seen = redactor(), set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        error.args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in error.args)
+        args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in error.args)
+        if args != error.args:
+            error.args = args
         if isinstance(description := getattr(error, "description", None), str):
             error.description = hide(description)  # type: ignore[attr-defined]
         error = error.__cause__ or error.__context__
@@ -92,9 +93,10 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     plain = {secret for secret in secrets.values if is_plain(secret, public)}
     needles = {form for secret in secrets.values - plain for form in forms(secret)}
     needles |= {_in_json(needle) for needle in needles}  # where an event is JSON already
-    needles |= {f"{user}:{secret}@" for user in secrets.users for secret in plain}
+    pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
+    needles |= {f"{pair}@" for pair in pairs}
     encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
-    encoded |= {base64.b64encode(f"{user}:{secret}".encode()).decode() for user in secrets.users for secret in plain}
+    encoded |= {base64.b64encode(pair.encode(errors=BYTES)).decode() for pair in pairs}
     # The longest first: one may be the beginning of another. Of base64 the whole word goes, not the middle of it.
     by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
     by_length += [rf"[\w+/-]{{0,400}}{re.escape(part)}[\w+/=-]*" for part in sorted(encoded, key=len, reverse=True)]
@@ -135,14 +137,15 @@ def _has_sign(match: re.Match[str]) -> bool:
 def forms(secret: str) -> Iterator[str]:
     """Yield a secret as it stands in texts, URLs, JSON, JSON within JSON, Python's repr, HTML and SQL."""
     yield secret
-    for form in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+    # A variable need not be UTF-8.
+    for form in (quote(secret, "", errors=BYTES), quote(secret, errors=BYTES), quote_plus(secret, errors=BYTES)):
         yield form
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), form)
     yield _in_json(secret)
     yield json.dumps(secret)[1:-1]
     yield json.dumps(json.dumps(secret)[1:-1])[1:-1]
     yield repr(secret)[1:-1]
-    yield repr(secret.encode())[2:-1]
+    yield repr(secret.encode(errors=BYTES))[2:-1]
     yield html.escape(secret)
     yield secret.replace("'", "''")
 
@@ -153,9 +156,10 @@ def _in_json(text: str) -> str:
 
 def _base64(secret: str) -> Iterator[str]:
     """Yield what base64 makes of a secret wherever it stands in the encoded text, as in `user:password`."""
+    content = secret.encode(errors=BYTES)
     for offset in range(3):
-        encoded = base64.b64encode(b"\0" * offset + secret.encode()).decode().rstrip("=")
+        encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
         # The first and the last letter depend on what stands around the secret as well.
-        inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(secret.encode())) % 3 else None]
+        inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
         yield inner
         yield inner.translate(str.maketrans("+/", "-_"))

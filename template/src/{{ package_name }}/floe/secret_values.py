@@ -23,11 +23,13 @@ from .settings import ROOT, Settings, openlineage_files
 # A name that says credential, in variables, profile keys, headers and log fields alike; words joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
-    r"|(^|_)(pass|pwd|key|pat|env_secret)(_|$)"
+    r"|(^|_)(pass|pwd|key|pat)(_|$)"
 )
 # What such a name may end in where its value is none: a path to a key, the name of a user.
-PUBLIC = re.compile(r"(^|_)(path|file|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$")
-WORKING_FOLDERS = {"PWD", "OLDPWD"}
+PUBLIC = re.compile(
+    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$"
+)
+PATHS = {"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"}
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
@@ -64,8 +66,10 @@ class Secrets:
 
 def is_credential(name: str) -> bool:
     """Say whether the name of a variable, key, header or field says that its value is secret."""
+    if name.startswith("DBT_ENV_SECRET"):  # dbt's own way to say so
+        return True
     words = re.sub(r"[^a-z0-9]+", "_", name.lower())
-    return bool(CREDENTIAL.search(words)) and not PUBLIC.search(words) and name not in WORKING_FOLDERS
+    return bool(CREDENTIAL.search(words)) and not PUBLIC.search(words) and name not in PATHS
 
 
 def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
