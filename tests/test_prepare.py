@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dagster_dg_core.context import DgContext
@@ -83,7 +84,11 @@ def test_run(image: Path, tmp_path: Path) -> None:
     """A run of it builds where its own variables say, and its events and Dagster's tables have those names."""
     events = tmp_path / "events.json"
     config = {"type": "file", "log_file_path": str(events), "append": True}
-    variables = {"DBT_TARGET": "prod", "DUCKDB_PATH": str(tmp_path / "shop.duckdb"), "DUCKDB_SCHEMA": "sales"}
+    variables: dict[str, Any] = {
+        "DBT_TARGET": "prod",
+        "DUCKDB_PATH": str(tmp_path / "shop.duckdb"),
+        "DUCKDB_SCHEMA": "sales",
+    }
     file = tmp_path / "openlineage.yml"
     file.write_text(json.dumps({"transport": config}))
 

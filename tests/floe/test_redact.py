@@ -101,7 +101,7 @@ def event_log(text: str) -> str:
 
     @dg.asset
     def broken(context) -> Any:  # type: ignore[no-untyped-def]
-        yield from observe(SimpleNamespace(cli=cli, dbt_executable="dbt"), ["build"], context)  # type: ignore[arg-type]
+        yield from observe(SimpleNamespace(cli=cli, dbt_executable="dbt"), ["build"], context)
 
     with dg.DagsterInstance.ephemeral() as instance, quiet():
         result = dg.materialize([broken], instance=instance, raise_on_error=False)
@@ -210,7 +210,7 @@ def test_run(project: Path, tmp_path: Path) -> None:
     events, config = tmp_path / "events.json", tmp_path / "openlineage.yml"
     config.write_text(json.dumps({"transport": {"type": "file", "log_file_path": str(events), "append": True}}))
     secret = "f00/b4r b4z"
-    variables = {"OPENLINEAGE_CONFIG": str(config), "WAREHOUSE_PASSWORD": secret, "FLOE_TRACE_SQL": "1"}
+    variables: dict[str, Any] = {"OPENLINEAGE_CONFIG": str(config), "WAREHOUSE_PASSWORD": secret, "FLOE_TRACE_SQL": "1"}
 
     run = runs.launch(copied, **variables)
 

@@ -52,7 +52,7 @@ def read_output(settings: Settings) -> dict[str, Any]:
     name = os.environ.get("DBT_PROFILE") or str(_read(project_file).get("profile") or "")
     # `config` is no profile: dbt's older versions have settings of their own there.
     names = [key for key in profiles if key != "config"]
-    if "{{" in name and len(names) == 1:  # dbt knows what the expression is; with one profile there is no choice
+    if "env_var(" in name and len(names) == 1:  # dbt knows what the expression is; with one profile there is no choice
         name = names[0]
     if name not in names:
         raise ProfileError(

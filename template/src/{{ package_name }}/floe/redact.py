@@ -37,6 +37,7 @@ SIGN = re.compile(
     r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
     re.IGNORECASE,
 )
+AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the word of base64 that has a part in it
 SIGN_CHARACTERS = 40  # that a sign may have at most
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
 
@@ -99,7 +100,7 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     encoded |= {base64.b64encode(pair.encode(errors=BYTES)).decode() for pair in pairs}
     # The longest first: one may be the beginning of another. Of base64 the whole word goes, not the middle of it.
     by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
-    by_length += [rf"[\w+/-]{{0,400}}{re.escape(part)}[\w+/=-]*" for part in sorted(encoded, key=len, reverse=True)]
+    by_length += [AROUND.replace("PART", re.escape(part)) for part in sorted(encoded, key=len, reverse=True)]
     pattern = re.compile("|".join(by_length))
     words = [re.compile(rf"{re.escape(word)}(?!\w)") for word in sorted(plain, key=len, reverse=True)]
     literals = (*needles, *encoded)
