@@ -112,14 +112,12 @@ def targets(session: nox.Session, target: str) -> None:
 
 @nox.session(default=False)
 def sign_in(session: nox.Session) -> None:
-    """Try each way to sign in with its target's adapter, all seven in one environment, up to the connection."""
+    """Try each way to sign in, and `floe prepare`, with each target's adapter: all seven in one environment."""
     install(session, "tests")
     facts = (HERE / "extensions" / "targets").glob("*.yml")
     adapters = [re.search(r'^requirement: "(.+)"', file.read_text(), re.MULTILINE) for file in sorted(facts)]
-    session.install("dbt-core>=1.11,<1.12", "python-dotenv", *(found[1] for found in adapters if found))
-    session.run(
-        "pytest", "--override-ini=filterwarnings=error", *(session.posargs or ["tests/targets/test_sign_in.py"])
-    )
+    install_rendered(session, *(found[1] for found in adapters if found))
+    session.run("pytest", *(session.posargs or ["tests/targets/test_sign_in.py", "tests/test_prepare.py"]))
 
 
 @nox.session(default=False)

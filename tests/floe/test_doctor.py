@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipeline.floe import doctor
 from pipeline.floe.doctor import endpoints as checks
 from pipeline.floe.doctor import examine, project
-from pipeline.floe.doctor.finding import Finding
+from pipeline.floe.doctor import finding as finding_module
+from pipeline.floe.doctor.finding import Finding, request_leaves
+from pipeline.floe.profile import read_output
 from pipeline.floe.settings import settings as default
 
 from tests.engines.certificates import write_certificate
@@ -367,10 +370,47 @@ class TestProject:
 
         assert ("warn", True) == (finding.state, str(tmp_path) in finding.message and file in finding.message)
 
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("other: {outputs: {local: {type: x}}}", "names the profile 'pipeline', and {file} has other: write the"),
+            ("config: {send_anonymous_usage_stats: false}", "and {file} has none"),
+            (
+                "pipeline: {outputs: {dev: {type: x}}}",
+                "DBT_TARGET=local is none of the outputs dev of pipeline in {file}",
+            ),
+            ("pipeline: {target: dev}", "DBT_TARGET=local is none of the outputs"),
+            ("pipeline: [", "{file} cannot be read, correct it"),
+            ("", "{file} is not a mapping"),
+        ],
+    )
+    def test_wrong_profile(self, tmp_path: Path, text: str, words: str) -> None:
+        """A profile that is not the one of dbt_project.yml, or has no such output, fails and names both files."""
+        (tmp_path / "profiles.yml").write_text(text)
+        (finding,) = project.profile(replace(default, dbt_profiles_dir=tmp_path, dbt_target="local"), 0)
+
+        assert "fail" == finding.state
+        assert words.format(file=tmp_path / "profiles.yml") in finding.message
+        if "names the profile" in words:
+            assert str(default.dbt_project_dir / "dbt_project.yml") in finding.message
+            assert "-d dbt_profile_name=pipeline" in finding.message
+
+    @pytest.mark.parametrize("name", ["pipeline", "{{ env_var('SHOP_PROFILE') }}"])
+    def test_right_profile(self, tmp_path: Path, name: str) -> None:
+        """Of several profiles it is the one that dbt_project.yml names; `config:` is none."""
+        others = "" if "{{" in name else "another: {outputs: {local: {type: y}}}\n"
+        (tmp_path / "profiles.yml").write_text(
+            f"config: {{partial_parse: true}}\n{others}pipeline: {{outputs: {{local: {{type: x}}}}}}\n"
+        )
+        (tmp_path / "dbt_project.yml").write_text(json.dumps({"name": "shop", "profile": name}))
+        told = replace(default, dbt_profiles_dir=tmp_path, dbt_project_dir=tmp_path, dbt_target="local")
+
+        assert {"type": "x"} == read_output(told)
+
     def test_variables(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A missing variable fails, a secret shows nothing but that it is set."""
         (tmp_path / "profiles.yml").write_text(
-            "shop: {outputs: {dev: {type: x, a: \"{{ env_var('A') }}\", b: \"{{ env_var('B') }}\","
+            "pipeline: {outputs: {dev: {type: x, a: \"{{ env_var('A') }}\", b: \"{{ env_var('B') }}\","
             " c: \"{{ env_var('C', '') }}\", d: \"{{ env_var('D') }}\"}}}"
         )
         monkeypatch.setenv("A", "eu-west-1")
@@ -384,6 +424,50 @@ class TestProject:
         assert "fail" == found["D"].state
         assert "DBT_TARGET" in found["profile"].message or "settings.toml" in found["profile"].message
 
+    def test_off_loads_nothing(self, project: Path) -> None:
+        """What is switched off is said without loading OpenTelemetry or OpenLineage."""
+        code = (
+            "import sys; from pipeline.floe import doctor; from pipeline.floe.settings import settings\n"
+            "doctor.CHECKS = [check for check in doctor.CHECKS if check[0] == 'endpoints']\n"
+            "print([finding.state for finding in doctor.examine(settings)])\n"
+            "print([name for name in sys.modules if name.startswith(('opentelemetry', 'openlineage', 'dagster'))])"
+        )
+        done = run_python(project, code)
+
+        assert ["['off', 'ok', 'off', 'ok', 'off']", "[]"] == done.stdout.splitlines(), done.stdout + done.stderr
+
+    def test_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A check's time begins with its request; one that has not come so far is not said to hang."""
+
+        def slow_to_load(_: Any, __: float) -> Iterator[Finding]:
+            time.sleep(1.5)
+            request_leaves()
+            time.sleep(0.5)
+            yield Finding("manifest", "ok", "done")
+
+        def never_loaded(_: Any, __: float) -> Iterator[Finding]:
+            time.sleep(30)
+            yield from ()
+
+        def hangs(_: Any, __: float) -> Iterator[Finding]:
+            request_leaves()
+            time.sleep(30)
+            yield from ()
+
+        monkeypatch.setattr(doctor, "CHECKS", [("project", name) for name in ("manifest", "state", "doubles")])
+        monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 4.0)
+        for module in (doctor, finding_module):
+            monkeypatch.setattr(module, "SECONDS", 1.0)
+        for name, check in (("manifest", slow_to_load), ("state", never_loaded), ("doubles", hangs)):
+            monkeypatch.setattr(project, name, check)
+
+        assert [("ok", "done"), ("warn", "not tried"), ("fail", "no answer in 1 s: it hangs")] == [
+            (finding.state, finding.message[: len(words)])
+            for finding, words in zip(
+                examine(default), ("done", "not tried", "no answer in 1 s: it hangs"), strict=True
+            )
+        ]
+
     def test_one_broken_check(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A check that raises hides no other."""
         monkeypatch.setattr(project, "manifest", lambda *_: 1 / 0)
@@ -394,11 +478,32 @@ class TestProject:
         assert "ok" == found["profile"].state
 
 
-def floe(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def beside(folder: Path, script: str) -> Path:
+    """Return a Python of this environment that has another dbt beside it, a script for the shell."""
+    here = Path(sys.executable)
+    (folder / "bin").mkdir()
+    (folder / "bin" / "python").symlink_to(here)
+    (folder / "bin" / "dbt").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bin" / "dbt").chmod(0o755)
+    for name in ("pyvenv.cfg", "lib"):
+        (folder / name).symlink_to(here.parent.parent / name)
+    return folder / "bin" / "python"
+
+
+def floe(
+    project: Path, *arguments: str, python: Path | str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     code = "import sys; from pipeline.floe.cli import main; sys.exit(main())"
+    return run_python(project, code, *arguments, python=python, **environment)
+
+
+def run_python(
+    project: Path, code: str, *arguments: str, python: Path | str = sys.executable, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code of the project."""
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [str(python), "-c", code, *arguments],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(project / "src"), **environment},
         capture_output=True,
@@ -411,11 +516,10 @@ class TestCommand:
     """`floe` as a person calls it."""
 
     def test_everything_hangs(self, project: Path, tmp_path: Path) -> None:
-        """Whatever is dead, it ends within 10 seconds of its start, and says of each what hangs."""
-        (tmp_path / "dbt").write_text("#!/bin/sh\nexec sleep 60\n")
-        (tmp_path / "dbt").chmod(0o755)
+        """Whatever is dead, it ends within 10 seconds of the time that loading takes, and says of each what hangs."""
+        python = beside(tmp_path, "echo 01:02:03  Connection:; exec sleep 60")
         began = time.monotonic()
-        floe(project, "--help")
+        run_python(project, "from pipeline.floe.doctor import endpoints, project")
         startup = time.monotonic() - began
         with faulty() as server:
             server.go_wrong(Fault.HANG)
@@ -424,7 +528,7 @@ class TestCommand:
                 project,
                 "doctor",
                 "--json",
-                PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+                python=python,
                 OPENLINEAGE_URL=server.url,
                 OTEL_EXPORTER_OTLP_ENDPOINT=server.url,
             )
@@ -437,16 +541,29 @@ class TestCommand:
         assert "OPENLINEAGE_URL in the environment" in found["lineage"]["message"]
         assert "" == done.stderr
 
+    def test_busy(self, project: Path, tmp_path: Path) -> None:
+        """On a busy machine, with nothing set, nothing is said to hang, and nothing fails."""
+        loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+        try:
+            done = floe(project, "doctor", DUCKDB_PATH=str(tmp_path / "warehouse.duckdb"))
+        finally:
+            for loop in loops:
+                loop.kill()
+                loop.wait()
+
+        assert 0 == done.returncode, done.stdout
+        assert [] == [word for word in ("hang", "no answer", "busy") if word in done.stdout], done.stdout
+        assert 3 == done.stdout.count("no endpoint, nothing is sent")
+
     def test_table(self, project: Path, tmp_path: Path) -> None:
         """The table for people has one line a finding, and no secret."""
-        (tmp_path / "dbt").write_text("#!/bin/sh\nexit 0\n")
-        (tmp_path / "dbt").chmod(0o755)
+        python = beside(tmp_path, "exit 0")
         with faulty() as server:
             server.go_wrong(status=401)
             done = floe(
                 project,
                 "doctor",
-                PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+                python=python,
                 OPENLINEAGE_URL=server.url,
                 OPENLINEAGE_API_KEY="hunter2",
             )

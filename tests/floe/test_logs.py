@@ -54,6 +54,25 @@ def test_level(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [False, False, False] == [bool(handler.filter(record)) for record in (debug, info, start)]
 
 
+def test_observations() -> None:
+    """Of dagster-dbt's warnings of tests that are not asset checks a run has one, on one line."""
+    handler = logging.StreamHandler()
+    logs.RunLogger("dagster").addHandler(handler)
+    lines = []
+    for run_id, test in (("a", "one"), ("a", "two"), ("b", "three")):
+        message = (
+            f"Logging an `AssetObservation` instead of an `AssetCheckResult` for dbt test `{test}`.\n\nThis test …"
+        )
+        record = logging.LogRecord("dagster", logging.WARNING, __file__, 1, message, (), None)
+        record.dagster_meta = {"run_id": f"{RUN_ID[:-1]}{run_id}", "orig_message": message}
+        if handler.filter(record):
+            lines.append(json.loads(handler.format(record))["event"])
+
+    assert ["`one`", "`three`"] == [line.split()[10].rstrip(".") for line in lines], lines
+    assert ["further tests of this kind are not reported."] * 2 == [line[-44:].lower() for line in lines]
+    assert [] == [line for line in lines if "\n" in line]
+
+
 def test_dagster_error() -> None:
     """An error that Dagster has recorded is data, its causes too."""
     cause = SimpleNamespace(cls_name="KeyError", message="'x'\n", stack=["frame"], cause=None)

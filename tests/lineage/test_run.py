@@ -16,9 +16,9 @@ import pytest
 from pipeline.floe.events import Outcome
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
+from pipeline.floe.redact import redact
 from pipeline.floe.run_end import RunEnd, StepEnd, run_end, step_end
 from pipeline.floe.run_tags import add_counts, total
-from pipeline.floe.secret_values import without_secrets
 from pipeline.floe.step import Step, read_step
 from pipeline.floe.step_watch import ENDS
 
@@ -59,7 +59,7 @@ def test_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "hunter2")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "")
 
-    assert "no entry for [hidden]" == without_secrets("no entry for hunter2")
+    assert "no entry for [hidden]" == redact("no entry for hunter2")
 
 
 class Asking(logging.Handler):

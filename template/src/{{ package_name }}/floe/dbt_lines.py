@@ -1,7 +1,7 @@
 """What dbt prints -> records of the logger `dbt`, where logs are JSON.
 
 In: the events of a dbt command. Out: the same, and a record for each line, with the event's code, its node, the node's
-asset and the span that the node will have. On a terminal dbt's lines stay as dbt prints them.
+asset and the span that the node will have. On a terminal dbt's lines stay as dbt prints them, without secrets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 
 from .graph import ASSETS
 from .logs import is_json
+from .redact import redact
 from .tracing.ids import node_span_id
 
 LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERROR}
@@ -28,26 +29,32 @@ LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERRO
 def read_events(invocation: DbtCliInvocation) -> Iterator[DbtCliEventMessage]:
     """Yield the events of a dbt command; log what dagster-dbt prints of them."""
     events = invocation.stream_raw_events()
-    if not is_json():
-        yield from events
-        return
-    log = structlog.get_logger("dbt")
     while True:
-        # dagster-dbt prints the text of each event, and knows no other place for it.
+        # dagster-dbt prints the text of each event and offers no other way to get it.
         printed, event = _OwnLines(sys.stdout), None
         try:
             with redirect_stdout(printed):
                 event = next(events, None)
         finally:
-            # What is left is no event to it, such as a traceback of dbt's.
-            for line in printed.text.getvalue().removesuffix(f"{event}\n").splitlines():
-                log.info(line)
+            if is_json():
+                _log(printed.text.getvalue().removesuffix(f"{event}\n"), event, invocation)
+            else:
+                sys.stdout.write(redact(printed.text.getvalue()))
         if event is None:
             return
-        info = event.raw_event["info"]
-        if message := info["msg"].strip():
-            log.log(LEVELS.get(info["level"], logging.INFO), message, **_fields(event.raw_event, invocation))
         yield event
+
+
+def _log(rest: str, event: DbtCliEventMessage | None, invocation: DbtCliInvocation) -> None:
+    """Log an event of dbt's, and the `rest` of what was printed: lines that are no event, such as a traceback."""
+    log = structlog.get_logger("dbt")
+    for line in rest.splitlines():
+        log.info(line)
+    if event is None:
+        return
+    info = event.raw_event["info"]
+    if message := info["msg"].strip():
+        log.log(LEVELS.get(info["level"], logging.INFO), message, **_fields(event.raw_event, invocation))
 
 
 class _OwnLines(io.TextIOBase):

@@ -21,7 +21,9 @@ from .delivery import Delivery, one_line
 from .exporters import OtlpTarget, send_metrics, send_spans
 from .kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 from .lineage.outbox import Outbox
-from .settings import Settings
+from .redact import redact
+from .settings import Settings, openlineage_files
+from .switches import otlp_is_off
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +113,7 @@ def owner_configuration() -> str | None:
     named = os.environ.get("OPENLINEAGE_CONFIG")
     if named and not Path(named).is_file():
         raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
-    files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
-    found = (file for file in files if file and Path(file).expanduser().is_file())
+    found = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(found, None) or next(variables, None)
 
@@ -156,8 +157,9 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     variables = {
         name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
     }
-    if not (variables["ENDPOINT"] or settings.otlp_endpoint) or _is_off(signal):
+    if otlp_is_off(settings, signal):
         return None
+    _refuse_unknown(signal)
     protocol = variables["PROTOCOL"] or settings.otlp_protocol
     if protocol not in PROTOCOLS:
         name = (
@@ -176,15 +178,12 @@ def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
     try:
         return otlp_target(settings, signal)
     except EndpointError as error:
-        logger.warning("%s are off: %s", signal, error)
+        logger.warning("%s are off: %s", signal, redact(str(error)))
         return None
 
 
-def _is_off(signal: str) -> bool:
+def _refuse_unknown(signal: str) -> None:
     name = f"OTEL_{signal.upper()}_EXPORTER"
-    exporters = {exporter.strip().lower() for exporter in os.environ.get(name, "").split(",")} - {""} or {"otlp"}
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true" or exporters == {"none"}:
-        return True
-    if unknown := exporters - {"otlp"}:
-        raise EndpointError(f"{name} names {', '.join(sorted(unknown))}, which is not supported: set otlp or none")
-    return False
+    exporters = {exporter.strip().lower() for exporter in os.environ.get(name, "").split(",")} - {"", "otlp"}
+    if exporters:
+        raise EndpointError(f"{name} names {', '.join(sorted(exporters))}, which is not supported: set otlp or none")

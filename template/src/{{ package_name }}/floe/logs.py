@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import dagster as dg
 import structlog
 from opentelemetry import trace
 
-from .secret_values import hider
+from .redact import redact_values, redactor
 from .step import Step
 from .tracing.ids import run_span_id, trace_id
 
@@ -33,7 +33,9 @@ MILESTONES = {
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
+OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
+_runs_with_observations: set[str | None] = set()
 # The step that runs in this process. No context variable: threads would not have it.
 _step: dict[str, str] = {}
 
@@ -69,8 +71,8 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
-    hide = hider()
-    return {key: _hidden(value, hide) for key, value in event.items()}
+    hide = redactor()
+    return {key: redact_values(value, lambda text: hide(COLORS.sub("", text)), key) for key, value in event.items()}
 
 
 def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -137,6 +139,7 @@ class RunLogger(logging.Logger):
         if self.name == "dagster":
             hdlr.setFormatter(formatter())
             hdlr.addFilter(_is_wanted)
+            hdlr.addFilter(_is_news)
         super().addHandler(hdlr)
 
 
@@ -150,6 +153,21 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     event = getattr(record, "dagster_meta", {}).get("dagster_event")
     is_milestone = event is not None and event.event_type in MILESTONES
     return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= _level()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a record says what others of its run have not; dagster-dbt warns of each test that is not a check.
+
+    Tests on ephemeral models are an example. The first warning is shortened to one line.
+    """
+    meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+    text = meta.get("orig_message") or ""
+    if not text.startswith(OBSERVATION):
+        return True
+    is_first = meta.get("run_id") not in _runs_with_observations
+    _runs_with_observations.add(meta.get("run_id"))
+    meta["orig_message"] = f"{' '.join(text.split())} Further tests of this kind are not reported."
+    return is_first
 
 
 def _level() -> int:
@@ -179,13 +197,3 @@ def _dagster_exception(error: Any) -> list[dict[str, Any]]:
         found.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
         error = error.cause
     return found
-
-
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return hide(COLORS.sub("", value))
-    if isinstance(value, dict):
-        return {key: _hidden(item, hide) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_hidden(item, hide) for item in value]
-    return value

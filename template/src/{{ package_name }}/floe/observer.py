@@ -23,8 +23,8 @@ from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, 
 from .faults import SHARED, FaultGuard
 from .graph import HOOK, Graph, is_executed, materialized
 from .profile import hint
+from .redact import redact, redact_error
 from .run_end import StepEnd, command_end
-from .secret_values import without_secrets
 from .settings import Settings
 from .step import Context
 from .step_watch import StepWatch
@@ -91,6 +91,8 @@ class Observer:
 
     def finish(self, error: BaseException | None) -> None:
         """End the command, and what is open of it, because `error` was raised or dbt has ended."""
+        with self._guard():
+            redact_error(error)
         self._end(command_end(error))
 
     def stop(self, message: str) -> None:
@@ -105,7 +107,7 @@ class Observer:
         self._ended = True
         raised = end.message
         with self._guard():
-            end = replace(end, message=raised and without_secrets(self._lives.reason(raised)))
+            end = replace(end, message=raised and redact(self._lives.reason(raised)))
         if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._lives.has_failed):
             with self._guard():
                 self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
@@ -131,7 +133,7 @@ class Observer:
             if isinstance(life, NodeFinished) and life.resource_type != HOOK:  # a hook may be blank
                 self._built |= life.outcome in {Outcome.SUCCESS, Outcome.WARN}
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
-                shown: Life = replace(life, message=without_secrets(life.message))
+                shown: Life = replace(life, message=redact(life.message))
             else:
                 shown = life
             for name, record in self._records:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from .secret_values import profile_variables
 from .settings import Settings
 
 
@@ -41,29 +40,51 @@ def profiles_file(settings: Settings) -> Path:
 
 
 def read_output(settings: Settings) -> dict[str, Any]:
-    """Return the output that `DBT_TARGET` chooses, its values as they stand in the file.
+    """Return the output that `DBT_TARGET` chooses of the project's profile, its values as they stand in the file.
 
     Raises:
-        ProfileError: There is no file, or no such output in it.
+        ProfileError: There is no file, no such profile in it, or no such output in that.
     """
-    file = profiles_file(settings)
+    file, project_file = profiles_file(settings), settings.dbt_project_dir / "dbt_project.yml"
     if not file.is_file():
         raise ProfileError(f"{file} is missing: restore it, or see profiles_dir in floe/settings.toml")
-    outputs = next(iter(yaml.safe_load(file.read_text(encoding="utf-8")).values()))["outputs"]
-    if settings.dbt_target not in outputs:
-        raise ProfileError(f"DBT_TARGET={settings.dbt_target} is none of {', '.join(outputs)} in {file}")
-    found: dict[str, Any] = outputs[settings.dbt_target]
-    return found
+    profiles = _read(file)
+    name = os.environ.get("DBT_PROFILE") or str(_read(project_file).get("profile") or "")
+    # `config` is no profile: dbt's older versions have settings of their own there.
+    names = [key for key in profiles if key != "config"]
+    if "env_var(" in name and len(names) == 1:  # dbt knows what the expression is; with one profile there is no choice
+        name = names[0]
+    if name not in names:
+        raise ProfileError(
+            f"{project_file} names the profile {name or 'of no name'!r}, and {file} has {', '.join(names) or 'none'}: "
+            f"write the same name in both, or `copier update --vcs-ref=:current: -d dbt_profile_name={name or '…'}`"
+        )
+    outputs = profiles[name].get("outputs") if isinstance(profiles[name], dict) else None
+    if not isinstance(outputs, dict) or not isinstance(outputs.get(settings.dbt_target), dict):
+        raise ProfileError(
+            f"DBT_TARGET={settings.dbt_target} is none of the outputs {', '.join(outputs or {})} of {name} in {file}"
+        )
+    return dict(outputs[settings.dbt_target])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProfileError(f"{file} cannot be read, correct it: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ProfileError(f"{file} is not a mapping of names to values: restore it")
+    return document
 
 
 def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
     """Yield the variables that an output reads, in its order, each once."""
     seen = set()
-    for match in re.finditer(r"env_var\('(\w+)'(\s*,)?", json.dumps(output)):
-        name = match[1]
-        if name not in seen:
-            seen.add(name)
-            yield Variable(name, os.environ.get(name), bool(match[2]), name in settings.secret_variables)
+    for each in profile_variables(output):
+        if each.name not in seen:
+            seen.add(each.name)
+            is_secret = each.is_secret or each.name in settings.secret_variables
+            yield Variable(each.name, os.environ.get(each.name), each.default is not None, is_secret)
 
 
 def hint(settings: Settings) -> str:

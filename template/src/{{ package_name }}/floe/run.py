@@ -5,9 +5,7 @@ What follows from that, lineage, spans and logs, starts in `observer.py`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,6 +13,7 @@ from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .invoke import start
+from .manifest import environment
 from .settings import settings
 from .shortcuts import spare_outputs, spare_version
 
@@ -45,24 +44,9 @@ def observe(
     try:
         spare_version(dbt)
         spare_outputs(context)
-        with _environment(observer.environment()):
+        with environment(observer.environment()):
             invocation = start(dbt, args, context, kwargs, before=observer.last_target)
     except BaseException as error:
         observer.finish(error)
         raise
     return DbtEventIterator(watched(invocation, observer), invocation)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    # dagster-dbt hands its own environment to dbt and takes no other.
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,40 +1,194 @@
-"""Values that may never leave the process in a text: those of the secret variables of `settings.toml`."""
+"""Which values are secret, and which texts are public settings: read from the environment and the owner's files.
+
+Out: the secrets as they were written, before `redact.py` works out the other forms in which they may stand in a text.
+"""
 
 from __future__ import annotations
 
-import os
+import base64
+import binascii
+import json
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from urllib.parse import quote
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
-from .settings import settings
+import yaml
 
-HIDDEN = "[hidden]"
-# The keys of endpoints have more names than a list can hold.
-OTHERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS|OPENLINEAGE__\w*(KEY|TOKEN|SECRET|PASSWORD)")
+from .settings import ROOT, Settings, openlineage_files
+
+# A name that says credential, in variables, profile keys, headers and log fields alike; words joined by underscores.
+CREDENTIAL = re.compile(
+    r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
+    r"|(^|_)(pass|pwd|key|pat)(_|$)"
+)
+# What such a name may end in where its value is none: a path to a key, the name of a user.
+PUBLIC = re.compile(
+    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$"
+)
+PATHS = {"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"}
+USER = re.compile(r"(^|_)(user|username|login|client_id)$")
+OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
+OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
+ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
+# Up to the last @: people write passwords into URLs as they are.
+USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
+PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
+ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
 
 
-def without_secrets(text: str) -> str:
-    """Return `text` with each value of a secret variable replaced; an engine's message may repeat one."""
-    return hider()(text)
+@dataclass(frozen=True, slots=True)
+class ProfileVariable:
+    """A variable that `profiles.yml` reads; `default` is nothing if it has none, and blank if that is no text."""
+
+    name: str
+    default: str | None
+    is_secret: bool
 
 
-def hider() -> Callable[[str], str]:
-    """Return `without_secrets` for many texts: the environment is looked through once."""
-    names = [*settings.secret_variables, *filter(OTHERS.fullmatch, os.environ)]
-    pattern = _pattern(tuple((name, os.environ[name]) for name in names if os.environ.get(name)))
-    return lambda text: pattern.sub(HIDDEN, text) if pattern else text
+@dataclass(slots=True)
+class Secrets:
+    """What is secret, and what is not.
+
+    Attributes:
+        values: Secrets as they were written.
+        users: Names that sign in with one of them.
+        settings: Texts of settings that are public, such as the host and the schema of a profile.
+    """
+
+    values: set[str] = field(default_factory=set)
+    users: set[str] = field(default_factory=set)
+    settings: set[str] = field(default_factory=set)
 
 
-@lru_cache(maxsize=1)
-def _pattern(variables: tuple[tuple[str, str], ...]) -> re.Pattern[str] | None:
-    """Return what finds each secret, as it stands in its variable and as it stands in a URL."""
-    found = set()
-    for name, value in variables:
-        # Headers are name=value,name=value.
-        parts = [each.partition("=")[2].strip() for each in value.split(",")] if name.endswith("HEADERS") else []
-        for secret in filter(None, (value, *parts)):
-            found |= {secret, quote(secret, safe="")}
-    # The longest first: one may be the beginning of another.
-    return re.compile("|".join(map(re.escape, sorted(found, key=len, reverse=True)))) if found else None
+def is_credential(name: str) -> bool:
+    """Say whether the name of a variable, key, header or field says that its value is secret."""
+    if name.startswith("DBT_ENV_SECRET"):  # dbt's own way to say so
+        return True
+    words = re.sub(r"[^a-z0-9]+", "_", name.lower())
+    return bool(CREDENTIAL.search(words)) and not PUBLIC.search(words) and name not in PATHS
+
+
+def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
+    """Return the secrets of `environment`, of the profile and of OpenLineage's configuration, and what is public."""
+    secrets = Secrets()
+    profile = _read_yaml(settings.dbt_profiles_dir / "profiles.yml")
+    read_by_profile = {variable.name: variable.is_secret for variable in profile_variables(profile)}
+    for name, value in environment.items():
+        if OTLP_HEADERS.fullmatch(name):
+            for header in value.split(","):
+                _add_header(secrets, unquote(header.partition("=")[2].strip()))
+            secrets.values |= {value, *(header.partition("=")[2].strip() for header in value.split(","))}
+        elif OPENLINEAGE_HEADER.fullmatch(name):
+            _add_header(secrets, value)
+        elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):
+            _add_value(secrets, value)
+        elif name.startswith("OPENLINEAGE__") and value.startswith("{"):
+            _add_leaves(secrets, _read_json(value), secret="HEADERS" in name)
+        elif name in read_by_profile:
+            secrets.settings.add(value)
+        if USER.search(name.lower()):
+            secrets.users.add(value)
+        _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name)))
+    for url in (settings.openlineage_url, settings.otlp_endpoint):
+        _add_url(secrets, url, is_endpoint=True)
+    _add_leaves(secrets, profile)
+    for file in openlineage_files():
+        _add_leaves(secrets, _read_yaml(file))
+    secrets.settings |= {str(ROOT), *_texts(settings)}
+    for group in (secrets.values, secrets.users, secrets.settings):
+        group.discard("")
+    return secrets
+
+
+def _texts(settings: Settings) -> Iterator[str]:
+    for each in fields(settings):
+        if isinstance(value := getattr(settings, each.name), str | Path):
+            yield str(value)
+
+
+def _add_value(secrets: Secrets, value: str) -> None:
+    """Add a secret, its lines if it has several, and the secret entries of JSON such as a service account's key."""
+    secrets.values.add(value.strip())
+    lines = re.split(r"\\n|\r?\n", value)
+    if len(lines) > 1:
+        secrets.values |= {line.strip() for line in lines if len(line.strip()) >= 8 and not line.startswith("-----")}
+    if value.lstrip().startswith("{"):
+        _add_leaves(secrets, _read_json(value))
+
+
+def _add_header(secrets: Secrets, value: str) -> None:
+    """Add a header's value; of `Bearer …` and `Basic …` what follows, too."""
+    secrets.values.add(value)
+    scheme, _, credentials = value.partition(" ")
+    if credentials:
+        secrets.values.add(credentials.strip())
+    if scheme.lower() == "basic":
+        with suppress(binascii.Error, UnicodeDecodeError):
+            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+            secrets.users.add(user)
+            secrets.values.add(password)
+
+
+def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
+    """Add the credentials within a URL; a user without a password is a token, if it is an endpoint's."""
+    if found := USERINFO.match(text) if is_endpoint or "://" in text else None:
+        user, _, password = found[1].partition(":")
+        if password:
+            secrets.users |= {user, unquote(user)}
+            secrets.values |= {password, unquote(password)}
+        elif is_endpoint:
+            secrets.values |= {user, unquote(user)}
+    secrets.values |= {value for name, value in PARAMETER.findall(text) if is_credential(name)}
+
+
+def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, secret: bool = False) -> None:
+    """Add what a document's keys call secret, whatever stands under `headers`, and as settings the rest."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            is_secret = secret or str(key).lower() == "headers" or is_credential(str(key))
+            _add_leaves(secrets, value, str(key), secret=is_secret)
+    elif isinstance(document, list):
+        for value in document:
+            _add_leaves(secrets, value, name, secret=secret)
+    elif isinstance(document, str) and "env_var(" in document:
+        secrets.settings |= set() if secret else {found["default"] or "" for found in ENV_VAR.finditer(document)}
+    elif isinstance(document, str | int) and not isinstance(document, bool):
+        if secret:
+            _add_header(secrets, str(document))
+        elif USER.search(name.lower()):
+            secrets.users.add(str(document))
+            secrets.settings.add(str(document))
+        else:
+            secrets.settings.add(str(document))
+            _add_url(secrets, str(document), is_endpoint=name.lower() == "url")
+
+
+def profile_variables(document: Any, *, secret: bool = False) -> Iterator[ProfileVariable]:
+    """Yield the variables that a part of `profiles.yml` reads; the key may say that one is secret, or its own name."""
+    if isinstance(document, dict):
+        for key, value in document.items():
+            yield from profile_variables(value, secret=secret or is_credential(str(key)))
+    elif isinstance(document, list):
+        for value in document:
+            yield from profile_variables(value, secret=secret)
+    elif isinstance(document, str):
+        for found in ENV_VAR.finditer(document):
+            default = None if found["comma"] is None else found["default"] or ""
+            yield ProfileVariable(found["name"], default, secret or is_credential(found["name"]))
+
+
+def _read_yaml(file: Path) -> Any:
+    # A file that cannot be read is the doctor's to name; here it holds no secret.
+    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
+        return yaml.safe_load(file.read_bytes())
+    return None
+
+
+def _read_json(text: str) -> Any:
+    with suppress(json.JSONDecodeError):
+        return json.loads(text)
+    return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,6 +68,13 @@ def read_settings(file: Path = FILE) -> Settings:
         raise RuntimeError(msg) from error
 
 
+def openlineage_files() -> list[Path]:
+    """Return the files in which OpenLineage's client looks for its configuration, in its order."""
+    named = os.environ.get("OPENLINEAGE_CONFIG")
+    files = (named, "openlineage.yml", "~/.openlineage/openlineage.yml")
+    return [Path(file).expanduser() for file in files if file]
+
+
 def _first(variable: str, default: str) -> str:
     return os.environ.get(variable) or default
 
@@ -77,5 +86,14 @@ def _set_absolute_warehouse() -> None:
         os.environ["DUCKDB_PATH"] = str(ROOT / path)
 
 
+def _put_dbt_on_path() -> None:
+    """Look for dbt beside the interpreter first, as in an activated environment: dagster-dbt knows PATH only."""
+    folder = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath)
+    if shutil.which("dbt", path=folder) and path.split(os.pathsep)[0] != folder:
+        os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
+
+
 settings = read_settings()
+_put_dbt_on_path()
 _set_absolute_warehouse()

@@ -22,9 +22,9 @@ from .events import Outcome
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
+from .redact import redact
 from .run_end import StepEnd, run_end, step_end
 from .run_tags import add_counts
-from .secret_values import without_secrets
 from .settings import Settings
 from .step import Context, read_step
 from .tracing.watcher import TraceWatcher
@@ -145,9 +145,7 @@ class StepWatch(logging.Handler):
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
-            self._context.log.warning(
-                "%s (%s); `uv run floe doctor` tries the endpoints", summary, without_secrets(reasons)
-            )
+            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", summary, redact(reasons))
         else:
             self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from urllib.parse import urljoin
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
-from ..delivery import Counts, one_line
+from ..delivery import one_line
 from ..diagnosis import LINEAGE, OTLP, diagnose
 from ..endpoints import (
     EndpointError,
@@ -29,13 +28,14 @@ from ..endpoints import (
     span_folder,
 )
 from ..exporters import OtlpTarget, send_metrics, send_spans
-from ..journal import Journal, journals
 from ..lineage.outbox import replay
 from ..lineage.transports import sender
+from ..redact import redact
 from ..settings import Settings
 from ..tracing.setup import resource_of
 from ..tracing.spans import Handoff
-from .finding import Finding, origin, without_credentials
+from .finding import Finding, origin, request_leaves
+from .off import switched_off, waiting
 
 SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
 
@@ -49,8 +49,7 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
         yield Finding("lineage", "fail", str(error))
         return
     if client is None:
-        yield Finding("lineage", "off", "no endpoint, nothing is sent: set OPENLINEAGE_URL")
-        yield from _waiting("lineage", "events", folder)
+        yield from switched_off(settings, "lineage")
         return
     send = sender(client.transport)
 
@@ -61,8 +60,8 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
             send(Serde.to_json(event))
 
     works = yield from _tried("lineage", _lineage_source(client), "a test event", try_it, LINEAGE)
-    counts = replay(client.transport, folder, deadline - SPARE_SECONDS) if works else None
-    yield from _waiting("lineage", "events", folder, counts)
+    counts = replay(client.transport, folder, min(deadline, request_leaves()) - SPARE_SECONDS) if works else None
+    yield from waiting("lineage", "events", folder, counts)
 
 
 def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
@@ -74,8 +73,7 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
         yield Finding("traces", "fail", str(error))
         return
     if target is None:
-        yield Finding("traces", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
-        yield from _waiting("traces", "spans", folder)
+        yield from switched_off(settings, "traces")
         return
     spans: list[ReadableSpan] = []
     provider = TracerProvider(resource=resource_of(settings), shutdown_on_exit=False)
@@ -85,7 +83,8 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     source = _otlp_source(target, "traces")
     works = yield from _tried("traces", source, "a test span", lambda: send(spans), OTLP)
     channel = open_spans(settings) if works else None
-    yield from _waiting("traces", "spans", folder, channel.close(deadline - SPARE_SECONDS) if channel else None)
+    latest = min(deadline, request_leaves()) - SPARE_SECONDS
+    yield from waiting("traces", "spans", folder, channel.close(latest) if channel else None)
 
 
 def metrics(settings: Settings, _: float) -> Iterator[Finding]:
@@ -96,7 +95,7 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("metrics", "fail", str(error))
         return
     if target is None:
-        yield Finding("metrics", "off", "no endpoint, nothing is sent: set OTEL_EXPORTER_OTLP_ENDPOINT")
+        yield from switched_off(settings, "metrics")
         return
     reader = InMemoryMetricReader()
     meter = MeterProvider([reader], resource=resource_of(settings), shutdown_on_exit=False).get_meter("floe")
@@ -112,6 +111,7 @@ def _tried(
     check: str, source: str, what: str, send: Callable[[], None], words: dict[str, str]
 ) -> Generator[Finding, None, bool]:
     began = time.monotonic()
+    request_leaves()
     try:
         send()
     except Exception as error:  # a client may raise anything
@@ -121,37 +121,15 @@ def _tried(
     return True
 
 
-def _waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -> Iterator[Finding]:
-    """Say how much waits of runs that are over."""
-    name = f"{check} waiting"
-    if counts and counts.replayed:
-        yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs sent now")
-    if counts and counts.dropped:
-        yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs are dropped: {counts.last_error}")
-    waiting = size = 0
-    for file in journals(folder):
-        if journal := Journal.claim(file):
-            for _ in journal.read():
-                pass
-            waiting += len(journal.waiting)
-            size += file.stat().st_size
-            journal.close()
-    if waiting:
-        told = f"{waiting} {what} wait in {folder} ({size / 1024:.0f} KiB): the next run that can sends them"
-        yield Finding(name, "warn", told)
-    elif not counts or not counts.replayed:
-        yield Finding(name, "ok", f"no {what} wait")
-
-
 def _lineage_source(client: OpenLineageClient) -> str:
     transport = client.transport
     url = urljoin(transport.url, transport.endpoint) if isinstance(transport, HttpTransport) else None
     source = owner_configuration() or origin("OPENLINEAGE_URL")
-    return f"{without_credentials(str(url or getattr(transport, 'url', None) or transport.kind))} ({source})"
+    return f"{redact(str(url or getattr(transport, 'url', None) or transport.kind))} ({source})"
 
 
 def _otlp_source(target: OtlpTarget, signal: str) -> str:
     names = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_ENDPOINT", "ENDPOINT")]
     kinds = [f"OTEL_EXPORTER_OTLP_{part}" for part in (f"{signal.upper()}_PROTOCOL", "PROTOCOL")]
     kind = "gRPC" if target.is_grpc else "HTTP"
-    return f"{without_credentials(target.endpoint)} ({origin(*names)}), {kind} ({origin(*kinds)})"
+    return f"{redact(target.endpoint)} ({origin(*names)}), {kind} ({origin(*kinds)})"

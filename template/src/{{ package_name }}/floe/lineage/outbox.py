@@ -20,6 +20,7 @@ from openlineage.client.transport import Transport
 
 from ..delivery import Counts, Delivery, RefusedError, one_line
 from ..journal import Journal, Line, journals, read_lines
+from ..redact import redact_json, redactor
 from .as_json import as_json
 from .backlog import Entry, end_of, run_of, unsent
 from .transports import Send, sender
@@ -38,6 +39,7 @@ class Outbox:
         self._run_id = run_id
         self._open: dict[str, RunEvent] = {}
         self._error = ""
+        self._redact = redactor()
         self._journal: Journal | None = None
         try:
             self._journal = Journal.create(folder, run_id)
@@ -82,6 +84,7 @@ class Outbox:
             self._open.pop(event.run.runId, None)
 
     def _hand_on(self, run_id: str, text: str) -> None:
+        text = redact_json(text, self._redact)
         earlier = self._take_over() if run_id == self._run_id else []
         for entry in earlier or ():
             self._delivery.put(entry)

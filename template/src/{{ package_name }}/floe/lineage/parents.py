@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from ..secret_values import HIDDEN
+from ..redact import HIDDEN
 
 logger = logging.getLogger(__name__)
 

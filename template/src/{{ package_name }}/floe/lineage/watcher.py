@@ -13,6 +13,7 @@ from ..delivery import Counts
 from ..endpoints import EndpointError, open_lineage
 from ..events import CommandFinished, Life
 from ..faults import Losses, detail
+from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
@@ -35,7 +36,7 @@ class LineageWatcher:
         try:
             self._outbox = open_lineage(settings, step.run_id)
         except EndpointError as error:
-            log.warning("lineage is off: %s", error)
+            log.warning("lineage is off: %s", redact(str(error)))
         self._losses = Losses(self.name)
         # Any command's can tell of the Dagster run.
         self._lineage: Lineage | None = None

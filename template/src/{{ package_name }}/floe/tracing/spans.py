@@ -23,6 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
 from ..faults import detail
+from ..redact import redact_values, redactor
 from ..step import Step
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
 from .ids import node_span_id, run_span_id, trace_id
@@ -59,6 +60,7 @@ class Tracing:
         """Start the step's span. Without `processor` the ids are as valid, and nothing is kept or sent."""
         self._run_step = step
         self._shared = step_attributes(step)
+        self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         if processor:
@@ -175,7 +177,7 @@ class Tracing:
             context=trace.set_span_in_context(parent, Context()),
             kind=SpanKind.CLIENT if "db.query.text" in attributes else SpanKind.INTERNAL,
             start_time=_nanoseconds(at) if at else None,
-            attributes={**self._shared, **attributes},
+            attributes=redact_values({**self._shared, **attributes}, self._redact),
             links=links,
         )
 

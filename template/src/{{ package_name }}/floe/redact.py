@@ -1,0 +1,166 @@
+"""The one redactor: secrets -> `[hidden]` in whatever leaves the process, log lines, errors, events, spans, findings.
+
+A secret that can be told from ordinary text is hidden wherever it stands, in each form that a client may give it. A
+*plain* one, which is short, a mere word, or the same as a public setting, is hidden only beside a sign of credentials:
+`password=postgres` and `user:postgres@host`, but not the `postgres` of a path or a table. Hidden everywhere it would
+destroy the text and give itself away: whoever reads `[hidden]ql` or `/srv/[hidden]` knows the word.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from .secret_values import read_secrets
+from .settings import settings
+
+HIDDEN = "[hidden]"
+BYTES = "surrogateescape"
+# Shorter than these a secret is plain: whatever it consists of, and if it has only letters or only digits.
+SHORTEST = 6
+SHORTEST_WORD = 12
+WORD = re.compile(r"[A-Za-z]+([_.-][A-Za-z]+)*|\d+")
+# user:password@ of any URL, whoever's it is; a mere name before the @ is a container or a bucket as often.
+USERINFO = re.compile(r"(?<=://)[^\s/@:\"'\\]*:[^\s/@\"'\\]+(?=@)")
+# What stands before a credential: password=, "token": ", Bearer, --password, password is.
+SIGN = re.compile(
+    r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd)|(?<!unexpected )token|secret|credentials?|authorization"""
+    r"""|(?<![a-z_.])key|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
+    r"""|(?:passw(?:or)?d|passphrase|token|secret)\s+(?:(?:is|was)\s+|(?=\\*["']))"""
+    r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
+    re.IGNORECASE,
+)
+AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the word of base64 that has a part in it
+SIGN_CHARACTERS = 40  # that a sign may have at most
+CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
+
+Redactor = Callable[[str], str]
+
+
+def redact(text: str) -> str:
+    """Return `text` without secrets."""
+    return redactor()(text)
+
+
+def redactor() -> Redactor:
+    """Return `redact` for many texts: the environment is read once."""
+    return _redactor(tuple(os.environ.items()))
+
+
+def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> Any:
+    """Return a text, or what mappings and sequences hold, without secrets; a key may be the sign of credentials."""
+    hide = hide or redactor()
+    if isinstance(value, str):
+        # The name and the value as one text, so that the sign counts.
+        is_secret = bool(name and SIGN.search(f"{name}=")) and hide(f"password={value}") == f"password={HIDDEN}"
+        return HIDDEN if is_secret else hide(value)
+    if isinstance(value, dict):
+        return {key: redact_values(item, hide, str(key)) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(item, hide, name) for item in value]
+    return value
+
+
+def redact_json(text: str, hide: Redactor) -> str:
+    """Return a JSON document without secrets, still JSON."""
+    return text if hide(text) == text else json.dumps(redact_values(json.loads(text), hide))
+
+
+def redact_error(error: BaseException | None) -> None:
+    """Take secrets out of an exception's message and of those that led to it: Dagster stores them in its event log."""
+    hide, seen = redactor(), set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in error.args)
+        if args != error.args:
+            error.args = args
+        if isinstance(description := getattr(error, "description", None), str):
+            error.description = hide(description)  # type: ignore[attr-defined]
+        error = error.__cause__ or error.__context__
+
+
+@lru_cache(maxsize=4)
+def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
+    """Return what hides the secrets of an environment and of the files that it leads to, which are read once."""
+    secrets = read_secrets(settings, dict(environment))
+    public = "\n".join(secrets.settings)
+    plain = {secret for secret in secrets.values if is_plain(secret, public)}
+    needles = {form for secret in secrets.values - plain for form in forms(secret)}
+    needles |= {_in_json(needle) for needle in needles}  # where an event is JSON already
+    pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
+    needles |= {f"{pair}@" for pair in pairs}
+    encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
+    encoded |= {base64.b64encode(pair.encode(errors=BYTES)).decode() for pair in pairs}
+    # The longest first: one may be the beginning of another. Of base64 the whole word goes, not the middle of it.
+    by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
+    by_length += [AROUND.replace("PART", re.escape(part)) for part in sorted(encoded, key=len, reverse=True)]
+    pattern = re.compile("|".join(by_length))
+    words = [re.compile(rf"{re.escape(word)}(?!\w)") for word in sorted(plain, key=len, reverse=True)]
+    literals = (*needles, *encoded)
+
+    def hide(text: str) -> str:
+        if "://" in text and "@" in text:
+            text = USERINFO.sub(HIDDEN, text)
+        # Nearly no text has a secret, and looking for literals is a hundred times as fast as the pattern.
+        if any(literal in text for literal in literals):
+            text = pattern.sub(lambda match: HIDDEN + "@" * match[0].endswith("@"), text)
+        lower = text.lower()
+        if words and any(cue in lower for cue in CUES):
+            for word in words:
+                text = word.sub(lambda match: HIDDEN if _has_sign(match) else match[0], text)
+        return text
+
+    return hide
+
+
+def is_plain(secret: str, public: str = "") -> bool:
+    """Say whether a secret cannot be told from ordinary text; `public` is the text of all settings that are public."""
+    if len(secret) < SHORTEST or (len(secret) < SHORTEST_WORD and WORD.fullmatch(secret)):
+        return True
+    if secret not in public:
+        return False
+    # A setting may hold the secret itself, as in path?token=…
+    return any(not _has_sign(match) for match in re.finditer(rf"(?<!\w){re.escape(secret)}(?!\w)", public))
+
+
+def _has_sign(match: re.Match[str]) -> bool:
+    start = match.start()
+    return bool(SIGN.search(match.string[max(0, start - SIGN_CHARACTERS) : start]))
+
+
+def forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it stands in texts, URLs, JSON, JSON within JSON, Python's repr, HTML and SQL."""
+    yield secret
+    # A variable need not be UTF-8.
+    for form in (quote(secret, "", errors=BYTES), quote(secret, errors=BYTES), quote_plus(secret, errors=BYTES)):
+        yield form
+        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), form)
+    yield _in_json(secret)
+    yield json.dumps(secret)[1:-1]
+    yield json.dumps(json.dumps(secret)[1:-1])[1:-1]
+    yield repr(secret)[1:-1]
+    yield repr(secret.encode(errors=BYTES))[2:-1]
+    yield html.escape(secret)
+    yield secret.replace("'", "''")
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _base64(secret: str) -> Iterator[str]:
+    """Yield what base64 makes of a secret wherever it stands in the encoded text, as in `user:password`."""
+    content = secret.encode(errors=BYTES)
+    for offset in range(3):
+        encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
+        # The first and the last letter depend on what stands around the secret as well.
+        inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
+        yield inner
+        yield inner.translate(str.maketrans("+/", "-_"))

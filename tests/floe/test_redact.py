@@ -1,0 +1,398 @@
+"""Secrets: each kind of value in each form is hidden in each place that text leaves by, and ordinary text stays."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import dagster as dg
+import pytest
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import error_message_run
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from pipeline.floe import doctor, logs, redact
+from pipeline.floe.doctor import project as checks
+from pipeline.floe.doctor.finding import Finding
+from pipeline.floe.events import CommandStarted, NodeFinished, Outcome
+from pipeline.floe.lineage.outbox import Outbox
+from pipeline.floe.profile import hint
+from pipeline.floe.run import observe
+from pipeline.floe.secret_values import is_credential
+from pipeline.floe.settings import Settings
+from pipeline.floe.settings import settings as default
+from pipeline.floe.tracing.attributes import Statement
+from pipeline.floe.tracing.spans import Handoff, Step, Tracing
+
+from tests.faults.drive import quiet
+from tests.rendering import TARGETS, facts
+from tests.tracing import runs
+
+SECRET = """s3cr3t é"'/+&%<x> {1}"""
+USER = "analyst"
+RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+PROFILE = """
+pipeline:
+  outputs:
+    local:
+      type: postgres
+      host: "{{ env_var('WAREHOUSE_HOST', 'db.example.com') }}"
+      schema: sales_data_2024
+      user: "{{ env_var('WAREHOUSE_USER') }}"
+      pass: "{{ env_var('WAREHOUSE_PASSWORD') }}"
+      role_pass: "{{ env_var('WAREHOUSE_LOGIN') }}"
+"""
+
+# Where a secret is set: a variable and the text that holds it, or the text of openlineage.yml.
+KINDS: dict[str, tuple[str, str]] = {
+    "variable of the target": ("MOTHERDUCK_TOKEN", SECRET),
+    "key for lineage": ("OPENLINEAGE_API_KEY", SECRET),
+    "URL for lineage": ("OPENLINEAGE_URL", f"http://{USER}:{quote(SECRET, safe='')}@127.0.0.1:9"),
+    "URL for traces": ("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{USER}:{quote(SECRET, safe='')}@127.0.0.1:9"),
+    "headers for traces": ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", f"x-team=a,authorization=Bearer%20{quote(SECRET)}"),
+    "dbt's secret variable": ("DBT_ENV_SECRET_GIT", SECRET),
+    "header for lineage": ("OPENLINEAGE__TRANSPORT__HEADERS__X_TEAM", SECRET),
+    "openlineage.yml": ("", SECRET),
+    "variable of an own profile": ("WAREHOUSE_PASSWORD", SECRET),
+}
+FORMS: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "in a URL": lambda secret: quote(secret, safe=""),
+    "in a path": quote,
+    "in a form": quote_plus,
+    "in a URL, lower case": lambda secret: re.sub("%..", lambda found: found[0].lower(), quote(secret, safe="")),
+    "in JSON": lambda secret: json.dumps(secret)[1:-1],
+    "in JSON, as UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
+    "in JSON within JSON": lambda secret: json.dumps(json.dumps(secret))[3:-3],
+    "as Python writes it": lambda secret: repr(secret)[1:-1],
+    "in base64": lambda secret: base64.b64encode(secret.encode()).decode(),
+    "in base64, with a user": lambda secret: base64.b64encode(f"{USER}:{secret}".encode()).decode(),
+}
+
+
+def log(text: str) -> str:
+    """Return what is logged: a message, a field, and an exception, as JSON."""
+    try:
+        raise ConnectionError(text)
+    except ConnectionError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("some.library", logging.WARNING, __file__, 1, text, (), info)
+    line = json.loads(logs.formatter().format(record))
+    return f"{line['event']}\n{line['exception'][0]['exc_value']}"
+
+
+def event_log(text: str) -> str:
+    """Return what Dagster stores of a run in which dbt could not be started."""
+
+    def cli(*_: object, **__: object) -> None:
+        raise dg.Failure(description=text) from ConnectionError(text)
+
+    @dg.asset
+    def broken(context) -> Any:  # type: ignore[no-untyped-def]
+        yield from observe(SimpleNamespace(cli=cli, dbt_executable="dbt"), ["build"], context)
+
+    with dg.DagsterInstance.ephemeral() as instance, quiet():
+        result = dg.materialize([broken], instance=instance, raise_on_error=False)
+        events = instance.all_logs(result.run_id)
+    failed = next(each.dagster_event for each in events if each.dagster_event and each.dagster_event.is_step_failure)
+    error = failed.step_failure_data.error
+    assert error is not None
+    messages, cause = "", error.cause
+    while cause:
+        messages, cause = messages + cause.message, cause.cause
+    assert "the text" in messages
+    return messages + "\n".join(each.user_message for each in events) + repr(failed.step_failure_data.user_failure_data)
+
+
+def lineage(text: str, folder: Path) -> str:
+    """Return the message within the event that a receiver gets."""
+    file = folder / "events.json"
+    config = {"transport": {"type": "file", "log_file_path": str(file), "append": True}}
+    outbox = Outbox(OpenLineageClient(config=config), folder / "lineage", RUN_ID)
+    facet = error_message_run.ErrorMessageRunFacet(message=text, programmingLanguage="sql")
+    run = Run(RUN_ID, {"errorMessage": facet})
+    outbox.put(RunEvent(eventTime=NOW.isoformat(), eventType=RunState.COMPLETE, run=run, job=Job("shop", "x")))
+    outbox.close(time.monotonic() + 10)
+    message: str = json.loads(file.read_text())["run"]["facets"]["errorMessage"]["message"]
+    return message
+
+
+def spans(text: str) -> str:
+    """Return the SQL that a span has."""
+    ended: list[ReadableSpan] = []
+    step = Step(run_id=RUN_ID, job_name="daily", key="dbt", attempt=0, run_started_at=NOW, attributes={})
+    tracing = Tracing(step, Resource({}), Handoff(ended.append))
+    tracing.record(CommandStarted(at=NOW, invocation_id=RUN_ID))
+    node = NodeFinished(
+        at=NOW,
+        unique_id="model.shop.x",
+        resource_type="model",
+        invocation_id=RUN_ID,
+        outcome=Outcome.SUCCESS,
+        status="success",
+    )
+    tracing.record(node, statements=[Statement(text=text, started_at=NOW, finished_at=NOW)])
+    return str((ended[0].attributes or {})["db.query.text"])
+
+
+def findings(text: str) -> str:
+    """Return what the doctor says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "CHECKS", (("project", "state"),))
+        patch.setattr(checks, "state", lambda *_: iter([Finding("state", "fail", text, text)]))
+        (finding,) = doctor.examine(default)
+    return f"{finding.message}\n{finding.detail}"
+
+
+PLACES: dict[str, Callable[..., str]] = {
+    "log": log,
+    "event log": event_log,
+    "lineage": lineage,
+    "spans": spans,
+    "doctor": findings,
+}
+
+
+@pytest.fixture(autouse=True)
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Use a profile of the owner's own, JSON logs, and a state folder of the test's own."""
+    (tmp_path / "profiles.yml").write_text(PROFILE)
+    own = replace(default, dbt_profiles_dir=tmp_path, secret_variables=("MOTHERDUCK_TOKEN", "OPENLINEAGE_API_KEY"))
+    monkeypatch.setattr(redact, "settings", own)
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("WAREHOUSE_USER", USER)
+    return own
+
+
+@pytest.fixture
+def secret(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Set a secret of the parameter's kind."""
+    name, value = KINDS[request.param]
+    if name:
+        monkeypatch.setenv(name, value)
+    else:
+        file = tmp_path / "openlineage.yml"
+        auth = {"type": "api_key", "apiKey": value}
+        file.write_text(json.dumps({"transport": {"type": "http", "url": "http://127.0.0.1:9", "auth": auth}}))
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", str(file))
+    return str(request.param)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Dagster's own, of `context.run_id`
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("secret", KINDS, indirect=True)
+def test_hidden(secret: str, place: str, tmp_path: Path) -> None:
+    """Nine kinds of value in eleven forms: none stands anywhere that text leaves by; the words around them do."""
+    text = "\n".join(f"the text has ({form(SECRET)}) {name}" for name, form in FORMS.items())
+    out = PLACES[place](text, *([tmp_path] if place == "lineage" else []))
+
+    assert [] == [name for name, form in FORMS.items() if form(SECRET) in out], secret
+    assert [] == [name for name in FORMS if f"the text has ([hidden]) {name}" not in out], out
+
+
+def test_run(project: Path, tmp_path: Path) -> None:
+    """A secret that the warehouse repeats in its message is in nothing that a real run leaves or sends."""
+    broken = {"models/marts/broken.sql": "select * from \"{{ env_var('WAREHOUSE_PASSWORD') }}\"\n"}
+    copied = runs.copy(project, tmp_path / "project", broken)
+    events, config = tmp_path / "events.json", tmp_path / "openlineage.yml"
+    config.write_text(json.dumps({"transport": {"type": "file", "log_file_path": str(events), "append": True}}))
+    secret = "f00/b4r b4z"
+    variables: dict[str, Any] = {"OPENLINEAGE_CONFIG": str(config), "WAREHOUSE_PASSWORD": secret, "FLOE_TRACE_SQL": "1"}
+
+    run = runs.launch(copied, **variables)
+
+    places = {file.name: file.read_bytes() for file in (copied / "home").rglob("*") if file.is_file()}
+    places |= {"output": run.output.encode(), "lineage": events.read_bytes(), "spans": repr(run.spans).encode()}
+    assert [] == [name for name, content in places.items() if secret.encode() in content]
+    assert [] == [name for name in ("output", "lineage", "spans") if b"[hidden]" not in places[name]]
+
+
+LINES = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\nw0BAQEFAASCBKcwggSj\n-----END KEY-----\n"
+
+
+KEYFILE = json.dumps({"private_key": LINES, "project": "shop-prod-1"})
+
+
+@pytest.mark.parametrize("value", [LINES, LINES.replace("\n", "\\n"), KEYFILE])
+def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A single line of a value with several is hidden too, and so is a key within JSON; its other entries are not."""
+    monkeypatch.setenv("DBT_ENV_SECRET_KEYFILE", value)
+
+    assert "a [hidden] b [hidden] c" == redact.redact("a MIIEvQIBADANBgkqhkiG b w0BAQEFAASCBKcwggSj c")
+    assert "project shop-prod-1" == redact.redact("project shop-prod-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("WAREHOUSE_LOGIN", "f00-bar-17", "f00-bar-17"),  # the key of the profile says that it is secret
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYmFyLTE3", "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT", '{"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
+        ("OPENLINEAGE_URL", "http://f00-bar-17@host", "http://f00-bar-17@host"),
+        ("OPENLINEAGE_URL", "http://me:f00/b@r-17@host", "f00/b@r-17"),
+        ("OPENLINEAGE_URL", "me:f00-bar-17@host:5000", "f00-bar-17"),
+        ("DUCKDB_PATH", "md:shop?motherduck_token=f00-bar-17", "f00-bar-17"),
+    ],
+)
+def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str) -> None:
+    """Less usual ways to set a secret."""
+    monkeypatch.setenv(name, value)
+
+    assert "f00" not in redact.redact(f"no entry for {text}")
+
+
+PLAIN = [
+    # The value of POSTGRES_PASSWORD, and sentences that must stay as they are.
+    ("postgres", 'relation "postgres"."public"."orders" does not exist'),
+    ("postgres", "postgres://db.example.com:5432, /srv/postgres/data, postgresql"),
+    ("postgres", 'password authentication failed for user "postgres"'),
+    ("x", "the next example: x = 1, f(x), xml"),
+    ("x", "Parser Error: syntax error, unexpected token: x"),
+    ("1234", "1234 rows in 0.1234 s"),
+    ("admin", "admin is not allowed; administrator"),
+    ("analytics", "schema analytics, model.shop.analytics"),
+    ("sales_data_2024", "create table sales_data_2024.orders"),  # the profile's schema
+    ("db.example.com", "could not connect to db.example.com:5432"),
+    ("id", "unique_key: id, primary key (id)"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), PLAIN)
+def test_readable(monkeypatch: pytest.MonkeyPatch, value: str, text: str) -> None:
+    """A secret that is short, a word, or equal to a public setting leaves ordinary text as it is."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", value)
+
+    assert text == redact.redact(text)
+
+
+@pytest.mark.parametrize("value", ["postgres", "x", "sales_data_2024", "1234"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "password=%s",
+        "password: '%s'",
+        '{"password": "%s"}',
+        "{'pass': '%s'}",
+        '"{\\"token\\": \\"%s\\"}"',
+        "PGPASSWORD=%s psql",
+        "the password is %s",
+        'password "%s" is wrong',
+        "--password %s",
+        "postgresql://analyst:%s@db/shop",
+        "analyst:%s@db",
+        "X-API-Key: %s",
+        "Authorization: Bearer %s",
+    ],
+)
+def test_beside_a_sign(monkeypatch: pytest.MonkeyPatch, value: str, text: str) -> None:
+    """Beside a sign of credentials such a secret is hidden, and only itself."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", value)
+    out = redact.redact(text % value)
+
+    assert out in {text % "[hidden]", "postgresql://[hidden]@db/shop", "[hidden]@db"}
+    assert base64.b64encode(f"{USER}:{value}".encode()).decode() not in redact.redact(
+        f"Basic {base64.b64encode(f'{USER}:{value}'.encode()).decode()}"
+    )
+
+
+def test_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a field is a sign as well."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "postgres")
+
+    assert {"password": "[hidden]", "engine": "postgres"} == redact.redact_values(
+        {"password": "postgres", "engine": "postgres"}
+    )
+    assert {"dagster.step.key": "postgres"} == redact.redact_values({"dagster.step.key": "postgres"})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_json(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Each form is seen within an event that is JSON already."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", SECRET)
+    text = redact.redact_json(json.dumps({"message": FORMS[form](SECRET)}, ensure_ascii=False), redact.redactor())
+
+    assert {"message": "[hidden]"} == json.loads(text)
+
+
+def test_json_stays_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that looks like a secret does not break an event."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "123456789012")
+    text = redact.redact_json('{"rows":123456789012,"message":"123456789012"}', redact.redactor())
+
+    assert {"rows": 123456789012, "message": "[hidden]"} == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abfss://container@account.dfs.core.windows.net/orders",
+        "git@github.com:org/shop.git",
+        "basic authentication is off; the bearer of this",
+        "token and password are not set",
+    ],
+)
+def test_no_secret(text: str) -> None:
+    """Text that only resembles credentials stays."""
+    assert text == redact.redact(text)
+
+
+def test_profile(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """What an own profile reads is shown by name, and its secrets only as set."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "hunter2")
+    monkeypatch.setenv("WAREHOUSE_LOGIN", "hunter3")
+    text = hint(replace(settings, dbt_target="local"))
+
+    assert "WAREHOUSE_HOST (default), WAREHOUSE_USER=analyst, WAREHOUSE_PASSWORD (set), WAREHOUSE_LOGIN (set)" in text
+
+
+NO_CREDENTIALS = [
+    *("PWD", "DBT_PRIVATE_KEY_PATH", "AWS_ACCESS_KEY_ID", "TOKEN_URL", "MONKEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    *(name for target in TARGETS for name, told in facts(target)["variables"].items() if not told.get("secret")),
+]
+CREDENTIALS = [
+    *(
+        "DBT_ENV_SECRET_GIT_USER",
+        "WAREHOUSE_PASS",
+        "DB_PWD",
+        "PGPASSWORD",
+        "AWS_SECRET_ACCESS_KEY",
+        "x-api-key",
+        "apiKey",
+    ),
+    *(name for target in TARGETS for name, told in facts(target)["variables"].items() if told.get("secret")),
+]
+
+
+@pytest.mark.parametrize("name", sorted(set(NO_CREDENTIALS)))
+def test_no_credential(name: str) -> None:
+    """Names that only look as if their value were secret, and all variables of the targets that are not."""
+    assert not is_credential(name)
+
+
+@pytest.mark.parametrize("name", sorted(set(CREDENTIALS)))
+def test_credential(name: str) -> None:
+    """Names that say that their value is secret, and all variables of the targets that are."""
+    assert is_credential(name)
+
+
+def test_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is no text is hidden all the same, and so is text that no UTF-8 can hold."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b\udcffr-17")
+
+    assert "no [hidden] \ud800" == redact.redact("no f00-b\udcffr-17 \ud800")
+    assert {"a": "[hidden] \ud800"} == json.loads(
+        redact.redact_json('{"a": "f00-b\\udcffr-17 \\ud800"}', redact.redactor())
+    )
