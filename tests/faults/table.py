@@ -20,7 +20,7 @@ Made by `uvx nox -s faults`; do not edit. Each run with a fault is paired with a
 the median of the seconds that the fault adds, of {rounds} pairs; what became of everything once the endpoint was well
 and the next run had replayed what was kept; and how often the run warned. Lost is what neither arrived nor was counted
 as dropped, because the receiver refuses it or there was no room for it; out of order are runs whose end came before
-their start. The budget is {budget:g} seconds.
+their start; blank is what was not measured. The budget is {budget:g} seconds.
 dbt's events are made up and come all at once, so that nothing hides behind the time that dbt takes. What is below zero
 is what a healthy run spends on sending: over 2,000 events at 1,000 nodes.
 """
