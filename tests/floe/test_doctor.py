@@ -250,7 +250,7 @@ class TestConfiguration:
         assert "OPENLINEAGE_CONFIG=/no/such/openlineage.yml is no file" in finding.message
 
     def test_owner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that is right is named beside the URL, credentials in it hidden."""
+        """A file that is right is named beside the URL that is used, credentials in it hidden."""
         with faulty() as server:
             url = server.url.replace("//", "//me:hunter2@")
             file = tmp_path / "openlineage.yml"
@@ -259,7 +259,7 @@ class TestConfiguration:
             finding = next(iter(checks.lineage(default, time.monotonic() + 8)))
 
         assert "ok" == finding.state
-        assert f"http://[hidden]@127.0.0.1:{server.port} ({file})" in finding.message
+        assert f"http://[hidden]@127.0.0.1:{server.port}/api/v1/lineage ({file})" in finding.message
         assert 2 == len(server.events)
 
 

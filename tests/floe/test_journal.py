@@ -360,7 +360,7 @@ class TestOpenRuns:
         assert [("job1", "START"), ("job2", "START"), ("job2", "FAIL"), ("job1", "ABORT")] == told(server)
         end = server.events[-1]
         assert (RUN.format(1), "2027-01-15T08:00:00+00:00") == (end["run"]["runId"], end["eventTime"])
-        assert "without a word" in end["run"]["facets"]["errorMessage"]["message"]
+        assert "without reporting a result" in end["run"]["facets"]["errorMessage"]["message"]
 
     def test_untold(self, tmp_path: Path) -> None:
         """What began and was never ended, by a fault of ours, is ended with the step; a filtered job sends nothing."""

@@ -18,7 +18,7 @@ from ..journal import Journal, Line, claimed
 from ..state import alone_in
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
-KILLED = "the process that ran it ended without a word: it was killed, ran out of memory, or lost its machine"
+KILLED = "The process exited without reporting a result (killed, out of memory, or host lost)."
 OPEN_JOURNALS = 64  # that wait for a second try: each holds a file open
 
 

@@ -26,7 +26,7 @@ from .backlog import Entry, end_of, run_of, unsent
 from .transports import Send, sender
 
 SPARE_SECONDS = 0.2  # of a replay, to say why it did nothing
-UNTOLD = "what ended it could not be told: the log of the run has the fault"
+UNTOLD = "The run ended without reporting a result; see its Dagster log."
 
 
 class Outbox:
