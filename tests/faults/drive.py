@@ -106,6 +106,7 @@ def made_project(folder: Path, nodes: int) -> Path:
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         emitter.project(folder, nodes // 2)
+        (folder / "dbt_project.yml").write_text("name: shop\n")
     return folder
 
 
