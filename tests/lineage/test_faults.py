@@ -265,6 +265,6 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watcher, "lineage_of", fail)
     observed = observe(tmp_path / "run")
 
-    assert {"floe/lineage": "0 sent (detail lost for 1 node)", "floe/traces": "60 sent"} == observed.tags
+    assert {"floe/lineage": "2 sent (detail lost for 1 node)", "floe/traces": "60 sent"} == observed.tags
     assert 60 == len(observed.spans)
     assert "ValueError: planted in lineage_of" in observed.log[-1].getMessage()

@@ -166,7 +166,8 @@ def test_documented(run: Run) -> None:
     documented = table(run.project / "docs" / "tracing.md")
     found = {(name, level(span)) for span in run.spans for name in attributes(span)}
     # Not of DuckDB, and of no partitioned run.
-    elsewhere = {"dagster.partition_key", "dbt.bytes_processed", "dbt.query_id", "server.address", "server.port"}
+    partitions = {"dagster.partition_key", "dagster.partition_key_range.start", "dagster.partition_key_range.end"}
+    elsewhere = partitions | {"dbt.bytes_processed", "dbt.query_id", "server.address", "server.port"}
 
     assert set() == found - documented
     if run.statements:
