@@ -72,6 +72,11 @@ class Names:
         return self.dialect == "duckdb"
 
     @cached_property
+    def arrow_is_json(self) -> bool:
+        """Say whether `a -> b` always takes a part of JSON; elsewhere it may be a lambda."""
+        return isinstance(self._engine, Postgres)
+
+    @cached_property
     def columns_hide_tables(self) -> bool:
         """Say whether `a.b` is a field of the column `a` where a table is called `a` too."""
         return self.dialect == "bigquery"

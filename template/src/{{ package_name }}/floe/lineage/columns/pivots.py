@@ -6,6 +6,8 @@ its own, a complete one after UNPIVOT.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from .model import CONSTANT, INDIRECT, UNKNOWN, ColumnLineage, Origin, combined, either
@@ -26,9 +28,10 @@ def pivoted(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRea
     if turned.complete:
         return turned.renamed(columns)
     # The columns that are passed through come first; behind them the new ones, in an order that is the engine's.
-    passed = turned.renamed(columns[: len(turned.columns)])
+    passed = [replace(column, name=name) for column, name in zip(turned.columns, columns, strict=False)]
+    new = turned.get("", scope.names)
     return Relation(
-        passed.columns + [NamedColumn(name, turned.get("", scope.names)) for name in columns[len(turned.columns) :]],
+        passed + [NamedColumn(name, new) for name in columns[len(passed) :]],
         complete=len(columns) > len(turned.columns),
         rows=turned.rows,
         rows_known=turned.rows_known,

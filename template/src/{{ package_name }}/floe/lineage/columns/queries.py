@@ -81,10 +81,13 @@ class Reader:
         ctes = dict(scope.ctes)
         for cte in clause.expressions:
             key = self.names.table_key(cte.args["alias"].this)
-            ctes[key] = self._cte(cte, key, scope.beside(ctes), is_recursive=bool(clause.args.get("recursive")))
+            ctes[key] = self._cte(cte, key, scope.beside(ctes), is_recursive=self._is_recursive(clause))
             if clause.args.get("search") or clause.args.get("cycle"):
                 ctes[key] = replace(ctes[key], complete=False)  # they add columns
         return scope.beside(ctes)
+
+    def _is_recursive(self, clause: exp.Expr) -> bool:
+        return bool(clause.args.get("recursive")) or self.names.dialect == "snowflake"  # where the word may be left out
 
     def _cte(self, cte: exp.CTE, key: str, scope: Scope, *, is_recursive: bool) -> Relation:
         columns = [self.names.spelled(name) for name in cte.args["alias"].args.get("columns") or ()]

@@ -77,8 +77,8 @@ class Relation:
         """Return the relation with its first columns called as `aliases`."""
         if not aliases:
             return self
-        if len(aliases) > len(self.columns) and not self.complete:
-            # Which column an alias names is known as far as the columns are.
+        if not self.complete:
+            # What is not listed may stand before what is.
             return Relation(
                 [NamedColumn(alias, self.row or UNKNOWN) for alias in aliases],
                 rest=None,
@@ -163,14 +163,14 @@ class Scope:
         """Return the sources that the select list sees."""
         return [source for source in self.sources if source.visible]
 
-    def called(self, parts: tuple[str, ...]) -> Source | None:
-        """Return the source that a qualifier names, in this scope or the next one around it; none if two do."""
+    def called(self, parts: tuple[str, ...], *, here: bool = False) -> Source | None:
+        """Return the source that a qualifier names, in this scope or, if not only `here`, around it; none if two do."""
         scope: Scope | None = self
         while scope is not None:
             sources = [source for source in scope.sources if source.is_called(parts)]
             if sources:
                 return sources[0] if len(sources) == 1 else None
-            scope = scope.outer
+            scope = None if here else scope.outer
         return None
 
     def own(self, key: str) -> NamedColumn | None:

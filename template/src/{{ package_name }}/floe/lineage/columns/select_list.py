@@ -76,7 +76,8 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
             lineage = value_of(inner, scope, reader)
             if isinstance(projection, exp.Alias):
                 name: str | None = scope.names.spelled(projection.args["alias"])
-                scope.aliases.setdefault(scope.names.key(name or ""), lineage)
+                key = scope.names.key(name or "")
+                scope.aliases[key] = UNKNOWN if key in scope.aliases else lineage
             else:
                 name = _inner_name(inner, scope) if not isinstance(inner, GENERATORS) else None
             result.add(name, lineage)
@@ -100,7 +101,11 @@ def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
     if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
         return True
     if not scope.names.unnest_spreads_structs or not isinstance(expression, GENERATORS):
-        return False
+        # Without an alias, a generator such as `explode` may yield a key and a value.
+        is_named = isinstance(expression.parent, exp.Alias) or scope.names.functions_name_their_column
+        return isinstance(expression, GENERATORS) and not is_named
+    if any(value for name, value in expression.args.items() if name != "this"):  # `recursive := true`
+        return True
     data_type = value_of(expression.this, scope, reader).type or ""
     return not isinstance(expression.this, LISTS) and not data_type.endswith("]")
 
@@ -139,6 +144,17 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
     if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # of a struct, or of a pattern
         result.parts.append((Relation(), frozenset()))
         return
+    changed = [item.this for name in ("rename", "replace") for item in star.args.get(name) or ()]
+    listed = [names.key(column.name) for _, columns in relations for column in columns]
+    keys_changed = [
+        names.table_key(item.args["alias"] if name == "replace" else _identifier(item.this))
+        for name in ("rename", "replace")
+        for item in star.args.get(name) or ()
+    ]
+    qualified = [item for item in (*(star.args.get("except_") or ()), *changed) if _is_qualified(item)]
+    if any(listed.count(key) > 1 for key in keys_changed) or qualified:  # one of several columns of a name
+        result.parts.append((Relation(), frozenset()))
+        return
     excluded = {key for item in star.args.get("except_") or () for key in _keys(item, scope)}
     renamed = {_key(item.this, scope): names.spelled(item.args["alias"]) for item in star.args.get("rename") or ()}
     replaced = {
@@ -164,7 +180,16 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
 
 
 def _key(column: exp.Expr, scope: Scope) -> str:
-    return scope.names.table_key(column.this if isinstance(column, exp.Column) else column)
+    return scope.names.table_key(_identifier(column))
+
+
+def _identifier(column: exp.Expr) -> exp.Expr:
+    identifier: exp.Expr = column.this if isinstance(column, exp.Column) else column
+    return identifier
+
+
+def _is_qualified(item: exp.Expr) -> bool:
+    return any(len(column.parts) > 1 for column in ([item] if isinstance(item, exp.Column) else []))
 
 
 def _keys(item: exp.Expr, scope: Scope) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlglot import exp
 
 from .model import INDIRECT, UNKNOWN, ColumnLineage, combined, either
@@ -17,7 +19,7 @@ def set_operation(left: Relation, right: Relation, operation: exp.SetOperation, 
         columns, complete = _union(left, right, names, by_name=bool(operation.args.get("by_name")))
     else:
         # The rows on the right only decide which of those on the left remain, by comparison with them.
-        columns, complete = left.columns, left.complete
+        columns, complete = [NamedColumn(c.name, replace(c.lineage, type=None)) for c in left.columns], left.complete
         compared = [right] if operation.args.get("distinct") else [left, right]
         deciding += [all_columns(side).through(INDIRECT, "FILTER") for side in compared]
     relation = Relation(columns, complete)

@@ -33,7 +33,7 @@ class Tables:
         if key is None:
             if not isinstance(table.this, exp.Identifier):
                 return None
-            self.open[table.sql(self._names.dialect)] = None
+            self.open[".".join(part.name for part in table.parts)] = None
             return Relation()
         columns = self._tables[key]
         if not columns.complete:

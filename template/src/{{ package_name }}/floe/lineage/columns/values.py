@@ -57,6 +57,9 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return _subquery(expression, scope, reader)
         case exp.PropertyEQ() | exp.Kwarg():
             return value_of(expression.expression, scope, reader)
+        case exp.Lambda() if any(_may_mean(key, scope) for key in _keys(expression.expressions, scope)):
+            # `data -> 'key'` looks like a lambda; only where a column may be meant is there a doubt.
+            return _arrow(expression, scope, reader)
         case exp.Lambda():
             scope = replace(scope, parameters=scope.parameters | _keys(expression.expressions, scope))
         case exp.Comprehension():
@@ -71,6 +74,14 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
     return combined(parts, _proven_type(expression, parts, reader.names.dialect))
 
 
+def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    if not reader.names.arrow_is_json:
+        return UNKNOWN
+    return combined(value_of(part, scope, reader) for part in (*expression.expressions, expression.this)).through(
+        DIRECT, "TRANSFORMATION"
+    )
+
+
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
     """Return what a column, or a field of one, is made of."""
     parts = list(column.parts)
@@ -79,13 +90,20 @@ def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
         return CONSTANT
     if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
         return _with_fields(unqualified(keys[0], scope), keys[1:])
-    # The longest qualifier first: `a.b.c` is a column of the table `a.b`, or a field of the column `a.b`.
-    for length in range(len(keys) - 1, 0, -1):
-        qualifier = tuple(scope.names.table_key(part) for part in parts[:length])
-        source = scope.called(qualifier)
-        if source and source.relation.may_have(keys[length], scope.names):
-            return _with_fields(source.relation.get(keys[length], scope.names), keys[length + 1 :])
-    return _with_fields(unqualified(keys[0], scope), keys[1:])
+    if len(keys) == 1:
+        return unqualified(keys[0], scope)
+    around: Scope | None = scope
+    while around is not None:
+        # The longest qualifier first: `a.b.c` is a column of the table `a.b`, or a field of the column `a.b`.
+        for length in range(len(keys) - 1, 0, -1):
+            source = around.called(tuple(scope.names.table_key(part) for part in parts[:length]), here=True)
+            if source and source.relation.may_have(keys[length], scope.names):
+                return _with_fields(source.relation.get(keys[length], scope.names), keys[length + 1 :])
+        if own := around.own(keys[0]):
+            return _with_fields(own.lineage, keys[1:])
+        around = around.outer
+    # A field of an alias, or of a column that may be hidden; a row without such a column means something else.
+    return UNKNOWN if scope.called((keys[0],)) else _with_fields(unqualified(keys[0], scope), keys[1:])
 
 
 def unqualified(key: str, scope: Scope) -> ColumnLineage:
@@ -186,7 +204,7 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
         return
     for key, argument in expression.args.items():
         for part in argument if isinstance(argument, list) else (argument,):
-            if not isinstance(part, exp.Expr):
+            if not isinstance(part, exp.Expr) or isinstance(part, exp.DataType):  # whose fields are no columns
                 continue
             if isinstance(expression, CONDITIONS.get(key, ())):
                 yield part, (INDIRECT, "CONDITIONAL")
@@ -228,4 +246,4 @@ def _proven_type(expression: exp.Expr, parts: list[ColumnLineage], dialect: str)
     if isinstance(expression, exp.Predicate | exp.Connector | exp.Not):
         return exp.DataType.build("boolean").sql(dialect)
     # The least and the greatest of some values is one of them.
-    return parts[0].type if isinstance(expression, exp.Min | exp.Max) and parts else None
+    return parts[0].type if isinstance(expression, exp.Min | exp.Max) and len(parts) == 1 else None
