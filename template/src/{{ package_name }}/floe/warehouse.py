@@ -7,12 +7,15 @@ The warehouse of the outputs `dev` and `prod` stands in `target.py`. Names follo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MOTHERDUCK = ("md:", "motherduck:")
+JINJA = re.compile("[{](?:[{]|%)")
+
 # The values of a dbt connection, by the names that the adapter's credentials have.
 Connection = Mapping[str, Any]
 
@@ -92,7 +95,7 @@ def _duckdb_location(connection: Connection, node: Mapping[str, Any]) -> str | N
     identifier = node.get("alias") or node["name"]
     suffix = "" if (config.get("options") or {}).get("partition_by") else f".{config.get('format') or 'parquet'}"
     location = str(config.get("location") or f"{connection.get('external_root') or '.'}/{identifier}{suffix}")
-    return None if "{{" in location or "{%" in location else location  # rendered only when the model runs
+    return None if JINJA.search(location) else location  # rendered only when the model runs
 
 
 DUCKDB = Warehouse(
