@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
 from sqlglot.dialects.dialect import Dialect, NormalizationStrategy
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.dialects.redshift import Redshift
+from sqlglot.dialects.snowflake import Snowflake
+from sqlglot.dialects.spark import Spark
 
-# `values (1, 2)` without column names; other engines are not known to name them.
-VALUES: dict[str, Callable[[int], str]] = {
-    "databricks": "col{}".format,
-    "duckdb": lambda position: f"col{position - 1}",
-    "postgres": "column{}".format,
-    "snowflake": "COLUMN{}".format,
-    "spark": "col{}".format,
-}
 # The columns of Snowflake's table functions.
 SNOWFLAKE_FUNCTIONS: dict[type[exp.Expr], list[str]] = {
     exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's name for FLATTEN
@@ -59,7 +54,7 @@ class Names:
     @cached_property
     def orders_shared_columns(self) -> bool:
         """Say whether it is known where `*` over `join … using` has the shared columns."""
-        return self.dialect not in {"bigquery", "snowflake"}
+        return not isinstance(self._engine, BigQuery | Snowflake)
 
     @cached_property
     def unnest_spreads_structs(self) -> bool:
@@ -72,6 +67,11 @@ class Names:
         return self.dialect == "duckdb"
 
     @cached_property
+    def recursive_may_be_left_out(self) -> bool:
+        """Say whether a query may name itself without the word RECURSIVE."""
+        return isinstance(self._engine, Snowflake)
+
+    @cached_property
     def arrow_is_json(self) -> bool:
         """Say whether `a -> b` always takes a part of JSON; elsewhere it may be a lambda."""
         return isinstance(self._engine, Postgres)
@@ -79,7 +79,7 @@ class Names:
     @cached_property
     def columns_hide_tables(self) -> bool:
         """Say whether `a.b` is a field of the column `a` where a table is called `a` too."""
-        return self.dialect == "bigquery"
+        return isinstance(self._engine, BigQuery)
 
     @cached_property
     def functions_follow_columns(self) -> bool:
@@ -89,12 +89,12 @@ class Names:
     @cached_property
     def unpivot_values_lead(self) -> bool:
         """Say whether UNPIVOT has the column of values before that of names."""
-        return self.dialect == "bigquery"
+        return isinstance(self._engine, BigQuery)
 
     @cached_property
     def tables_may_be_lists(self) -> bool:
         """Say whether `a.b` in FROM is the list `b` of each row of a table `a` before it."""
-        return self.dialect in {"bigquery", "redshift"}
+        return isinstance(self._engine, BigQuery | Redshift)
 
     @cached_property
     def functions_name_their_column(self) -> bool:
@@ -136,12 +136,19 @@ class Names:
 
     def value_names(self, count: int) -> list[str] | None:
         """Return what the columns of VALUES are called, if that is known."""
-        name = VALUES.get(self.dialect)
-        return [name(position) for position in range(1, count + 1)] if name else None
+        names = range(1, count + 1)
+        if isinstance(self._engine, Spark):
+            return [f"col{position}" for position in names]
+        if self.dialect == "duckdb":
+            return [f"col{position - 1}" for position in names]
+        if isinstance(self._engine, Snowflake):
+            return [f"COLUMN{position}" for position in names]
+        is_postgres = isinstance(self._engine, Postgres) and not isinstance(self._engine, Redshift)
+        return [f"column{position}" for position in names] if is_postgres else None
 
     def function_columns(self, function: exp.Expr) -> list[str]:
         """Return what the columns of a table function are called, if that is known."""
-        return SNOWFLAKE_FUNCTIONS.get(type(function), []) if self.dialect == "snowflake" else []
+        return SNOWFLAKE_FUNCTIONS.get(type(function), []) if isinstance(self._engine, Snowflake) else []
 
     def numbered(self, names: Sequence[str]) -> list[str]:
         """Return the names of a table's columns where those of its query are `names`, as DuckDB gives them."""

@@ -87,7 +87,7 @@ class Reader:
         return scope.beside(ctes)
 
     def _is_recursive(self, clause: exp.Expr) -> bool:
-        return bool(clause.args.get("recursive")) or self.names.dialect == "snowflake"  # where the word may be left out
+        return bool(clause.args.get("recursive")) or self.names.recursive_may_be_left_out
 
     def _cte(self, cte: exp.CTE, key: str, scope: Scope, *, is_recursive: bool) -> Relation:
         columns = [self.names.spelled(name) for name in cte.args["alias"].args.get("columns") or ()]
