@@ -3,7 +3,7 @@
 A secret that can be told from ordinary text is hidden wherever it stands, in each form that a client may give it. A
 *plain* one, which is short, a mere word, or the same as a public setting, is hidden only beside a sign of credentials:
 `password=postgres` and `user:postgres@host`, but not the `postgres` of a path or a table. Hidden everywhere it would
-destroy the text and give itself away: whoever reads `[hidden]ql` or `/srv/[hidden]` knows the word.
+destroy the text and give itself away: whoever reads `[hidden]ql` or `data/[hidden]` knows the word.
 """
 
 from __future__ import annotations
