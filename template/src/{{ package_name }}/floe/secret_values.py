@@ -87,7 +87,7 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
         elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):
             _add_value(secrets, value)
         elif name.startswith("OPENLINEAGE__") and value.startswith("{"):
-            _add_leaves(secrets, _read_json(value), secret="HEADERS" in name)  # pragma: allowlist secret
+            _add_leaves(secrets, _read_json(value), hide="HEADERS" in name)
         elif name in read_by_profile:
             secrets.settings.add(value)
         if USER.search(name.lower()):
@@ -145,19 +145,19 @@ def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
     secrets.values |= {value for name, value in PARAMETER.findall(text) if is_credential(name)}
 
 
-def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, secret: bool = False) -> None:
+def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
     """Add what a document's keys call secret, whatever stands under `headers`, and as settings the rest."""
     if isinstance(document, dict):
         for key, value in document.items():
-            is_secret = secret or str(key).lower() == "headers" or is_credential(str(key))
-            _add_leaves(secrets, value, str(key), secret=is_secret)
+            is_hidden = hide or str(key).lower() == "headers" or is_credential(str(key))
+            _add_leaves(secrets, value, str(key), hide=is_hidden)
     elif isinstance(document, list):
         for value in document:
-            _add_leaves(secrets, value, name, secret=secret)
+            _add_leaves(secrets, value, name, hide=hide)
     elif isinstance(document, str) and "env_var(" in document:
-        secrets.settings |= set() if secret else {found["default"] or "" for found in ENV_VAR.finditer(document)}
+        secrets.settings |= set() if hide else {found["default"] or "" for found in ENV_VAR.finditer(document)}
     elif isinstance(document, str | int) and not isinstance(document, bool):
-        if secret:
+        if hide:
             _add_header(secrets, str(document))
         elif USER.search(name.lower()):
             secrets.users.add(str(document))
