@@ -32,8 +32,9 @@ from pipeline.floe.run import observe
 from pipeline.floe.secret_values import is_credential
 from pipeline.floe.settings import Settings
 from pipeline.floe.settings import settings as default
+from pipeline.floe.step import Step
 from pipeline.floe.tracing.attributes import Statement
-from pipeline.floe.tracing.spans import Handoff, Step, Tracing
+from pipeline.floe.tracing.spans import Handoff, Tracing
 
 from tests.faults.drive import quiet
 from tests.rendering import TARGETS, facts
@@ -132,7 +133,7 @@ def lineage(text: str, folder: Path) -> str:
 def spans(text: str) -> str:
     """Return the SQL that a span has."""
     ended: list[ReadableSpan] = []
-    step = Step(run_id=RUN_ID, job_name="daily", key="dbt", attempt=0, run_started_at=NOW, attributes={})
+    step = Step(run_id=RUN_ID, job_name="daily", key="dbt", attempt=0, run_started_at=NOW)
     tracing = Tracing(step, Resource({}), Handoff(ended.append))
     tracing.record(CommandStarted(at=NOW, invocation_id=RUN_ID))
     node = NodeFinished(
