@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .state import make_state_folder
 from .step import Context
 
 if sys.platform != "win32":
@@ -48,7 +49,7 @@ def _locked(file: Path) -> Iterator[None]:
         return
     stream = None
     with suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_state_folder(file.parent)
         stream = file.open("w")
         fcntl.flock(stream, fcntl.LOCK_EX)
     try:

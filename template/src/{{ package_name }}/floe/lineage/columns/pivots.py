@@ -40,7 +40,7 @@ def pivoted(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRea
 
 def _pivot(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryReader) -> Relation:
     names = scope.names
-    aggregates = [item.unalias() for item in [*pivot.args.get("expressions", []), *(pivot.args.get("using") or [])]]
+    aggregates = [item.unalias() for item in pivot.expressions]
     fields = [item.this for item in pivot.args.get("fields") or []]
     if pivot.args.get("using"):  # DuckDB's statement: `pivot t on field using aggregate`
         aggregates, fields = [item.unalias() for item in pivot.args["using"]], pivot.args["expressions"]

@@ -81,7 +81,6 @@ class Relation:
             # What is not listed may stand before what is.
             return Relation(
                 [NamedColumn(alias, self.row or UNKNOWN) for alias in aliases],
-                rest=None,
                 rows=self.rows,
                 rows_known=self.rows_known,
                 row=self.row,
@@ -171,6 +170,23 @@ class Scope:
             if sources:
                 return sources[0] if len(sources) == 1 else None
             scope = None if here else scope.outer
+        return None
+
+    def holder(self, keys: list[str]) -> tuple[Relation, int] | NamedColumn | None:
+        """Return what a qualified name means, in this scope or the next one around it.
+
+        Either a relation and the position of the key that is its column, or a column of which the rest is a field. The
+        longest qualifier counts: `a.b.c` is a column of the table `a.b` before it is a field of the column `a.b`.
+        """
+        scope: Scope | None = self
+        while scope is not None:
+            for position in range(len(keys) - 1, 0, -1):
+                source = scope.called(tuple(keys[:position]), here=True)
+                if source and source.relation.may_have(keys[position], self.names):
+                    return source.relation, position
+            if own := scope.own(keys[0]):
+                return own
+            scope = scope.outer
         return None
 
     def own(self, key: str) -> NamedColumn | None:

@@ -119,17 +119,14 @@ def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
     if not scope.names.result_takes_table_spelling or not isinstance(column, exp.Column):
         return scope.names.spelled(identifier)
     keys = [scope.names.table_key(part) for part in column.parts]
-    for length in range(len(keys) - 1, 0, -1):
-        source = scope.called(tuple(keys[:length]))
-        if source and source.relation.may_have(keys[length], scope.names):
-            if length < len(keys) - 1:  # a field, which is called as the query calls it
-                return identifier.name
-            named = source.relation.named(keys[length], scope.names)
+    if len(keys) == 1:
+        own = scope.own(keys[0])
+        return own.name if own else None
+    match scope.holder(keys):
+        case Relation() as relation, int() as position if position == len(keys) - 1:
+            named = relation.named(keys[position], scope.names)
             return named[0].name if len(named) == 1 else None
-    if len(keys) > 1:
-        return identifier.name
-    own = scope.own(keys[0])
-    return own.name if own else None
+    return identifier.name  # a field, which is called as the query calls it
 
 
 def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
@@ -144,18 +141,8 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
     if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # of a struct, or of a pattern
         result.parts.append((Relation(), frozenset()))
         return
-    changed = [item.this for name in ("rename", "replace") for item in star.args.get(name) or ()]
-    listed = [names.key(column.name) for _, columns in relations for column in columns]
-    keys_changed = [
-        names.table_key(item.args["alias"] if name == "replace" else _identifier(item.this))
-        for name in ("rename", "replace")
-        for item in star.args.get(name) or ()
-    ]
-    qualified = [item for item in (*(star.args.get("except_") or ()), *changed) if _is_qualified(item)]
-    if any(listed.count(key) > 1 for key in keys_changed) or qualified:  # one of several columns of a name
-        result.parts.append((Relation(), frozenset()))
-        return
-    excluded = {key for item in star.args.get("except_") or () for key in _keys(item, scope)}
+    left_out = [column for item in star.args.get("except_") or () for column in _columns(item)]
+    excluded = {_key(column, scope) for column in left_out}
     renamed = {_key(item.this, scope): names.spelled(item.args["alias"]) for item in star.args.get("rename") or ()}
     replaced = {
         names.table_key(item.args["alias"]): NamedColumn(
@@ -163,6 +150,14 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
         )
         for item in star.args.get("replace") or ()
     }
+    picked = [*left_out, *(item.this for item in star.args.get("rename") or ())]
+    listed = [names.key(column.name) for _, columns in relations for column in columns]
+    # Which of several columns of one name is meant, is not worked out.
+    if any(len(column.parts) > 1 for column in picked if isinstance(column, exp.Column)) or any(
+        listed.count(key) > 1 for key in renamed.keys() | replaced.keys()
+    ):
+        result.parts.append((Relation(), frozenset()))
+        return
     for relation, columns in relations:
         if relation.complete:
             for column in columns:
@@ -180,21 +175,11 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
 
 
 def _key(column: exp.Expr, scope: Scope) -> str:
-    return scope.names.table_key(_identifier(column))
+    return scope.names.table_key(column.this if isinstance(column, exp.Column) else column)
 
 
-def _identifier(column: exp.Expr) -> exp.Expr:
-    identifier: exp.Expr = column.this if isinstance(column, exp.Column) else column
-    return identifier
-
-
-def _is_qualified(item: exp.Expr) -> bool:
-    return any(len(column.parts) > 1 for column in ([item] if isinstance(item, exp.Column) else []))
-
-
-def _keys(item: exp.Expr, scope: Scope) -> list[str]:
-    items = item.expressions if isinstance(item, exp.Tuple) else [item.unnest()]
-    return [_key(column, scope) for column in items]
+def _columns(item: exp.Expr) -> list[exp.Expr]:
+    return item.expressions if isinstance(item, exp.Tuple) else [item.unnest()]
 
 
 def _several(projection: exp.Aliases, scope: Scope, reader: QueryReader) -> list[NamedColumn]:

@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
-from .relation import Relation, Scope, Source
+from .relation import NamedColumn, Relation, Scope, Source
 
 # Where an expression holds a condition: `case when <this>`, `filter (where <expression>)`.
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
@@ -84,24 +84,18 @@ def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnL
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
     """Return what a column, or a field of one, is made of."""
-    parts = list(column.parts)
-    keys = [scope.names.key(scope.names.spelled(part)) for part in parts]
+    keys = [scope.names.table_key(part) for part in column.parts]
     if keys[0] in scope.parameters:
         return CONSTANT
     if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
         return _with_fields(unqualified(keys[0], scope), keys[1:])
     if len(keys) == 1:
         return unqualified(keys[0], scope)
-    around: Scope | None = scope
-    while around is not None:
-        # The longest qualifier first: `a.b.c` is a column of the table `a.b`, or a field of the column `a.b`.
-        for length in range(len(keys) - 1, 0, -1):
-            source = around.called(tuple(scope.names.table_key(part) for part in parts[:length]), here=True)
-            if source and source.relation.may_have(keys[length], scope.names):
-                return _with_fields(source.relation.get(keys[length], scope.names), keys[length + 1 :])
-        if own := around.own(keys[0]):
+    match scope.holder(keys):
+        case NamedColumn() as own:
             return _with_fields(own.lineage, keys[1:])
-        around = around.outer
+        case Relation() as relation, int() as position:
+            return _with_fields(relation.get(keys[position], scope.names), keys[position + 1 :])
     # A field of an alias, or of a column that may be hidden; a row without such a column means something else.
     return UNKNOWN if scope.called((keys[0],)) else _with_fields(unqualified(keys[0], scope), keys[1:])
 
@@ -145,10 +139,10 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
         return _method(dot, scope, reader)
     inner = dot.this.unnest()
     if isinstance(inner, exp.Column) and len(inner.parts) == 1 and isinstance(dot.expression, exp.Identifier):
-        key = scope.names.key(scope.names.spelled(inner.this))
+        key = scope.names.table_key(inner.this)
         source = _row(key, scope)
         if source and not scope.own(key):  # `(row).column`
-            return source.relation.get(scope.names.key(scope.names.spelled(dot.expression)), scope.names)
+            return source.relation.get(scope.names.table_key(dot.expression), scope.names)
     return _with_fields(value_of(dot.this, scope, reader), ["field"])
 
 
@@ -157,7 +151,7 @@ def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     parts = [value_of(dot.expression, scope, reader)]
     names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
     is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
-    first = scope.names.key(scope.names.spelled(names[0])) if names else ""
+    first = scope.names.table_key(names[0]) if names else ""
     is_schema = is_path and not (scope.names.functions_follow_columns and _means(first, scope))
     if not is_schema:
         # In here sqlglot has the names of columns in place of columns.
@@ -230,14 +224,12 @@ def _window(window: exp.Window, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[
                 yield part, (INDIRECT, "WINDOW")
     base = window.args.get("alias")
     if base is not None:  # `over w`
-        named = scope.windows.get(scope.names.key(scope.names.spelled(base)))
+        named = scope.windows.get(scope.names.table_key(base))
         yield from _window(named, scope) if named is not None and named is not window else [(exp.Command(), ("", ""))]
 
 
 def _keys(identifiers: list[exp.Expr], scope: Scope) -> frozenset[str]:
-    return frozenset(
-        scope.names.key(scope.names.spelled(name)) for part in identifiers for name in part.find_all(exp.Identifier)
-    )
+    return frozenset(scope.names.table_key(name) for part in identifiers for name in part.find_all(exp.Identifier))
 
 
 def _proven_type(expression: exp.Expr, parts: list[ColumnLineage], dialect: str) -> str | None:
