@@ -82,7 +82,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def readme(session: nox.Session) -> None:
-    """Write the README's tables from the facts files and copier.yml, and that of SQL in docs/lineage.md."""
+    """Write what is generated: the README's tables, the issue form's targets, the table of SQL in docs/lineage.md."""
     install(session, "render")
     session.run("python", "-m", "tests.readme")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import itertools
 import json
 import re
 import tomllib
@@ -87,6 +88,17 @@ def links(text: str) -> list[str]:
         for token in block.children or []
         if token.type in {"link_open", "image"}
     ]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the names under which GitHub links to the headings of a Markdown text."""
+    blocks = PARSERS[".md"](text)
+    headings = [
+        "".join(child.content for child in heading.children or [])
+        for opening, heading in itertools.pairwise(blocks)
+        if opening.type == "heading_open"
+    ]
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def fault(path: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""Write the generated tables of the README and of docs/lineage.md: `python -m tests.readme`."""
+"""Write what is generated in the README, docs/lineage.md and the issue form: `python -m tests.readme`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tests.rendering import REPOSITORY, TARGETS, facts
 from tests.sql.table import DOCUMENT, with_shapes
 
 README = REPOSITORY / "README.md"
+ISSUE_FORM = REPOSITORY / ".github" / "ISSUE_TEMPLATE" / "bug.yml"
 
 
 def with_tables(text: str) -> str:
@@ -21,6 +22,12 @@ def with_tables(text: str) -> str:
             raise ValueError(msg)
         text = f"{text[: start.end()]}\n{table}\n{text[end:]}"
     return text
+
+
+def with_targets(form: str) -> str:
+    """Return the issue form's text with its options replaced by the present targets."""
+    options = "".join(f"        - {facts(target)['title']}\n" for target in TARGETS)
+    return re.sub(r"( +# targets: [^\n]*\n).*?( +# /targets\n)", rf"\1{options}\2", form, flags=re.DOTALL)
 
 
 def _targets() -> str:
@@ -45,4 +52,5 @@ def _questions() -> str:
 
 if __name__ == "__main__":
     README.write_text(with_tables(README.read_text()))
+    ISSUE_FORM.write_text(with_targets(ISSUE_FORM.read_text()))
     DOCUMENT.write_text(with_shapes(DOCUMENT.read_text()))

@@ -14,8 +14,8 @@ from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import default_settings
 from jinja2 import UndefinedError, nodes
 
-from tests.combinations import Combination, Rendered, free_text, questions
-from tests.parsing import fault, leftover, links, parse, scalars
+from tests.combinations import Combination, Rendered, Tree, free_text, questions
+from tests.parsing import anchors, fault, leftover, links, parse, scalars
 from tests.rendering import REPOSITORY, render, snapshot
 
 pytestmark = pytest.mark.xdist_group("combinations")
@@ -190,20 +190,25 @@ class TestFiles:
         assert [] == faults(rendered, check)
 
     def test_links(self, rendered: Rendered) -> None:
-        """Each relative link of a Markdown file leads to a file of its tree."""
-        targets = {
-            content: [link.partition("#")[0] for link in links(rendered.read(content).decode()) if "://" not in link]
-            for path, content in rendered.contents()
-            if path.endswith(".md")
+        """Each relative link of a Markdown file leads to a file of its tree, and its anchor to a heading there."""
+        texts = {
+            content: rendered.read(content).decode() for path, content in rendered.contents() if path.endswith(".md")
         }
+        targets = {content: [link for link in links(text) if "://" not in link] for content, text in texts.items()}
+        headings = {content: anchors(text) for content, text in texts.items()}
+
+        def is_broken(tree: Tree, path: str, link: str) -> bool:
+            name, _, anchor = link.partition("#")
+            target = (PurePosixPath(path).parent / name).as_posix() if name else path
+            return target not in tree or bool(anchor and anchor not in headings[tree[target]])
 
         assert any(targets.values())
         assert [] == [
-            f"{path} ({combination}): {target}"
+            f"{path} ({combination}): {link}"
             for combination, tree in zip(rendered.combinations, rendered.trees, strict=True)
             for path, content in tree.items()
-            for target in targets.get(content, [])
-            if target and (PurePosixPath(path).parent / target).as_posix() not in tree
+            for link in targets.get(content, [])
+            if is_broken(tree, path, link)
         ]
 
     def test_adapters(self, rendered: Rendered) -> None:

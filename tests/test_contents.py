@@ -27,6 +27,7 @@ rules:
   truthy: {check-keys: false}  # `on:` of a workflow
 """)
 # Its default, but that a list may stand on one line or on several and that comments need not line up.
+DEPENDABOT = REPOSITORY / ".github" / "dependabot.yml"
 FREE = ("array_auto_expand", "array_auto_collapse", "align_comments")
 TAPLO = [f"--option={name}=false" for name in FREE]
 
@@ -115,6 +116,18 @@ class TestData:
         assert len(found) < len(files)
         assert (0, 0) == (schema.returncode, audit.returncode), schema.stdout + audit.stdout
         record_property("summary", f"{len(found)} distinct workflows: GitHub's schema, zizmor")
+
+    def test_dependabot(self, rendered: Rendered, tmp_path: Path, record_property: Say) -> None:
+        """Dependabot's schema and zizmor pass over its settings, the template's own too."""
+        found = by_name(rendered, ".github/dependabot.yml")
+        folder = write(found | {"template/.github/dependabot.yml": DEPENDABOT.read_bytes()}, tmp_path)
+        files = [str(path) for path in sorted(folder.glob("**/dependabot.yml"))]
+        schema = run("check-jsonschema", "--builtin-schema", "vendor.dependabot", *files, cwd=tmp_path)
+        audit = run("zizmor", "--offline", "--no-progress", *files, cwd=tmp_path)
+
+        assert 0 < len(found) < len(files)
+        assert (0, 0) == (schema.returncode, audit.returncode), schema.stdout + audit.stdout
+        record_property("summary", f"{len(found)} distinct dependabot.yml: its schema, zizmor")
 
 
 def test_definitions(rendered: Rendered, tmp_path: Path, record_property: Say) -> None:
