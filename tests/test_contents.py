@@ -26,8 +26,8 @@ rules:
   line-length: disable  # prose and Jinja expressions
   truthy: {check-keys: false}  # `on:` of a workflow
 """)
-# Its default, but that a list may stand on one line or on several and that comments need not line up.
 DEPENDABOT = REPOSITORY / ".github" / "dependabot.yml"
+# Its default, but that a list may stand on one line or on several and that comments need not line up.
 FREE = ("array_auto_expand", "array_auto_collapse", "align_comments")
 TAPLO = [f"--option={name}=false" for name in FREE]
 
