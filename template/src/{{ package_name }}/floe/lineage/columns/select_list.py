@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from .meanings import is_function
 from .model import DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .relation import NUMBERED, NamedColumn, Relation, Scope
 from .values import QueryReader, value_of
@@ -116,6 +117,8 @@ def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
     if identifier is None:
         return None
     column = expression.unnest()
+    if isinstance(column, exp.Column) and is_function(column, scope):
+        return None
     if not scope.names.result_takes_table_spelling or not isinstance(column, exp.Column):
         return scope.names.spelled(identifier)
     keys = [scope.names.table_key(part) for part in column.parts]

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from sqlglot import exp
 
+from .meanings import unqualified
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .pivots import pivoted
 from .relation import OPAQUE, NamedColumn, Relation, Scope, Shared, Source
 from .select_list import GENERATORS, generated
-from .values import QueryReader, unqualified, value_of
+from .values import QueryReader, value_of
 
 SERIES = (exp.ExplodingGenerateSeries, exp.GenerateDateArray, exp.GenerateSeries, exp.GenerateTimestampArray)
 # Parts of a table that change what it yields, and of a join that are not read here.
