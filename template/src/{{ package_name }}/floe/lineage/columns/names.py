@@ -30,6 +30,8 @@ SNOWFLAKE_FUNCTIONS: dict[type[exp.Expr], list[str]] = {
     exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's name for FLATTEN
     exp.SplitToTable: ["SEQ", "INDEX", "VALUE"],
 }
+# Functions after which PostgreSQL calls a column, and which sqlglot calls alike.
+SAME_NAMES = (exp.Avg, exp.Count, exp.Max, exp.Min, exp.Sum)
 
 
 class Names:
@@ -175,11 +177,14 @@ class Names:
         if isinstance(expression, exp.Paren) and (isinstance(self._engine, Postgres) or self.dialect == "duckdb"):
             return self.inner_name(expression.this)
         if isinstance(expression, exp.Cast) and isinstance(self._engine, Postgres):
-            return self.inner_name(expression.this)
-        if isinstance(expression, exp.Case) and self._engine.__class__ is Postgres:
+            name = self.inner_name(expression.this)
+            return None if name is not None and name.name == "case" else name  # the type's name comes before `case`
+        if isinstance(expression, exp.Case) and type(self._engine) is Postgres:
             default = expression.args.get("default")
-            named = default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean)
-            return exp.to_identifier("case") if named else self.inner_name(default)
+            is_plain = default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean | exp.Neg)
+            return exp.to_identifier("case") if is_plain else self.inner_name(default)
+        if isinstance(expression, SAME_NAMES) and type(self._engine) is Postgres:
+            return exp.to_identifier(expression.key)
         return None
 
     def value_names(self, count: int) -> list[str] | None:

@@ -14,6 +14,13 @@ from .values import QueryReader, value_of
 
 # In a select list these yield rows, and some of them several columns.
 GENERATORS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.Unnest)
+# And so do these, which sqlglot does not know.
+UNKNOWN_GENERATORS = frozenset(
+    [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("array_elements", "array_elements_text", "each")]
+    + [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("each_text", "object_keys", "populate_recordset")]
+    + ["generate_subscripts", "jsonb_path_query", "regexp_matches", "regexp_split_to_table", "string_to_table"]
+    + ["inline_outer", "variant_explode", "variant_explode_outer"]
+)
 # `unnest` of these is one column, whatever is in them.
 LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
 
@@ -89,8 +96,9 @@ def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> Colu
     """Return what decides how many rows a projection makes out of one."""
     generators = [
         item
-        for item in projection.find_all(*GENERATORS)
+        for item in projection.find_all(*GENERATORS, exp.ExplodingGenerateSeries, exp.Anonymous)
         if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # always as many rows
+        if not isinstance(item, exp.Anonymous) or item.name.lower() in UNKNOWN_GENERATORS
     ]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
 

@@ -130,6 +130,9 @@ def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Sour
             yield from _function(item.this, item, scope, reader)
         case exp.Unnest():
             yield from _unnest(item, scope, reader)
+        case exp.Lateral(this=exp.Unnest() as unnest):
+            unnest.set("alias", item.args.get("alias"))
+            yield from _unnest(unnest, scope, reader)
         case exp.Lateral(this=exp.Subquery()):
             yield _aliased(item, reader.query(item.this, scope.within()), scope)
         case exp.Lateral(this=exp.Func()):

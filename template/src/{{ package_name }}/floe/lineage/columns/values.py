@@ -70,7 +70,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
         case exp.Parameter(this=exp.Literal()):  # `$1`: the first column of a file
             return UNKNOWN
-        case exp.Columns() | exp.Command():
+        case exp.Columns() | exp.Command() | exp.PositionalColumn():
             return UNKNOWN
         case exp.TimeUnit(args={"unit": exp.Var() as unit}) if is_lost_unit(unit, expression, scope):
             return UNKNOWN
