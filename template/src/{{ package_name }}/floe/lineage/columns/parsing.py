@@ -20,13 +20,14 @@ from sqlglot.tokens import Token, TokenType
 
 from .names import Names
 
-# Functions of dates of which sqlglot takes one argument for a keyword, by what other engines have under that name.
+# Functions of dates. Of most of them sqlglot takes one argument for a keyword, since it is one in some engine.
 UNIT_FUNCTIONS = frozenset(
     f"{kind}{action}"
     for kind in ("date", "datetime", "time", "timestamp", "date_", "datetime_", "time_", "timestamp_", "ts_or_ds_")
     for action in ("add", "bin", "bucket", "diff", "part", "slice", "sub", "trunc")
 ) | {"last_day", "last_day_of_month"}
 
+# Those in which Spark's grammar has a keyword too.
 SPARK_KEYWORDS = {"date_add", "date_diff", "dateadd", "datediff", "timestampadd", "timestampdiff"}
 
 

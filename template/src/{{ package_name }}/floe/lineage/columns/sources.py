@@ -235,10 +235,7 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
         extra.append(scope.names.spelled(position))
     named += [NamedColumn(name, CONSTANT) for name in extra]
     complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
-    yield Source(
-        alias,
-        Relation(named, complete, lambda _: value, rows.origins, rows.known, value),
-    )
+    yield Source(alias, Relation(named, complete, lambda _: value, rows.origins, rows.known, value))
 
 
 def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:
