@@ -86,6 +86,11 @@ class DuckDB(_SqlDatabase):
         self._query(f"create or replace table result as {sql}")
         return [row[0] for row in self._query("describe result")]
 
+    def types(self, sql: str) -> list[str]:
+        """Store a query as a table, and return the types of its columns."""
+        self.names(sql)
+        return [row[1] for row in self._query("describe result")]
+
     def rows(self, sql: str) -> list[Row]:
         return self._query(sql)
 
@@ -134,6 +139,12 @@ class PostgreSQL(_SqlDatabase):
             raise EngineRefusalError(str(error)) from error
         return [column.name for column in self._connection.execute("select * from pg_temp.result").description]
 
+    def types(self, sql: str) -> list[str]:
+        """Store a query as a table, and return the types of its columns."""
+        self.names(sql)
+        types = "select format_type(atttypid, atttypmod) from pg_attribute where attrelid = 'pg_temp.result'::regclass"
+        return [row[0] for row in self.rows(f"{types} and attnum > 0 order by attnum")]
+
     def rows(self, sql: str) -> list[Row]:
         try:
             rows: list[Row] = self._connection.execute(sql).fetchall()
@@ -173,6 +184,11 @@ class Spark(_SqlDatabase):
             msg = f"two columns of one name cannot be stored: {names}"
             raise EngineRefusalError(msg)
         return names
+
+    def types(self, sql: str) -> list[str]:
+        """Return the types of the columns of a query."""
+        self.names(sql)
+        return [field.dataType.simpleString() for field in self._session.sql(sql).schema.fields]
 
     def rows(self, sql: str) -> list[Row]:
         try:

@@ -17,7 +17,7 @@ from ..state import make_state_folder
 from .columns import ColumnLineage, Origin, QueryLineage
 
 # Of what is written below and of how SQL is read: raise it with either.
-VERSION = 2
+VERSION = 3
 
 
 class Kept:

@@ -4,9 +4,10 @@ In: compiled SQL, its dialect, and the columns of the tables that it may read. O
 where each comes from, as https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet has it. Only
 what the SQL itself proves is stated: what cannot be followed is marked as such, never guessed.
 
-In the order that data flows: `tables.py` (what is known of the warehouse) -> `sources.py` and `pivots.py` (FROM) ->
-`select_list.py` with `values.py` (the columns) -> `queries.py` (set operations, clauses). `relation.py` is what these
-hand to each other, `names.py` the naming rules of each engine, `model.py` the result.
+In the order that data flows: `parsing.py` (SQL), `tables.py` (what is known of the warehouse), `sources.py` and
+`pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `queries.py`
+(set operations, clauses). `relation.py` is what these hand to each other, `names.py` the naming rules of each engine,
+`data_types.py` what is certain of types, and `model.py` the result.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from .model import ColumnLineage, Origin, QueryLineage, TableColumns
 from .names import Names, fold
+from .parsing import parsed
 from .queries import Reader
 from .relation import Relation, Scope
 
@@ -30,7 +32,8 @@ def read_query(sql: str, dialect: str, tables: Mapping[str, TableColumns]) -> Qu
     Whatever goes wrong in reading it costs what is known of this query, and is named in its `problem`.
     """
     try:
-        tree = parse_one(sql, dialect=dialect)
+        names = Names(dialect)
+        tree = parsed(sql, names)
         if not isinstance(tree, exp.Query | exp.Values | exp.Pivot):
             return QueryLineage(problem=f"a statement of kind {tree.key} is not a query")
         reader = Reader(tables, dialect)

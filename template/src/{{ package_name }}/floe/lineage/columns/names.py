@@ -8,16 +8,30 @@ from functools import cached_property
 from sqlglot import exp
 from sqlglot.dialects.bigquery import BigQuery
 from sqlglot.dialects.dialect import Dialect, NormalizationStrategy
+from sqlglot.dialects.duckdb import DuckDB
 from sqlglot.dialects.postgres import Postgres
 from sqlglot.dialects.redshift import Redshift
 from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.dialects.spark import Spark
 
+# Functions that are written without brackets, as far as sqlglot may take them for columns, or a column may come first.
+WORDS: dict[type[Dialect], str] = {
+    BigQuery: "current_date current_datetime current_time current_timestamp",
+    DuckDB: "current_catalog current_date current_role current_schema current_time current_timestamp current_user"
+    " localtime localtimestamp session_user user",
+    Postgres: "current_role system_user user",
+    Spark: "current_date current_timestamp current_user session_user user",
+}
+# Names of parts of a date, which some functions take as keywords; `ABBREVIATED` too, in some engines.
+DATE_PARTS = frozenset([*Dialect.DATE_PART_MAPPING.values(), "ISOWEEK", "ISOYEAR", "YEAROFWEEK"])
+ABBREVIATED = frozenset(Dialect.DATE_PART_MAPPING)
 # The columns of Snowflake's table functions.
 SNOWFLAKE_FUNCTIONS: dict[type[exp.Expr], list[str]] = {
     exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's name for FLATTEN
     exp.SplitToTable: ["SEQ", "INDEX", "VALUE"],
 }
+# Functions after which PostgreSQL calls a column, and which sqlglot calls alike.
+SAME_NAMES = (exp.Avg, exp.Count, exp.Max, exp.Min, exp.Sum)
 
 
 class Names:
@@ -101,6 +115,38 @@ class Names:
         """Say whether the only column of a table function is called as the function's alias is."""
         return isinstance(self._engine, Postgres) or self.dialect == "duckdb"
 
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Return the functions without brackets that may be taken for columns, or columns for them."""
+        return frozenset(" ".join(words for kind, words in WORDS.items() if isinstance(self._engine, kind)).split())
+
+    @cached_property
+    def words_may_be_columns(self) -> bool:
+        """Say whether a table can have a column that goes by such a word without quotes."""
+        return not isinstance(self._engine, Postgres | Snowflake)
+
+    @cached_property
+    def columns_hide_words(self) -> bool:
+        """Say whether a column comes before a function without brackets of the same name."""
+        return isinstance(self._engine, DuckDB | Spark)
+
+    @cached_property
+    def counts_rows_of(self) -> bool | None:
+        """Say whether `count(t.*)` counts the rows of `t`, rather than those without a null; none if not known."""
+        if isinstance(self._engine, Redshift | BigQuery):
+            return None
+        return isinstance(self._engine, Postgres | DuckDB)
+
+    def is_date_part(self, name: str) -> bool:
+        """Say whether a bare name in a function's arguments may be a keyword for a part of a date."""
+        if isinstance(self._engine, Redshift | Snowflake):
+            return name.upper() in DATE_PARTS | ABBREVIATED
+        return isinstance(self._engine, BigQuery) and name.upper() in DATE_PARTS
+
+    def is_word(self, identifier: exp.Expr) -> bool:
+        """Say whether an identifier may be a function without brackets."""
+        return not identifier.args.get("quoted") and identifier.name.lower() in self.words
+
     def kept(self, name: str, *, quoted: bool = False) -> str:
         """Return a name as the engine keeps it."""
         if isinstance(self._engine, Redshift):
@@ -131,7 +177,14 @@ class Names:
         if isinstance(expression, exp.Paren) and (isinstance(self._engine, Postgres) or self.dialect == "duckdb"):
             return self.inner_name(expression.this)
         if isinstance(expression, exp.Cast) and isinstance(self._engine, Postgres):
-            return self.inner_name(expression.this)
+            name = self.inner_name(expression.this)
+            return None if name is not None and name.name == "case" else name  # the type's name comes before `case`
+        if isinstance(expression, exp.Case) and type(self._engine) is Postgres:
+            default = expression.args.get("default")
+            is_plain = default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean | exp.Neg)
+            return exp.to_identifier("case") if is_plain else self.inner_name(default)
+        if isinstance(expression, SAME_NAMES) and type(self._engine) is Postgres:
+            return exp.to_identifier(expression.key)
         return None
 
     def value_names(self, count: int) -> list[str] | None:

@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
+from .meanings import is_function
 from .model import DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .relation import NUMBERED, NamedColumn, Relation, Scope
 from .values import QueryReader, value_of
 
 # In a select list these yield rows, and some of them several columns.
 GENERATORS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.Unnest)
+# And so do these, which sqlglot does not know.
+UNKNOWN_GENERATORS = frozenset(
+    [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("array_elements", "array_elements_text", "each")]
+    + [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("each_text", "object_keys", "populate_recordset")]
+    + ["generate_subscripts", "jsonb_path_query", "regexp_matches", "regexp_split_to_table", "string_to_table"]
+    + ["inline_outer", "variant_explode", "variant_explode_outer"]
+)
 # `unnest` of these is one column, whatever is in them.
 LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
 
@@ -88,8 +96,9 @@ def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> Colu
     """Return what decides how many rows a projection makes out of one."""
     generators = [
         item
-        for item in projection.find_all(*GENERATORS)
+        for item in projection.find_all(*GENERATORS, exp.ExplodingGenerateSeries, exp.Anonymous)
         if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # always as many rows
+        if not isinstance(item, exp.Anonymous) or item.name.lower() in UNKNOWN_GENERATORS
     ]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
 
@@ -116,6 +125,8 @@ def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
     if identifier is None:
         return None
     column = expression.unnest()
+    if isinstance(column, exp.Column) and is_function(column, scope):
+        return None
     if not scope.names.result_takes_table_spelling or not isinstance(column, exp.Column):
         return scope.names.spelled(identifier)
     keys = [scope.names.table_key(part) for part in column.parts]

@@ -7,11 +7,12 @@ from typing import Protocol
 
 from sqlglot import exp
 
+from .meanings import unqualified
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .pivots import pivoted
 from .relation import OPAQUE, NamedColumn, Relation, Scope, Shared, Source
 from .select_list import GENERATORS, generated
-from .values import QueryReader, unqualified, value_of
+from .values import QueryReader, value_of
 
 SERIES = (exp.ExplodingGenerateSeries, exp.GenerateDateArray, exp.GenerateSeries, exp.GenerateTimestampArray)
 # Parts of a table that change what it yields, and of a join that are not read here.
@@ -129,6 +130,9 @@ def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Sour
             yield from _function(item.this, item, scope, reader)
         case exp.Unnest():
             yield from _unnest(item, scope, reader)
+        case exp.Lateral(this=exp.Unnest() as unnest):
+            unnest.set("alias", item.args.get("alias"))
+            yield from _unnest(unnest, scope, reader)
         case exp.Lateral(this=exp.Subquery()):
             yield _aliased(item, reader.query(item.this, scope.within()), scope)
         case exp.Lateral(this=exp.Func()):
@@ -231,10 +235,7 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
         extra.append(scope.names.spelled(position))
     named += [NamedColumn(name, CONSTANT) for name in extra]
     complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
-    yield Source(
-        alias,
-        Relation(named, complete, lambda _: value, rows.origins, rows.known, value),
-    )
+    yield Source(alias, Relation(named, complete, lambda _: value, rows.origins, rows.known, value))
 
 
 def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:

@@ -12,9 +12,11 @@ from typing import Protocol
 
 from sqlglot import exp
 
+from .data_types import proven_type
+from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called, with_fields
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
-from .relation import NamedColumn, Relation, Scope, Source
+from .relation import Relation, Scope
 
 # Where an expression holds a condition: `case when <this>`, `filter (where <expression>)`.
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
@@ -41,7 +43,9 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case exp.Column(this=exp.Star()):
             return _star(expression, scope)
         case exp.Column():
-            return column_of(expression, scope)
+            return date_part(expression, scope) or column_of(expression, scope)
+        case exp.Count(this=exp.Column() as row) if is_row(row, scope):
+            return CONSTANT
         case exp.Identifier():  # what sqlglot has in some places in place of a column
             return column_of(exp.Column(this=expression.copy()), scope)
         case exp.Alias():
@@ -57,7 +61,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return _subquery(expression, scope, reader)
         case exp.PropertyEQ() | exp.Kwarg():
             return value_of(expression.expression, scope, reader)
-        case exp.Lambda() if any(_may_mean(key, scope) for key in _keys(expression.expressions, scope)):
+        case exp.Lambda() if any(may_mean(key, scope) for key in _keys(expression.expressions, scope)):
             # `data -> 'key'` looks like a lambda; only where a column may be meant is there a doubt.
             return _arrow(expression, scope, reader)
         case exp.Lambda():
@@ -66,12 +70,14 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
         case exp.Parameter(this=exp.Literal()):  # `$1`: the first column of a file
             return UNKNOWN
-        case exp.Columns() | exp.Command():
+        case exp.Columns() | exp.Command() | exp.PositionalColumn():
+            return UNKNOWN
+        case exp.TimeUnit(args={"unit": exp.Var() as unit}) if is_lost_unit(unit, expression, scope):
             return UNKNOWN
         case _:
             pass
     parts = [value_of(part, scope, reader).through(*how) for part, how in _parts(expression, scope)]
-    return combined(parts, _proven_type(expression, parts, reader.names.dialect))
+    return combined(parts, proven_type(expression, parts, reader.names.dialect))
 
 
 def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -82,68 +88,16 @@ def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnL
     )
 
 
-def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
-    """Return what a column, or a field of one, is made of."""
-    keys = [scope.names.table_key(part) for part in column.parts]
-    if keys[0] in scope.parameters:
-        return CONSTANT
-    if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
-        return _with_fields(unqualified(keys[0], scope), keys[1:])
-    if len(keys) == 1:
-        return unqualified(keys[0], scope)
-    match scope.holder(keys):
-        case NamedColumn() as own:
-            return _with_fields(own.lineage, keys[1:])
-        case Relation() as relation, int() as position:
-            return _with_fields(relation.get(keys[position], scope.names), keys[position + 1 :])
-    # A field of an alias, or of a column that may be hidden; a row without such a column means something else.
-    return UNKNOWN if scope.called((keys[0],)) else _with_fields(unqualified(keys[0], scope), keys[1:])
-
-
-def unqualified(key: str, scope: Scope) -> ColumnLineage:
-    """Return what a name without a qualifier means: a column, an alias, a whole row, or a column further out."""
-    if column := scope.own(key):
-        return column.lineage
-    meanings = [source.relation.get(key, scope.names) for source in scope.candidates(key)]
-    is_open = bool(meanings)  # whether these have it is not known, so all that the name may mean has to agree
-    if row := _row(key, scope):
-        meanings.append(row.relation.whole_row())
-    if key in scope.aliases and (is_open or not meanings):
-        meanings.append(scope.aliases[key])
-    if scope.outer and (not meanings or (is_open and _may_mean(key, scope.outer))):
-        meanings.append(unqualified(key, scope.outer))
-    agree = meanings and all(meaning == meanings[0] for meaning in meanings)
-    return meanings[0] if agree and not (is_open and scope.unclear) else UNKNOWN
-
-
-def _may_mean(key: str, scope: Scope) -> bool:
-    return bool(
-        scope.own(key)
-        or scope.candidates(key)
-        or _row(key, scope)
-        or (scope.outer is not None and _may_mean(key, scope.outer))
-    )
-
-
-def _row(key: str, scope: Scope) -> Source | None:
-    sources = [source for source in scope.visible() if source.parts and source.parts[-1].lower() == key.lower()]
-    return sources[0] if len(sources) == 1 else None
-
-
-def _with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
-    return replace(column.through(DIRECT, "TRANSFORMATION"), type=None) if fields else column
-
-
 def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     if isinstance(dot.expression, exp.Func):
         return _method(dot, scope, reader)
     inner = dot.this.unnest()
     if isinstance(inner, exp.Column) and len(inner.parts) == 1 and isinstance(dot.expression, exp.Identifier):
         key = scope.names.table_key(inner.this)
-        source = _row(key, scope)
+        source = row_called(key, scope)
         if source and not scope.own(key):  # `(row).column`
             return source.relation.get(scope.names.table_key(dot.expression), scope.names)
-    return _with_fields(value_of(dot.this, scope, reader), ["field"])
+    return with_fields(value_of(dot.this, scope, reader), ["field"])
 
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -152,7 +106,7 @@ def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
     is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
     first = scope.names.table_key(names[0]) if names else ""
-    is_schema = is_path and not (scope.names.functions_follow_columns and _means(first, scope))
+    is_schema = is_path and not (scope.names.functions_follow_columns and means(first, scope))
     if not is_schema:
         # In here sqlglot has the names of columns in place of columns.
         inner = exp.maybe_parse(dot.this.sql(scope.names.dialect), dialect=scope.names.dialect)
@@ -160,17 +114,15 @@ def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     return combined(parts).through(DIRECT, "TRANSFORMATION")
 
 
-def _means(key: str, scope: Scope) -> bool:
-    return key in scope.parameters or key in scope.aliases or _may_mean(key, scope)
-
-
 def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
     """Return what all columns together are made of, as in `to_json(*)`; `count(*)` counts rows and reads none."""
-    if isinstance(star.parent, exp.Count):
-        return CONSTANT
     if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
         return UNKNOWN
+    if isinstance(star.parent, exp.Count) and (isinstance(star, exp.Star) or scope.names.counts_rows_of):
+        return CONSTANT
     if isinstance(star, exp.Column):
+        if isinstance(star.parent, exp.Count) and scope.names.counts_rows_of is None:
+            return UNKNOWN
         source = scope.called(tuple(scope.names.table_key(part) for part in star.parts[:-1]))
         return source.relation.whole_row() if source else UNKNOWN
     return combined(source.relation.whole_row() for source in scope.visible())
@@ -189,6 +141,9 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
     direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
     if isinstance(expression, exp.Window):
         yield from _window(expression, scope)
+        return
+    if isinstance(expression, exp.Collate):
+        yield expression.this, (DIRECT, "IDENTITY")  # the other part is the name of a collation
         return
     if isinstance(expression, exp.WithinGroup):
         yield expression.this, direct
@@ -230,12 +185,3 @@ def _window(window: exp.Window, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[
 
 def _keys(identifiers: list[exp.Expr], scope: Scope) -> frozenset[str]:
     return frozenset(scope.names.table_key(name) for part in identifiers for name in part.find_all(exp.Identifier))
-
-
-def _proven_type(expression: exp.Expr, parts: list[ColumnLineage], dialect: str) -> str | None:
-    if isinstance(expression, exp.Cast):
-        return expression.to.sql(dialect)
-    if isinstance(expression, exp.Predicate | exp.Connector | exp.Not):
-        return exp.DataType.build("boolean").sql(dialect)
-    # The least and the greatest of some values is one of them.
-    return parts[0].type if isinstance(expression, exp.Min | exp.Max) and len(parts) == 1 else None

@@ -1,0 +1,110 @@
+"""A name in an expression -> what it means in its scope: a column, a field, a row, a function or a keyword."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlglot import exp
+
+from .model import CONSTANT, DIRECT, UNKNOWN, ColumnLineage
+from .names import ABBREVIATED, DATE_PARTS
+from .relation import NamedColumn, Relation, Scope, Source
+
+
+def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
+    """Return what a column, or a field of one, is made of."""
+    keys = [scope.names.table_key(part) for part in column.parts]
+    if keys[0] in scope.parameters:
+        return CONSTANT
+    if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
+        return with_fields(unqualified(keys[0], scope), keys[1:])
+    if len(keys) == 1:
+        return _word(column, scope) if scope.names.is_word(column.this) else unqualified(keys[0], scope)
+    match scope.holder(keys):
+        case NamedColumn() as own:
+            return with_fields(own.lineage, keys[1:])
+        case Relation() as relation, int() as position:
+            return with_fields(relation.get(keys[position], scope.names), keys[position + 1 :])
+    # A field of an alias, or of a column that may be hidden; a row without such a column means something else.
+    return UNKNOWN if scope.called((keys[0],)) else with_fields(unqualified(keys[0], scope), keys[1:])
+
+
+def unqualified(key: str, scope: Scope) -> ColumnLineage:
+    """Return what a name without a qualifier means: a column, an alias, a whole row, or a column further out."""
+    if column := scope.own(key):
+        return column.lineage
+    meanings = [source.relation.get(key, scope.names) for source in scope.candidates(key)]
+    is_open = bool(meanings)  # whether these have it is not known, so all that the name may mean has to agree
+    if row := row_called(key, scope):
+        meanings.append(row.relation.whole_row())
+    if key in scope.aliases and (is_open or not meanings):
+        meanings.append(scope.aliases[key])
+    if scope.outer and (not meanings or (is_open and may_mean(key, scope.outer))):
+        meanings.append(unqualified(key, scope.outer))
+    agree = meanings and all(meaning == meanings[0] for meaning in meanings)
+    return meanings[0] if agree and not (is_open and scope.unclear) else UNKNOWN
+
+
+def means(key: str, scope: Scope) -> bool:
+    """Say whether a name may mean a parameter, an alias, a column or a row."""
+    return key in scope.parameters or key in scope.aliases or may_mean(key, scope)
+
+
+def may_mean(key: str, scope: Scope) -> bool:
+    """Say whether a name may mean a column or a row, in this scope or around it."""
+    return bool(
+        scope.own(key)
+        or scope.candidates(key)
+        or row_called(key, scope)
+        or (scope.outer is not None and may_mean(key, scope.outer))
+    )
+
+
+def row_called(key: str, scope: Scope) -> Source | None:
+    """Return the source of which a name may mean a whole row."""
+    sources = [source for source in scope.visible() if source.parts and source.parts[-1].lower() == key.lower()]
+    return sources[0] if len(sources) == 1 else None
+
+
+def is_row(column: exp.Column, scope: Scope) -> bool:
+    """Say whether a name means a whole row."""
+    key = scope.names.table_key(column.this)
+    is_bare = len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
+    return is_bare and not scope.candidates(key) and row_called(key, scope) is not None
+
+
+def with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
+    """Return what a field of a column is made of, or the column itself if there are no fields."""
+    return replace(column.through(DIRECT, "TRANSFORMATION"), type=None) if fields else column
+
+
+def is_function(column: exp.Column, scope: Scope) -> bool:
+    """Say whether a column may be a function without brackets, whose result has a name of the engine's own."""
+    names, is_bare = scope.names, len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
+    if not is_bare or not names.is_word(column.this) or not names.words_may_be_columns:
+        return False
+    return not (names.columns_hide_words and scope.own(names.table_key(column.this)))
+
+
+def _word(column: exp.Column, scope: Scope) -> ColumnLineage:
+    """Return what a word means that is a function without brackets where there is no such column."""
+    key = scope.names.table_key(column.this)
+    if not scope.names.words_may_be_columns or not means(key, scope):
+        return CONSTANT
+    return UNKNOWN if is_function(column, scope) else unqualified(key, scope)
+
+
+def date_part(column: exp.Column, scope: Scope) -> ColumnLineage | None:
+    """Return what a column means that may be a keyword instead, as in `trunc(day, month)`; none if it is a column."""
+    function, key = column.parent, scope.names.table_key(column.this)
+    is_argument = isinstance(function, exp.Anonymous) and len(function.expressions) > 1 and len(column.parts) == 1
+    if not is_argument or column.this.args.get("quoted") or not scope.names.is_date_part(column.name):
+        return None
+    return UNKNOWN if means(key, scope) else CONSTANT
+
+
+def is_lost_unit(unit: exp.Var, expression: exp.Expr, scope: Scope) -> bool:
+    """Say whether sqlglot may have taken a column for the unit of a function."""
+    if isinstance(expression, exp.Interval | exp.WeekStart) or unit.name.upper() in DATE_PARTS | ABBREVIATED:
+        return False
+    return means(scope.names.kept(unit.name), scope) or means(unit.name.lower(), scope)
