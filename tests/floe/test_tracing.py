@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -278,6 +280,20 @@ def test_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
 
     assert [] == Recorded().command(finished("orders", 1, 2)).end().spans
+
+
+@pytest.mark.parametrize("sampler", ["traceidratio", "parentbased_traceidratio"])
+@pytest.mark.parametrize("ratio", [0.1, 0.4, 0.8])
+def test_sampler_ratio(monkeypatch: pytest.MonkeyPatch, sampler: str, ratio: float) -> None:
+    """The standard ratio is the share of runs whose whole trace is sent, though the trace ids are UUIDs."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", str(ratio))
+    random = Random(1)
+    runs = [str(UUID(int=random.getrandbits(128), version=4)) for _ in range(300)]
+    spans = [len(Recorded(run_id).command(finished("orders", 1, 2)).end().spans) for run_id in runs]
+
+    assert len(set(spans)) == 2
+    assert pytest.approx(ratio, abs=0.1) == sum(number > 0 for number in spans) / len(runs)
 
 
 def test_ids() -> None:

@@ -27,6 +27,7 @@ from ..redact import redact_values, redactor
 from ..step import Step
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
 from .ids import node_span_id, run_span_id, trace_id
+from .sampler import HashedIdSampler
 
 PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -63,9 +64,10 @@ class Tracing:
         self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
+        provider.sampler = HashedIdSampler(provider.sampler)
         if processor:
             provider.add_span_processor(processor)
-        # Each process of the run decides alike: the samplers of the specification look at the trace id only.
+        # Each process of the run decides alike: the specification's samplers look only at the trace id.
         sampled = provider.sampler.should_sample(None, trace_id(step.run_id), "run")
         recorded = sampled.decision is Decision.RECORD_AND_SAMPLE
         self._flags = TraceFlags(TraceFlags.SAMPLED if recorded else TraceFlags.DEFAULT)
