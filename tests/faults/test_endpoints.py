@@ -119,8 +119,19 @@ def test_healthy(target: Path, tmp_path: Path) -> None:
     with faulty() as server:
         _, warnings, tags = step("lineage", server.url, target, NODES, tmp_path, {})
 
-    assert ([], {"floe/lineage": "24 sent", "floe/traces": "off"}) == (warnings, tags)
+    assert ([], {"floe/lineage": "24 sent", "floe/traces": "off", "floe/metrics": "off"}) == (warnings, tags)
     assert ["last.ndjson"] == [file.name for file in tmp_path.rglob("*.ndjson")]
+
+
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+def test_no_metrics(channel: str, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics that are not taken are told of as metrics, and spans that are taken as sent."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9/v1/metrics")
+    with faulty(grpc=channel == "OTLP gRPC") as server:
+        _, (warning,), tags = step(channel, server.url, target, NODES, tmp_path, {})
+
+    assert {"floe/lineage": "off", "floe/traces": "13 sent", "floe/metrics": "1 dropped"} == tags
+    assert warning.startswith("lineage: off; traces: 13 sent; metrics: 1 dropped (metrics: ")
 
 
 def test_dbt_never_started(tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,6 +29,36 @@ from tests.faults.server import EVERY, Fault, FaultyServer, faulty
 from tests.floe.test_journal import event, soon
 
 ITEMS = 20
+AUTH = [
+    {"type": "jwt", "apiKey": "planted-key"},
+    {"type": "oauth2", "clientId": "floe", "clientSecret": "planted-secret"},
+]
+
+
+class TokenHandler(BaseHTTPRequestHandler):
+    """Gives a token."""
+
+    def do_POST(self) -> None:
+        body = json.dumps({"token": "t", "expires_in": 3600}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the output belongs to the test."""
+
+
+@contextmanager
+def token_endpoint() -> Iterator[str]:
+    """Serve tokens until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token"
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +142,37 @@ def test_redirect_without_location() -> None:
 
     assert 0 == counts.sent
     assert "it redirects without naming a place (304): correct OPENLINEAGE_URL" == diagnose(counts.reason, LINEAGE)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("auth", AUTH, ids=[auth["type"] for auth in AUTH])
+def test_redirect_of_token(auth: dict[str, str], status: int, tmp_path: Path) -> None:
+    """What fetches a token follows no redirect either; the reason names the setting, and no credential leaves."""
+    with faulty() as server, faulty() as tokens, faulty() as other:
+        tokens.go_wrong(status=status, location=f"{other.url}/elsewhere?key=planted")
+        auth = {**auth, "tokenEndpoint": f"{tokens.url}/token"}
+        transport = {"type": "http", "url": server.url, "auth": auth, "retry": {"total": 0}}
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path / "lineage", "a-run")
+        box.put(event(1))
+        counts = box.close(soon())
+
+    assert ([], [], 0) == (other.followed, server.events, counts.sent)
+    assert "planted" not in counts.reason
+    place = f"its token endpoint redirects to {other.url}/elsewhere ({status}), and redirects are not followed"
+    assert f"{place}: correct tokenEndpoint" == diagnose(counts.reason, LINEAGE)
+
+
+def test_token(tmp_path: Path) -> None:
+    """A token that the endpoint gives is fetched once, and goes along with each event."""
+    with faulty() as server, token_endpoint() as url:
+        auth = {**AUTH[0], "tokenEndpoint": url}
+        transport = {"type": "http", "url": server.url, "auth": auth, "retry": {"total": 0}}
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path / "lineage", "a-run")
+        for number in range(3):
+            box.put(event(number, RunState.COMPLETE))
+        counts = box.close(soon())
+
+    assert (3, 3) == (counts.sent, len(server.events))
 
 
 @pytest.mark.parametrize("kind", ["composite", "transform"])

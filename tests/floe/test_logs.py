@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import sys
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from pipeline.floe import logs
+
+from tests.rendering import run
 
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
 
@@ -71,6 +76,34 @@ def test_observations() -> None:
     assert ["`one`", "`three`"] == [line.split()[10].rstrip(".") for line in lines], lines
     assert ["further tests of this kind are not reported."] * 2 == [line[-44:].lower() for line in lines]
     assert [] == [line for line in lines if "\n" in line]
+
+
+WARNINGS = """
+import dagster as dg
+from pipeline.floe.logs import write_logs
+
+write_logs()
+dg.AssetSelection.from_string("*")
+dg.AssetSelection.all(include_sources=True)
+"""
+
+
+def test_beta_warning(project: Path) -> None:
+    """Dagster's warning of its own call, at each launch of all assets, is left out; one of the owner's call is not."""
+    done = run(sys.executable, "-c", WARNINGS, cwd=project, PYTHONPATH="src", LOG_FORMAT="json")
+    lines = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+
+    assert ["<string>:7: BetaWarning: Parameter `include_sources` of function `AssetSelection.all`"] == [
+        event.partition(" is currently")[0] for event in lines
+    ]
+
+
+def test_pickled_run() -> None:
+    """A run that goes to the process of a step arrives there as it is."""
+    pipeline_run = dg.DagsterRun(job_name="daily", run_id=RUN_ID, tags={"a": "b"})
+    logs.write_logs()
+
+    assert pipeline_run == pickle.loads(bytes(ForkingPickler.dumps(pipeline_run)))
 
 
 def test_dagster_error() -> None:

@@ -224,7 +224,7 @@ def changed(observed: Observed, truth: Observed) -> list[str]:
 
 def test_whole(truth: Observed) -> None:
     """Without a fault nothing is lost, and the tags do not mention it."""
-    assert {"floe/lineage": "118 sent", "floe/traces": "60 sent"} == truth.tags
+    assert {"floe/lineage": "118 sent", "floe/traces": "60 sent", "floe/metrics": "1 sent"} == truth.tags
 
 
 def test_no_json(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +268,7 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watcher, "lineage_of", fail)
     observed = observe(tmp_path / "run")
 
-    assert {"floe/lineage": "2 sent (detail lost for 1 node)", "floe/traces": "60 sent"} == observed.tags
+    traces = {"floe/traces": "60 sent", "floe/metrics": "1 sent"}
+    assert {"floe/lineage": "2 sent (detail lost for 1 node)", **traces} == observed.tags
     assert 60 == len(observed.spans)
     assert "ValueError: planted in lineage_of" in observed.log[-1].getMessage()

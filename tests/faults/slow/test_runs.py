@@ -121,7 +121,7 @@ def test_dead_endpoints(project: Path, fault: Fault) -> None:
 
     assert {("START", "COMPLETE")} == {tuple(states) for states in runs(server).values()}
     jobs = [job for job, _ in runs(server)]
-    assert 2 == jobs.count("model.pipeline.after") == jobs.count("__ASSET_JOB")
+    assert 2 == jobs.count("model.pipeline.after") == jobs.count("pipeline.assets")
     assert 2 == [span.name for span in server.spans].count("model.pipeline.after")
     assert len(server.spans) == len({span.span_id for span in server.spans})
 
@@ -155,7 +155,7 @@ def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
     ends = {job: states for (job, _), states in runs(server).items()}
     assert {2} == {len(states) for states in ends.values()}, ends
     assert ["START", "COMPLETE"] == ends["model.pipeline.placeholder"]
-    for job in ("model.pipeline.slow", "dbt.pipeline", "__ASSET_JOB"):
+    for job in ("model.pipeline.slow", "dbt.pipeline", "pipeline.assets"):
         assert ends[job] in (["START", "FAIL"], ["START", "ABORT"]), (job, ends[job])
 
 

@@ -7,6 +7,10 @@ import re
 # The first that is found counts. Patterns are those of requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
     (
+        r"Failed to fetch .* answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
+        "its token endpoint redirects to {location} ({status}), and redirects are not followed: correct tokenEndpoint",
+    ),
+    (
         r"answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
         "it redirects to {location} ({status}), and redirects are not followed: correct {url}",
     ),

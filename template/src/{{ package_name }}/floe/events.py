@@ -16,6 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from .batches import Batches
+from .failures import Failures
 from .faults import Losses, detail
 from .graph import HOOK, is_executed
 from .hooks import FailedHooks
@@ -104,15 +105,15 @@ class Lives:
         self._command: CommandStarted | None = None
         self._open: dict[str, NodeStarted] = {}
         self._finished: set[str] = set()
-        self._failures = 0
         self._batches = Batches()
         self._failed_hooks = FailedHooks()
+        self._failures = Failures(self._failed_hooks)
         self._has_executed = False
 
     @property
     def has_failed(self) -> bool:
         """Say whether a node or a hook has failed."""
-        return self._failures > 0 or bool(self._failed_hooks)
+        return bool(self._failures)
 
     def feed(self, raw: Raw) -> Iterator[Life]:
         """Yield what `raw` tells: usually nothing, a start, or an end."""
@@ -162,8 +163,10 @@ class Lives:
                     message=message,
                 )
 
-    def reason(self, message: str) -> str:
-        """Return `message`, which says why the command failed, with what it does not say of hooks."""
+    def reason(self, message: str, *, is_of_dbt: bool) -> str:
+        """Return why the command failed: of an error of dbt's, the first node or hook that did, else `message`."""
+        if is_of_dbt and self._failures:
+            return self._failures.reason()
         return self._failed_hooks.reason(message)
 
     def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
@@ -173,9 +176,11 @@ class Lives:
         if self._command is None:
             yield command
         yield from self._failed_hooks.unexplained()
+        early = "dbt ended before this node did"
+        early = f"{early}: {message}" if message and self._failures else message or early
         for started in list(self._open.values()):
             del self._open[started.unique_id]
-            yield NodeFinished(
+            stopped = NodeFinished(
                 at=at,
                 unique_id=started.unique_id,
                 resource_type=started.resource_type,
@@ -183,13 +188,14 @@ class Lives:
                 outcome=bad,
                 status=bad.value,
                 started=started,
-                message=message or "dbt ended before this node did",
+                message=early,
             )
-            self._failures += 1
-        if message is None and self.has_failed:  # dagster-dbt was told not to raise
-            message = f"{self._failures} of dbt's nodes failed" if self._failures else ""
+            self._failures.add(stopped)
+            yield stopped
+        if message is None and self._failures:  # dagster-dbt was told not to raise
+            message = self._failures.reason()
         outcome = Outcome.SUCCESS if message is None else bad
-        reason = None if message is None else self.reason(message)
+        reason = None if message is None else self._failed_hooks.reason(message)
         yield CommandFinished(at=at, started=command, outcome=outcome, message=reason)
 
     def _end(self, raw: Raw, command: CommandStarted) -> NodeFinished:
@@ -211,7 +217,8 @@ class Lives:
         # Only now: a node whose end cannot be read stays open, until another word of it or the end of all.
         self._open.pop(unique_id, None)
         self._finished.add(unique_id)
-        self._failures += life.outcome is Outcome.FAIL and life.resource_type != HOOK
+        if life.outcome is Outcome.FAIL and life.resource_type != HOOK:
+            self._failures.add(life)
         return life
 
     def _is_batch(self, node: Raw) -> bool:

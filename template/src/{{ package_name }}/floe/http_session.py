@@ -12,6 +12,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 # Of a response's body; reading a short one to its end keeps the connection for the next request.
 BODY_BYTES = 4_096
 BODY_SECONDS = 0.5
+TIMEOUT_SECONDS = 10
 
 
 class RedirectError(Exception):
@@ -65,6 +66,18 @@ class HttpSession(requests.Session):
             pass
         self._reads_bodies = False
         response.close()
+
+
+def post_directly(url: str, **kwargs: Any) -> requests.Response:
+    """Post, as `requests.post` does, where the response's body counts.
+
+    Raises:
+        RedirectError: The response is a redirect.
+    """
+    response = requests.post(url, **{"timeout": TIMEOUT_SECONDS, **kwargs, "allow_redirects": False})
+    if 300 <= response.status_code < 400:
+        raise RedirectError(_redirect(response))
+    return response
 
 
 def _redirect(response: requests.Response) -> str:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import re
 import sys
-from collections.abc import MutableMapping
+import warnings
+from collections.abc import Callable, MutableMapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import dagster as dg
@@ -33,6 +36,7 @@ MILESTONES = {
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
 COLORS = re.compile(r"\x1b\[[0-9;]*m")
+ALL_ASSETS = r"Parameter `include_sources` of function `AssetSelection\.all` is currently in beta"
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
 _runs_with_observations: set[str | None] = set()
@@ -106,6 +110,9 @@ def write_logs() -> None:
     )
     logging.setLoggerClass(RunLogger)
     logging.captureWarnings(True)
+    # Of Dagster's own call, at each launch of all assets; code of the project that does the same is still warned.
+    warnings.filterwarnings("ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\._core\.definitions\.antlr_asset_selection\.")
+    ForkingPickler.register(dg.DagsterRun, _pickle_run)
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
         handler = logging.StreamHandler(sys.stderr)
@@ -113,6 +120,20 @@ def write_logs() -> None:
         handler.addFilter(_is_unwritten)
         root.addHandler(handler)
         root.setLevel(_level())
+
+
+def _pickle_run(run: dg.DagsterRun) -> tuple[Any, ...]:
+    """Pickle a run for a process that this one starts, which is to write its logs likewise before anything else.
+
+    Dagster hands the run to the process of a step, where it logs an event before it loads the code location.
+    """
+    make, arguments, *state = run.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    return _unpickle_run, (make, arguments), *state
+
+
+def _unpickle_run(make: Callable[..., dg.DagsterRun], arguments: tuple[Any, ...]) -> dg.DagsterRun:
+    write_logs()
+    return make(*arguments)
 
 
 def enter_step(step: Step) -> None:

@@ -6,6 +6,7 @@ unchanged, and besides through `events.py` to the watchers. A fault in those is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,13 +16,14 @@ from typing import Any
 
 import orjson
 from dagster_dbt import DbtCliInvocation
+from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from .dbt_lines import read_events
 from .debug_log import DebugLog
 from .deferral import Deferral
-from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, Outcome
+from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, NodeStarted, Outcome
 from .faults import SHARED, FaultGuard
-from .graph import HOOK, Graph, is_executed, materialized
+from .graph import Graph, is_executed, materialized
 from .profile import hint
 from .redact import redact, redact_error
 from .run_end import StepEnd, command_end
@@ -33,6 +35,9 @@ from .tracing.watcher import with_sql
 from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 from .watcher import DbtCommand, Record, command_line
 
+# Of SQL, Jinja and YAML: dbt says so before it connects.
+PARSE_ERROR = re.compile(r"\b(Compilation|Parsing) Error\b")
+
 
 class Observer:
     """Reports one dbt command to the watchers of its step; none of its methods raises."""
@@ -40,7 +45,7 @@ class Observer:
     def __init__(self, context: Context, settings: Settings) -> None:
         self._context = context
         self._settings = settings
-        self._built = False
+        self._has_reached_nodes = False
         self._ended = False
         self._invocation_id = ""
         self._watch: StepWatch | None = None
@@ -93,7 +98,7 @@ class Observer:
         """End the command, and what is open of it, because `error` was raised or dbt has ended."""
         with self._guard():
             redact_error(error)
-        self._end(command_end(error))
+        self._end(command_end(error), is_of_dbt=isinstance(error, DagsterDbtCliRuntimeError))
 
     def stop(self, message: str) -> None:
         """End the command if it is open: nobody reads its events any more, for the reason that `message` gives."""
@@ -101,13 +106,13 @@ class Observer:
             self._context.log.warning("A dbt command has neither lineage nor spans: nobody has read its events.")
         self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=message))
 
-    def _end(self, end: StepEnd) -> None:
+    def _end(self, end: StepEnd, *, is_of_dbt: bool = False) -> None:
         if self._ended:
             return
         self._ended = True
         raised = end.message
         with self._guard():
-            end = replace(end, message=raised and redact(self._lives.reason(raised)))
+            end = replace(end, message=raised and redact(self._lives.reason(raised, is_of_dbt=is_of_dbt)))
         if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._lives.has_failed):
             with self._guard():
                 self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
@@ -115,7 +120,7 @@ class Observer:
             interrupted = end.outcome is Outcome.INTERRUPTED
             self._record(self._lives.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
         with self._guard("the log"):
-            if end.outcome is Outcome.FAIL and not self._built:
+            if end.outcome is Outcome.FAIL and self._may_lack_warehouse(end.message or ""):
                 self._context.log.error(hint(self._settings))
         with self._guard():
             if self._log:
@@ -124,14 +129,17 @@ class Observer:
             if self._watch:
                 self._watch.leave(self, end, raised)
 
+    def _may_lack_warehouse(self, message: str) -> bool:
+        """Say whether the connection may be why dbt failed: it connects before the first node, and after parsing."""
+        return not self._has_reached_nodes and not PARSE_ERROR.search(message)
+
     def _record(self, lives: Iterator[Life]) -> None:
         for life in lives:
             if isinstance(life, CommandStarted):
                 self._invocation_id = life.invocation_id
                 if self._log:
                     self._log.invocation_id = life.invocation_id
-            if isinstance(life, NodeFinished) and life.resource_type != HOOK:  # a hook may be blank
-                self._built |= life.outcome in {Outcome.SUCCESS, Outcome.WARN}
+            self._has_reached_nodes |= isinstance(life, NodeStarted | NodeFinished)
             if isinstance(life, NodeFinished | CommandFinished) and life.message:
                 shown: Life = replace(life, message=redact(life.message))
             else:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from .events import Outcome
+from .failures import dbt_message
 from .logs import COLORS
 from .redact import redact
 from .step import Context, Step
@@ -55,7 +56,7 @@ def step_end(event: dg.DagsterEvent) -> StepEnd:
     text = error.message.partition(f"{error.cls_name}: ")[2] or error.message if error else "no reason was given"
     return StepEnd(
         outcome=Outcome.INTERRUPTED if error and error.cls_name in INTERRUPT_NAMES else Outcome.FAIL,
-        message=redact(COLORS.sub("", text).strip()),
+        message=redact(dbt_message(COLORS.sub("", text).strip())),
         is_retried=event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY,
     )
 
@@ -66,7 +67,7 @@ def command_end(error: BaseException | None) -> StepEnd:
         return StepEnd(outcome=Outcome.SUCCESS)
     return StepEnd(
         outcome=Outcome.INTERRUPTED if isinstance(error, INTERRUPTS) else Outcome.FAIL,
-        message=redact(COLORS.sub("", str(error)).strip()) or type(error).__name__,
+        message=redact(dbt_message(COLORS.sub("", str(error)).strip())) or type(error).__name__,
     )
 
 

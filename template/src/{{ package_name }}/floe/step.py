@@ -24,6 +24,12 @@ TRACEPARENT_TAG = "traceparent"
 TRACEPARENT = "TRACEPARENT"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
+PACKAGE = __name__.partition(".")[0]
+# Dagster's own names for jobs that nobody has defined: that of a schedule or sensor whose target is a selection of
+# assets, which ends in the name of the schedule or sensor, and all others.
+AUTOMATION_JOB = "__anonymous_asset_job_"
+IMPLICIT_JOB = "__"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -31,7 +37,7 @@ class Step:
 
     Attributes:
         run_id: Dagster's run id, a UUID.
-        job_name: Name of the run's job.
+        job_name: Name of the run's job in Dagster, which has names of its own for jobs that nobody has defined.
         key: Key of the step.
         attempt: Number of earlier attempts at the step.
         run_started_at: Start of the run, in UTC.
@@ -52,6 +58,18 @@ class Step:
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
     traceparent: str | None = None
+
+    @property
+    def display_name(self) -> str:
+        """Return the name of the run's job for lineage and spans, the same in each run.
+
+        A job that the project defines keeps its name. One that Dagster has made up is named after the package, since
+        several projects may share a namespace: `my_pipeline.daily` for the schedule `daily` of assets, and
+        `my_pipeline.assets` for assets that are built without a job.
+        """
+        if self.job_name.startswith(AUTOMATION_JOB):
+            return f"{PACKAGE}.{self.job_name.removeprefix(AUTOMATION_JOB)}"
+        return f"{PACKAGE}.assets" if self.job_name.startswith(IMPLICIT_JOB) else self.job_name
 
     @property
     def is_whole_run(self) -> bool:

@@ -136,8 +136,8 @@ class StepWatch(logging.Handler):
         counts: dict[str, Counts | None] = {}
         for watcher in self.watchers:
             with self.guard(watcher.name):
-                counts[watcher.name] = watcher.close(deadline)
-                self.guard.add_to(counts[watcher.name], watcher.name)
+                counts |= watcher.close(deadline)
+                self.guard.add_to(counts.get(watcher.name), watcher.name)
         with self.guard():
             self._report(counts)
 

@@ -65,7 +65,7 @@ class Watcher(Protocol):
 
     @property
     def name(self) -> str:
-        """Return what the run's tag `floe/<name>` is called."""
+        """Return the signal that faults of the watcher cost."""
 
     def environment(self) -> Mapping[str, str]:
         """Return the variables that dbt is to get."""
@@ -76,5 +76,9 @@ class Watcher(Protocol):
     def finish(self, ending: Ending) -> None:
         """End what is open of the step."""
 
-    def close(self, deadline: float) -> Counts | None:
-        """Send what is left until `deadline` of `time.monotonic`; say what became of all, nothing if it is off."""
+    def close(self, deadline: float) -> Mapping[str, Counts | None]:
+        """Send what is left until `deadline` of `time.monotonic`.
+
+        Returns:
+            What became of all, by signal as the run's tag `floe/<signal>` has it: no counts where the signal is off.
+        """

@@ -140,8 +140,8 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("catalog", "warn", str(error))
         return
     if not file.is_file():
-        gain = "`dbt docs generate` makes it, and lineage then knows all columns of sources, not only documented ones"
-        yield Finding("catalog", "off", f"{file} is missing: {gain}")
+        known = "lineage knows the columns of sources from their documentation"
+        yield Finding("catalog", "off", f"not in use: {known}. `dbt docs generate` would write all to {file}")
         return
     made = made_at(file, content)
     age = (datetime.now(UTC) - made).days

@@ -84,7 +84,7 @@ def dagster_run_of(step: Step, namespace: str) -> DagsterRun:
     """Return what OpenLineage is to know of the Dagster run."""
     outer = outer_run(os.environ)
     return DagsterRun(
-        run=JobRun(namespace, step.job_name, step.run_id),
+        run=JobRun(namespace, step.display_name, step.run_id),
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
         nominal=_nominal(step),

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import parent_run
-from openlineage.client.transport import Transport
+from openlineage.client.transport import Transport, http
 from openlineage.client.transport.http import HttpTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
 from ..delivery import REFUSALS, RefusedError
-from ..http_session import HttpSession
+from ..http_session import HttpSession, post_directly
 
 MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
 
 Send = Callable[[str], None]
+
+# The client's providers of tokens (JWT, OAuth) take no session: they call `requests.post`, which would take the owner's
+# credentials to wherever a redirect points. If a release no longer finds it here, tokens are fetched as before.
+vars(http)["requests"] = SimpleNamespace(post=post_directly)
 
 
 def sender(transport: Transport) -> Send:

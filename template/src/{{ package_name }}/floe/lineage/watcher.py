@@ -73,11 +73,11 @@ class LineageWatcher:
             self._put(self._outbox, lineage.run_started(self._step.run_started_at))
         self._put(self._outbox, lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 
-    def close(self, deadline: float) -> Counts | None:
-        """Send what is left until `deadline`."""
+    def close(self, deadline: float) -> Mapping[str, Counts | None]:
+        """Send what is left until `deadline`; return what became of events."""
         counts = self._outbox.close(deadline) if self._outbox else None
         self._losses.add_to(counts)
-        return counts
+        return {self.name: counts}
 
     def _record(self, outbox: Outbox, lineage: Lineage, kept: Kept, life: Life) -> None:
         """Send the events that `life` is; at a command's end, save what was worked out of its SQL."""

@@ -22,7 +22,8 @@ Attributes = Mapping[str, str | int | float | bool]
 
 # What adapters answer in the place of an operation.
 NO_OPERATIONS = {"OK", "SUCCESS"}
-ERROR = re.compile(r"[A-Z]\w+ Error\b")
+# At the start of a message of dbt's, maybe behind the node that it is of.
+ERROR = re.compile(r"(?:[a-z_]+\.\S+: )?([A-Z]\w+ Error\b)")
 SQL_CHARACTERS = 4_096  # of a statement's text; dbt's SQL can be megabytes
 
 
@@ -108,7 +109,7 @@ def node_attributes(life: NodeFinished) -> Attributes:
 def error_type(outcome: Outcome, message: str | None) -> str:
     """Return the kind of a failure, one of few: dbt's own word, such as `Database Error`, if its message has one."""
     found = ERROR.match(message or "")
-    return found[0] if found else f"dbt.{outcome}"
+    return found[1] if found else f"dbt.{outcome}"
 
 
 def count(number: object) -> int | None:

@@ -123,7 +123,7 @@ class Tracing:
             caller = trace.get_current_span(outer).get_span_context()
             self._ids.use(run_span_id(self._run_step.run_id))
             run = self._tracer.start_span(
-                f"run {self._run_step.job_name}",
+                f"run {self._run_step.display_name}",
                 context=Context(),
                 links=[Link(caller)] if caller.is_valid else None,
                 start_time=_nanoseconds(self._run_step.run_started_at),

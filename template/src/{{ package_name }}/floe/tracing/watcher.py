@@ -58,8 +58,8 @@ class TraceWatcher:
                 run_message=run.message if run else None,
             )
 
-    def close(self, deadline: float) -> Counts | None:
-        """Send spans and metrics until `deadline`."""
+    def close(self, deadline: float) -> Mapping[str, Counts | None]:
+        """Send spans and metrics until `deadline`; return what became of each."""
         channel = open_metrics(self._settings)
         if channel:
             if told := self._lineage_counts():
@@ -67,14 +67,8 @@ class TraceWatcher:
             if data := self._metrics.collect():
                 channel.put(data)
         counts = self._delivery.close(deadline) if self._delivery else None
-        if channel:
-            numbers = channel.close(deadline)
-            if counts is None or numbers.is_bad:
-                counts = counts or Counts()
-                counts.dropped += numbers.dropped
-                counts.last_error = numbers.last_error or counts.last_error
         self._losses.add_to(counts)
-        return counts
+        return {self.name: counts, "metrics": channel.close(deadline) if channel else None}
 
     def _record(self, command: DbtCommand, life: Life) -> None:
         with self._losses.of(life.unique_id if isinstance(life, NodeFinished | NodeStarted) else "dbt"):

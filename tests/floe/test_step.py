@@ -1,0 +1,76 @@
+"""The step that runs dbt: the name of its run's job, as receivers get it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+from pipeline.floe.lineage.setup import dagster_run_of
+from pipeline.floe.step import Step, read_step
+
+# Dagster deprecates for assets what it has for ops; `Context` is either.
+pytestmark = pytest.mark.filterwarnings("ignore:AssetExecutionContext:DeprecationWarning")
+
+names: list[tuple[str, str]] = []
+
+
+@dg.asset
+def orders(context) -> None:  # type: ignore[no-untyped-def]  # Dagster takes no annotation that is text
+    """Note the name that the run's job has in Dagster, and the name for receivers."""
+    names.append((context.job_name, read_step(context).display_name))
+
+
+@dg.sensor(name="landed", target=dg.AssetSelection.all())
+def sensor(_: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest]:
+    """Request a run."""
+    yield dg.RunRequest()
+
+
+DEFINITIONS = dg.Definitions(
+    assets=[orders],
+    jobs=[dg.define_asset_job("daily", [orders])],
+    schedules=[dg.ScheduleDefinition(name="nightly", target=dg.AssetSelection.all(), cron_schedule="0 6 * * *")],
+    sensors=[sensor],
+)
+
+
+def named(job_name: str) -> Step:
+    """Return a step of a job."""
+    return Step(run_id="r", job_name=job_name, key="a", run_started_at=datetime(2026, 11, 23, tzinfo=UTC))
+
+
+REPOSITORY = DEFINITIONS.get_repository_def()
+
+
+@pytest.mark.parametrize(
+    ("job_name", "expected"),
+    [
+        (REPOSITORY.get_implicit_asset_job_names()[0], "pipeline.assets"),
+        ("daily", "daily"),
+        (REPOSITORY.get_schedule_def("nightly").job_name, "pipeline.nightly"),
+        (REPOSITORY.get_sensor_def("landed").job_name, "pipeline.landed"),
+    ],
+)
+def test_display_name(job_name: str, expected: str) -> None:
+    """A job that Dagster has made up gets a name that an owner knows; a job of the project keeps its own."""
+    names.clear()
+    REPOSITORY.get_job(job_name).execute_in_process()
+
+    assert [(job_name, expected)] == names
+
+
+def test_ephemeral_job() -> None:
+    """Assets that a test or a script materializes are built without a job as well."""
+    names.clear()
+    dg.materialize([orders])
+
+    assert "pipeline.assets" == names[0][1]
+
+
+def test_lineage() -> None:
+    """Lineage has that name; which job it is in Dagster stays with the step."""
+    step = named("__ASSET_JOB")
+
+    assert ("__ASSET_JOB", "pipeline.assets") == (step.job_name, dagster_run_of(step, "shop").run.name)
