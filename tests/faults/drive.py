@@ -209,7 +209,8 @@ def step(
 def heal(channel: str, server: FaultyServer, state: Path) -> int:
     """Let the endpoint be well, and replay what was kept, as the next run does; return how much that has dropped."""
     from pipeline.floe.delivery import THREADS
-    from pipeline.floe.endpoints import open_lineage, open_spans
+    from pipeline.floe.lineage.endpoint import open_lineage
+    from pipeline.floe.tracing.endpoint import open_spans
 
     # Senders that the run has not waited for, and that end with its process otherwise.
     deadline = time.monotonic() + 60

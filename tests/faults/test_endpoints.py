@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe.delivery import BUDGET_SECONDS
-from pipeline.floe.endpoints import open_lineage, open_spans
+from pipeline.floe.lineage.endpoint import open_lineage
+from pipeline.floe.tracing.endpoint import open_spans
 from pipeline.floe.observer import Observer
 
 from tests.engines.certificates import write_certificate

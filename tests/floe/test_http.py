@@ -20,7 +20,8 @@ from openlineage.client.event_v2 import RunState
 from pipeline.floe.delivery import BUDGET_SECONDS, Counts
 from pipeline.floe.diagnosis import LINEAGE, diagnose
 from pipeline.floe.doctor import endpoints as checks
-from pipeline.floe.endpoints import open_lineage, open_spans
+from pipeline.floe.lineage.endpoint import open_lineage
+from pipeline.floe.tracing.endpoint import open_spans
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.tracing.spans import Handoff
 

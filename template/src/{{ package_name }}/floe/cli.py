@@ -91,7 +91,7 @@ def _prepare(_: argparse.Namespace) -> int:
 
 
 def _show(_: argparse.Namespace) -> int:
-    from .endpoints import journal_folder
+    from .lineage.endpoint import journal_folder
     from .lineage.show import last_run
 
     lines = list(last_run(journal_folder(settings)))
@@ -100,8 +100,8 @@ def _show(_: argparse.Namespace) -> int:
 
 
 def _replay(_: argparse.Namespace) -> int:
-    from .diagnosis import LINEAGE, diagnose
-    from .endpoints import EndpointError, journal_folder, lineage_client
+    from .diagnosis import LINEAGE, EndpointError, diagnose
+    from .lineage.endpoint import journal_folder, lineage_client
     from .lineage.outbox import replay
     from .redact import redact
 

@@ -23,6 +23,7 @@ QUEUE_BYTES = 32 * 1024 * 1024  # of each channel
 FAILURES = 3  # in a row: then it is the endpoint, not the item
 REST_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # that a batch waits for more
+TIMEOUT_SECONDS = 2  # of one attempt; the journal takes the place of retries
 THREADS = "floe-"  # what the names of the threads begin with
 REFUSALS = {400, 413, 422}  # statuses of HTTP that do not change by sending the same item again
 

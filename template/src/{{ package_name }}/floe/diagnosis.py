@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 
+
+class EndpointError(Exception):
+    """The owner's configuration of an endpoint is wrong; the message names the place and the next step."""
+
+
 # The first that is found counts. Patterns are those of requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
     (

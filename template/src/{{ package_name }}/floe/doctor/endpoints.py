@@ -17,22 +17,14 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from ..delivery import one_line
-from ..diagnosis import LINEAGE, OTLP, diagnose
-from ..endpoints import (
-    EndpointError,
-    journal_folder,
-    lineage_client,
-    open_spans,
-    otlp_target,
-    owner_configuration,
-    span_folder,
-)
+from ..diagnosis import LINEAGE, OTLP, EndpointError, diagnose
 from ..exporters import OtlpTarget, send_metrics, send_spans
+from ..lineage.endpoint import journal_folder, lineage_client, owner_configuration
 from ..lineage.outbox import replay
 from ..lineage.transports import sender
 from ..redact import redact
 from ..settings import Settings
-from ..tracing.setup import resource_of
+from ..tracing.endpoint import open_spans, otlp_target, resource_of, span_folder
 from ..tracing.spans import Handoff
 from .finding import Finding, origin, request_leaves
 from .off import switched_off, waiting

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ..delivery import Counts
 from ..journal import Journal, journals
-from ..settings import Settings
-from ..switches import lineage_is_off, otlp_is_off
+from ..settings import Settings, lineage_is_off, otlp_is_off
 from .finding import Finding
 
 VARIABLES = {

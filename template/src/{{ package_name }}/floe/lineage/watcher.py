@@ -10,13 +10,14 @@ from functools import partial
 from openlineage.client.event_v2 import RunEvent
 
 from ..delivery import Counts
-from ..endpoints import EndpointError, open_lineage
+from ..diagnosis import EndpointError
 from ..events import CommandFinished, Life
 from ..faults import Losses, detail
 from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
+from .endpoint import open_lineage
 from .kept_columns import Kept
 from .outbox import Outbox
 from .run_events import Lineage, lean

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..delivery import Counts
-from ..endpoints import open_metrics, open_spans
 from ..events import Life, NodeFinished, NodeStarted
 from ..faults import Losses, detail
 from ..graph import ASSETS, Graph, Node, bare_node, depends_on
@@ -16,7 +15,7 @@ from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
 from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
 from .metrics import Metrics
-from .setup import resource_of
+from .endpoint import open_metrics, open_spans, resource_of
 from .spans import Handoff, Tracing
 
 

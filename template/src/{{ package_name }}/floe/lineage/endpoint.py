@@ -1,0 +1,103 @@
+"""The OpenLineage endpoint: the standard configuration of OpenLineage's client, the answers as defaults."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from openlineage.client import OpenLineageClient
+from openlineage.client.transport.async_http import AsyncHttpTransport
+
+from ..delivery import TIMEOUT_SECONDS, one_line
+from ..diagnosis import EndpointError
+from ..settings import Settings, openlineage_files
+from .outbox import Outbox
+
+SYNTAX = "https://openlineage.io/docs/client/python"
+
+
+def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
+    """Return what takes the lineage events of Dagster's run `run_id`, or nothing where no endpoint is set.
+
+    Raises:
+        EndpointError: The configuration is wrong.
+    """
+    client = lineage_client(settings)
+    return Outbox(client, journal_folder(settings), run_id) if client else None
+
+
+def journal_folder(settings: Settings) -> Path:
+    """Return where lineage events wait."""
+    return settings.state_dir / "lineage"
+
+
+def lineage_client(settings: Settings) -> OpenLineageClient | None:
+    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL.
+
+    Raises:
+        EndpointError: The configuration is wrong.
+    """
+    if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
+        return None
+    if owner := owner_configuration():
+        return _configured_by(owner)
+    if not settings.openlineage_url:
+        return None
+    endpoint = os.environ.get("OPENLINEAGE_ENDPOINT", "api/v1/lineage")
+    transport: dict[str, Any] = {
+        "type": "http",
+        "url": _base_url(settings.openlineage_url, endpoint),
+        "endpoint": endpoint.lstrip("/"),
+        "timeout": TIMEOUT_SECONDS,
+        "retry": {"total": 0},
+    }
+    if key := os.environ.get("OPENLINEAGE_API_KEY"):
+        transport["auth"] = {"type": "api_key", "apiKey": key}
+    before = set(os.environ)
+    try:
+        return OpenLineageClient(config={"transport": transport})
+    except ValueError as error:
+        raise EndpointError(f"OPENLINEAGE_URL={settings.openlineage_url} is no URL: write http://host:port") from error
+    finally:
+        # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
+        for variable in set(os.environ) - before:
+            del os.environ[variable]
+
+
+def _base_url(url: str, endpoint: str) -> str:
+    """Return a URL to which the client adds `endpoint`: it would cut off a path, or double one that is complete."""
+    path = endpoint.strip("/")
+    return url.strip().rstrip("/").removesuffix(f"/{path}") + "/"
+
+
+def _configured_by(owner: str) -> OpenLineageClient:
+    file = Path(owner).expanduser()
+    if file.is_file():
+        try:
+            yaml.safe_load(file.read_bytes())
+        except yaml.YAMLError as error:
+            raise EndpointError(f"{owner} is no YAML, correct it: {' '.join(str(error).split())}") from error
+    try:
+        client = OpenLineageClient()
+    except Exception as error:  # the client checks nothing: whatever is missing raises in its own way
+        raise EndpointError(f"{owner} is not understood: {one_line(error)}; see {SYNTAX}") from error
+    if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
+        # The client's last resort, which would print each event into the log.
+        raise EndpointError(f"{owner} names no transport: give it `transport:` with `type:`; see {SYNTAX}")
+    if isinstance(client.transport, AsyncHttpTransport):
+        # It says of each event that it was sent, and keeps it in memory; here a thread of our own waits for the answer.
+        client.transport.may_exit.set()
+        client = OpenLineageClient(config={"transport": {"type": "http"}})
+    return client
+
+
+def owner_configuration() -> str | None:
+    """Return the file or variable by which the owner configures OpenLineage's client, if there is one."""
+    named = os.environ.get("OPENLINEAGE_CONFIG")
+    if named and not Path(named).is_file():
+        raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
+    found = (str(file) for file in openlineage_files() if file.is_file())
+    variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
+    return next(found, None) or next(variables, None)

@@ -1,0 +1,105 @@
+"""The OTLP endpoints: the standard variables of OpenTelemetry, the answers as defaults, and who sends."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..delivery import TIMEOUT_SECONDS, Delivery
+from ..diagnosis import EndpointError
+from ..exporters import OtlpTarget, send_metrics, send_spans
+from ..kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
+from ..redact import redact
+from ..settings import Settings, otlp_is_off
+
+logger = logging.getLogger(__name__)
+
+SPAN_BATCH = 512
+PROTOCOLS = ("http/protobuf", "grpc")
+
+
+def span_folder(settings: Settings) -> Path:
+    """Return where spans wait."""
+    return settings.state_dir / "traces"
+
+
+def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
+    """Return the channel for spans, what earlier runs could not send in its backlog."""
+    target = _known_target(settings, "traces")
+    if target is None:
+        return None
+    folder = span_folder(settings)
+    return Delivery(
+        "traces",
+        send_spans(target),
+        batch=SPAN_BATCH,
+        sent=acknowledge_spans,
+        keep=lambda items: keep_spans(folder, items),
+        backlog=kept_spans(folder),
+    )
+
+
+def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
+    """Return the channel for metrics, which are not kept."""
+    target = _known_target(settings, "metrics")
+    return Delivery("metrics", send_metrics(target)) if target else None
+
+
+def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
+    """Return where a signal goes, or nothing where it is off.
+
+    The variables of the specification win over the answers
+    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); headers and certificates the exporter reads itself.
+
+    Raises:
+        EndpointError: A variable names an exporter or a protocol that is not there.
+    """
+    variables = {
+        name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
+    }
+    if otlp_is_off(settings, signal):
+        return None
+    _refuse_unknown(signal)
+    protocol = variables["PROTOCOL"] or settings.otlp_protocol
+    if protocol not in PROTOCOLS:
+        name = (
+            f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL" if variables["PROTOCOL"] else "OTEL_EXPORTER_OTLP_PROTOCOL"
+        )
+        raise EndpointError(f"{name}={protocol} is not supported: set {' or '.join(PROTOCOLS)}")
+    is_grpc = protocol == "grpc"
+    # Only the general endpoint gets the signal's path, and only over HTTP.
+    general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
+    timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
+    return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
+
+
+def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
+    """Return where a signal goes; where its configuration is wrong, warn, and return nothing."""
+    try:
+        return otlp_target(settings, signal)
+    except EndpointError as error:
+        logger.warning("%s are off: %s", signal, redact(str(error)))
+        return None
+
+
+def _refuse_unknown(signal: str) -> None:
+    name = f"OTEL_{signal.upper()}_EXPORTER"
+    exporters = {exporter.strip().lower() for exporter in os.environ.get(name, "").split(",")} - {"", "otlp"}
+    if exporters:
+        raise EndpointError(f"{name} names {', '.join(sorted(exporters))}, which is not supported: set otlp or none")
+
+
+def resource_of(settings: Settings) -> Resource:
+    """Return who sends: the service, its environment, and what OTEL_RESOURCE_ATTRIBUTES adds or says otherwise."""
+    told = {
+        name: value
+        for name, value in Resource.create().attributes.items()
+        if not (name == "service.name" and str(value).startswith("unknown_service"))
+    }
+    own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
+    return Resource({**own, **told})
