@@ -136,6 +136,7 @@ def sql(session: nox.Session) -> None:
         "pytest",
         "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
         "--override-ini=addopts=--strict-markers",
+        "-W=ignore:unclosed <socket:ResourceWarning",  # PySpark leaves the socket of each result open
         *(session.posargs or ["tests/sql"]),
     )
     session.run("python", "-m", "tests.sql.table")

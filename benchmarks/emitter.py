@@ -101,15 +101,15 @@ def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def run(folder: Path, tables: int) -> tuple[float, float]:
     """Return the CPU seconds of making a build's events, and of turning them into JSON."""
-    from pipeline.floe.events import Lives
-    from pipeline.floe.graph import Graph
-    from pipeline.floe.lineage.as_json import as_json
+    from pipeline.floe.dbt.manifest_graph import Graph
+    from pipeline.floe.dbt.node_events import Lives
+    from pipeline.floe.lineage.columns.cache import Kept
+    from pipeline.floe.lineage.columns.schemas import Schemas
     from pipeline.floe.lineage.datasets import Datasets
+    from pipeline.floe.lineage.event_json import as_json
+    from pipeline.floe.lineage.events import Lineage
     from pipeline.floe.lineage.jobs import Jobs
-    from pipeline.floe.lineage.kept_columns import Kept
     from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun
-    from pipeline.floe.lineage.run_events import Lineage
-    from pipeline.floe.lineage.schemas import Schemas
     from pipeline.floe.warehouse import DUCKDB
 
     def owners(_node: Any) -> list[str]:

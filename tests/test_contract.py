@@ -27,7 +27,7 @@ def test_kept(template: Path) -> None:
 def test_broken(template: Path, tmp_path: Path) -> None:
     """Each kind of broken promise is found and named; what is only added is none."""
     other = snapshot(tmp_path / "template")
-    (other / FLOE / "cli.py").rename(other / FLOE / "terminal.py")
+    (other / FLOE / "ids.py").rename(other / FLOE / "terminal.py")
     shutil.rmtree(other / "template" / "{{ overlay.postgres }}")
     settings = (other / "copier.yml").read_text()
     for before, after in (
@@ -59,7 +59,7 @@ def test_broken(template: Path, tmp_path: Path) -> None:
             *(
                 f"path {path} is gone ({start})"
                 for start in ("sample", "empty", "existing")
-                for path in (".github/workflows/template-update.yml", "src/my_pipeline/floe/cli.py")
+                for path in (".github/workflows/template-update.yml", "src/my_pipeline/floe/cli/main.py")
             ),
             "default of auth_method (bigquery) is adc, was oauth: CHANGELOG.md has to name both in backquotes",
         ]

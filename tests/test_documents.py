@@ -119,7 +119,7 @@ class TestIssueForm:
         description = self.element("doctor")["attributes"]["description"]
         [arguments] = re.findall(r"`uv run floe (.+?)`", description)
         command, option = arguments.split()
-        call = "import sys; from pipeline.floe.cli import main; sys.exit(main())"
+        call = "import sys; from pipeline.floe.cli.main import main; sys.exit(main())"
 
         done = run("python", "-c", call, command, "--help", cwd=project, PYTHONPATH="src")
 

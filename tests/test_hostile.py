@@ -149,7 +149,7 @@ def meant(project: Path, context: Mapping[str, Any], asked: Answers) -> None:
     }
     names = [name for name in told if name in asked]
     assert [asked[name] for name in names] == [told[name] for name in names]
-    assert {"floe": f"{package}.floe.cli:main"} == built["project"]["scripts"]
+    assert {"floe": f"{package}.floe.cli.main:main"} == built["project"]["scripts"]
     assert built["project"]["description"].startswith(f"{asked['project_name']}: ")
     if asked["start_from"] != "existing":
         dbt = read("dbt/dbt_project.yml")

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from dagster_dg_core.context import DgContext
-from pipeline.floe.placeholders import restored
+from pipeline.floe.dbt.placeholders import restored
 from pipeline.floe.settings import settings
 
 from tests.rendering import TARGETS, facts, render
 from tests.tracing import runs
 
 BARE = "/usr/bin:/bin"
-PREPARE = "import sys; from pipeline.floe.cli import main; sys.argv[1:] = ['prepare']; sys.exit(main())"
+PREPARE = "import sys; from pipeline.floe.cli.main import main; sys.argv[1:] = ['prepare']; sys.exit(main())"
 TABLES = """
 import json
 from pipeline.definitions import defs

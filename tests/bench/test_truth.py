@@ -18,7 +18,7 @@ from benchmarks.projects import NAME
 
 TABLES = 20
 PLANTED_SECONDS = 0.4
-EMITTER = f"src/{NAME}/floe/lineage/run_events.py"
+EMITTER = f"src/{NAME}/floe/lineage/events.py"
 SEAM = "        match life:\n"
 PLANTED = {
     "sleep": f"        import time; time.sleep({PLANTED_SECONDS})\n",

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pipeline.floe.delivery import BUDGET_SECONDS
+from pipeline.floe.delivery.sender.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import open_lineage
-from pipeline.floe.tracing.endpoint import open_spans
 from pipeline.floe.observer import Observer
+from pipeline.floe.tracing.endpoint import open_spans
 
 from tests.engines.certificates import write_certificate
 from tests.faults import drive

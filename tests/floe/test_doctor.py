@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.floe import doctor
-from pipeline.floe.doctor import endpoints as checks
-from pipeline.floe.doctor import examine, project
-from pipeline.floe.doctor import finding as finding_module
-from pipeline.floe.doctor.finding import Finding, request_leaves
-from pipeline.floe.profile import read_output
+from pipeline.floe.cli.main import doctor
+from pipeline.floe.cli.main.doctor import endpoints as checks
+from pipeline.floe.cli.main.doctor import examine, project
+from pipeline.floe.cli.main.doctor import finding as finding_module
+from pipeline.floe.cli.main.doctor.finding import Finding, request_leaves
+from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 
 from tests.engines.certificates import write_certificate
@@ -496,7 +496,7 @@ def floe(
     project: Path, *arguments: str, python: Path | str = sys.executable, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    code = "import sys; from pipeline.floe.cli import main; sys.exit(main())"
+    code = "import sys; from pipeline.floe.cli.main import main; sys.exit(main())"
     return run_python(project, code, *arguments, python=python, **environment)
 
 
@@ -521,7 +521,7 @@ class TestCommand:
         """Whatever is dead, it ends within 10 seconds of the time that loading takes, and says of each what hangs."""
         python = beside(tmp_path, "echo 01:02:03  Connection:; exec sleep 60")
         began = time.monotonic()
-        run_python(project, "from pipeline.floe.doctor import endpoints, project")
+        run_python(project, "from pipeline.floe.cli.doctor import endpoints, project")
         startup = time.monotonic() - began
         with faulty() as server:
             server.go_wrong(Fault.HANG)

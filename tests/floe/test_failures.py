@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
-from pipeline.floe.failures import dbt_message
+from pipeline.floe.dbt.failures import dbt_message
 from pipeline.floe.observer import Observer
 from pipeline.floe.run_end import command_end, step_end
 
@@ -126,7 +126,11 @@ def test_early_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raws", "error", "is_shown"),
     [
-        ([], DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + "\n\nErrors parsed from dbt logs:\n\nno server"), True),
+        (
+            [],
+            DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + "\n\nErrors parsed from dbt logs:\n\nno server"),
+            True,
+        ),
         ([], FileNotFoundError("no program dbt"), True),
         ([], DagsterDbtCliRuntimeError(f"{PREAMBLE}\n\nErrors parsed from dbt logs:\n\nCompilation Error\n  x"), False),
         (model(1, MODEL, "no such column"), ERROR, False),

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
-from pipeline.floe import journal as module
-from pipeline.floe.journal import LAST, Journal, journals
-from pipeline.floe.kept_spans import keep_spans
+from pipeline.floe.delivery.sender import journal as module
+from pipeline.floe.delivery.sender.journal import LAST, Journal, journals
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
-from pipeline.floe.lineage.kept_columns import Kept as Cache
+from pipeline.floe.lineage.columns.cache import Kept as Cache
 from pipeline.floe.lineage.outbox import Outbox, replay
+from pipeline.floe.tracing.spool import keep_spans
 
 from tests.faults.drive import fill, full_volume
 from tests.faults.server import Fault, faulty

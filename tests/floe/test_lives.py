@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pipeline.floe.events import CommandFinished, Lives, NodeFinished, Outcome
+from pipeline.floe.dbt.node_events import CommandFinished, Lives, NodeFinished, Outcome
 
 NOW = datetime(2026, 11, 25, 17, tzinfo=UTC)
 MODEL, HOOK = "model.shop.m", "operation.shop.shop-on-run-start-0"

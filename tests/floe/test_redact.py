@@ -22,12 +22,13 @@ from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import error_message_run
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from pipeline.floe import doctor, logs, redact
-from pipeline.floe.doctor import project as checks
-from pipeline.floe.doctor.finding import Finding
-from pipeline.floe.events import CommandStarted, NodeFinished, Outcome
+from pipeline.floe import logs, redact
+from pipeline.floe.cli.main import doctor
+from pipeline.floe.cli.main.doctor import project as checks
+from pipeline.floe.cli.main.doctor.finding import Finding
+from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
+from pipeline.floe.dbt.profile import hint
 from pipeline.floe.lineage.outbox import Outbox
-from pipeline.floe.profile import hint
 from pipeline.floe.run import observe
 from pipeline.floe.secret_values import is_credential
 from pipeline.floe.settings import Settings

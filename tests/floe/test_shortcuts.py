@@ -9,7 +9,7 @@ from unittest import mock
 import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster_dbt import DbtCliResource
-from pipeline.floe.shortcuts import spare_outputs, spare_version
+from pipeline.floe.dbt.caches import spare_outputs, spare_version
 
 ASSETS = 5
 

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_dbt import DagsterDbtTranslator
-from pipeline.floe.translator import FloeTranslator
+from pipeline.floe.assets.translator import FloeTranslator
 
 
 def manifest(**node: Any) -> dict[str, Any]:

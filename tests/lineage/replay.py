@@ -51,7 +51,7 @@ def warehouse(target: str) -> Any:
 
 def replay(target: str, **told: Any) -> list[dict[str, Any]]:
     """Return the events of a recorded command, as they are sent; `told` is as for `run_events`."""
-    from pipeline.floe.lineage.as_json import as_json
+    from pipeline.floe.lineage.event_json import as_json
 
     return [json.loads(as_json(event)) for event in run_events(target, **told)]
 
@@ -81,14 +81,14 @@ def run_events(
         types: The types of a seed's columns.
         end: How the command ended: `message`, `interrupted`.
     """
-    from pipeline.floe.events import Lives, Outcome
-    from pipeline.floe.graph import Graph
+    from pipeline.floe.dbt.manifest_graph import Graph
+    from pipeline.floe.dbt.node_events import Lives, Outcome
+    from pipeline.floe.lineage.columns.cache import Kept
+    from pipeline.floe.lineage.columns.schemas import Schemas
     from pipeline.floe.lineage.datasets import Datasets
+    from pipeline.floe.lineage.events import Lineage
     from pipeline.floe.lineage.jobs import Jobs
-    from pipeline.floe.lineage.kept_columns import Kept
     from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun, outer_run
-    from pipeline.floe.lineage.run_events import Lineage
-    from pipeline.floe.lineage.schemas import Schemas
 
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
@@ -128,7 +128,7 @@ def run_events(
 
 def owners(node: Mapping[str, Any]) -> list[str]:
     """Return a node's owners in a project that has no default."""
-    from pipeline.floe.meta import read_node_meta, resolve_owners
+    from pipeline.floe.assets.meta import read_node_meta, resolve_owners
 
     names: list[str] = resolve_owners(read_node_meta(node, print).owner, None, None, print)
     return names

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline.floe.snapshot_log import SnapshotLog, inner_query
+from pipeline.floe.dbt.snapshot_log import SnapshotLog, inner_query
 
 from tests.lineage.builds import Build, build, write_project
 

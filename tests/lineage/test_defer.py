@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pipeline.floe.deferral import Deferral, is_named, names_in
-from pipeline.floe.graph import Graph
+from pipeline.floe.dbt.deferral import Deferral, is_named, names_in
+from pipeline.floe.dbt.manifest_graph import Graph
 
 from tests.lineage.builds import Build, build, write_project
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from openlineage.client.serde import Serde
-from pipeline.floe.lineage.as_json import as_json
+from pipeline.floe.lineage.event_json import as_json
 
 from tests.lineage.replay import CONNECTIONS, RECORDED, RECORDINGS, RUN_ID, lines, of, replay, run_events
 from tests.lineage.spec import MISSING, SPEC, Event, claim_problems, cycle_problems, problems, schema_problems
@@ -215,7 +215,7 @@ def test_no_secret(events: list[Event]) -> None:
 
 def test_nothing_learnt_twice(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an unchanged project no SQL is read again, and the events are the same."""
-    from pipeline.floe.lineage import schemas
+    from pipeline.floe.lineage.columns import schemas
 
     first = replay(target, kept=tmp_path / "columns.json", message=FAILED)
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from openlineage.client.serde import Serde
-from pipeline.floe.events import Lives, NodeFinished, Outcome
-from pipeline.floe.graph import Graph
+from pipeline.floe.dbt.manifest_graph import Graph
+from pipeline.floe.dbt.node_events import Lives, NodeFinished, Outcome
 from pipeline.floe.lineage import checks, datasets, run_facets
-from pipeline.floe.lineage.facets import ColumnClassification, ColumnClassificationDatasetFacet
+from pipeline.floe.lineage.custom_facets import ColumnClassification, ColumnClassificationDatasetFacet
 from pipeline.floe.lineage.jobs import Jobs, Repository
 
 from tests.lineage.replay import owners, warehouse

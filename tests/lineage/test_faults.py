@@ -38,11 +38,11 @@ LINEAGE = [
     "lineage.datasets:Datasets.query",
     "lineage.datasets:_rows",
     "lineage.datasets:described",
-    "lineage.described:_schema",
-    "lineage.described:read_node_meta",
+    "lineage.table_facets:_schema",
+    "lineage.table_facets:read_node_meta",
     "lineage.jobs:Jobs.facets",
     "lineage.jobs:Repository.around",
-    "lineage.run_events:Lineage._reason",
+    "lineage.events:Lineage._reason",
     "lineage.run_facets:RunFacets.command",
     "lineage.run_facets:RunFacets.command_started",
     "lineage.run_facets:RunFacets.dagster_run",
@@ -50,9 +50,9 @@ LINEAGE = [
     "lineage.run_facets:_engine",
     "lineage.run_facets:_left_out",
     "lineage.run_facets:_with_file",
-    "lineage.schemas:Schemas.query",
-    "lineage.schemas:Schemas.table",
-    "lineage.schemas:read_query",
+    "lineage.columns.schemas:Schemas.query",
+    "lineage.columns.schemas:Schemas.table",
+    "lineage.columns.schemas:read_query",
     "lineage.setup:_datasets",
 ]
 TRACES = [
@@ -64,12 +64,12 @@ TRACES = [
     "tracing.watcher:warehouse_attributes",
 ]
 BOTH = [
-    "debug_log:DebugLog.finished",
-    "events:executed",
-    "events:time_of",
-    "graph:Graph.node",
-    "graph:Graph.read",
-    "graph:Graph.tables_upstream",
+    "dbt.debug_log:DebugLog.finished",
+    "dbt.node_events:executed",
+    "dbt.node_events:time_of",
+    "dbt.manifest_graph:Graph.node",
+    "dbt.manifest_graph:Graph.read",
+    "dbt.manifest_graph:Graph.tables_upstream",
 ]
 
 # Nodes whose events lack what another node's fault has cost: here the version of a table that they read.

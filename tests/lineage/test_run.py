@@ -13,12 +13,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pipeline.floe.events import Outcome
+from pipeline.floe.dbt.node_events import Outcome
+from pipeline.floe.delivery.sender.run_tags import add_counts, total
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
 from pipeline.floe.redact import redact
 from pipeline.floe.run_end import RunEnd, StepEnd, run_end, step_end
-from pipeline.floe.run_tags import add_counts, total
 from pipeline.floe.step import Step, read_step
 from pipeline.floe.step_watch import ENDS
 

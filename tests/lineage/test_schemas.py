@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.floe.graph import Graph, Node
+from pipeline.floe.dbt.manifest_graph import Graph, Node
 from pipeline.floe.lineage.columns import TableColumns
-from pipeline.floe.lineage.kept_columns import Kept
-from pipeline.floe.lineage.schemas import Schemas
+from pipeline.floe.lineage.columns.cache import Kept
+from pipeline.floe.lineage.columns.schemas import Schemas
 
 SQL = {
     "staged": 'with source as (select * from "shop"."main"."raw") select id, upper(name) as name from source',

@@ -9,13 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pipeline.floe.delivery import Counts
-from pipeline.floe.tracing.endpoint import open_metrics, open_spans
-from pipeline.floe.events import Outcome
+from pipeline.floe.dbt.node_events import Outcome
+from pipeline.floe.delivery.sender.sender import Counts
 from pipeline.floe.settings import read_settings
 from pipeline.floe.step import Step
+from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of
 from pipeline.floe.tracing.metrics import Metrics
-from pipeline.floe.tracing.endpoint import resource_of
 from pipeline.floe.tracing.spans import Handoff, Tracing
 
 from tests.engines.certificates import write_certificate

@@ -55,7 +55,13 @@ class Change:
 FUTURE = r"^from __future__ import annotations\n"
 CHANGES = (
     Change("fix in floe/", f"{FLOE}/run.py", FUTURE, r"\g<0>\n# fixed\n", ("src/pipeline/floe/run.py", "# fixed")),
-    Change("another fix", f"{FLOE}/events.py", FUTURE, r"\g<0>\n# fixed\n", ("src/pipeline/floe/events.py", "# fixed")),
+    Change(
+        "another fix",
+        f"{FLOE}/dbt/node_events.py",
+        FUTURE,
+        r"\g<0>\n# fixed\n",
+        ("src/pipeline/floe/dbt/node_events.py", "# fixed"),
+    ),
     Change(
         "fix for one target",
         "template/{{ overlay.*/src/*/floe/target.py",

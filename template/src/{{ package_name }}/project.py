@@ -5,7 +5,7 @@ Nothing else belongs here: `floe prepare` imports this module before there is a 
 
 from dagster_dbt import DbtProject
 
-from .floe.manifest import prepare_once
+from .floe.dbt.prepare import prepare_once
 from .floe.settings import settings
 
 dbt_project = DbtProject(

@@ -83,7 +83,7 @@ def launch(project: Path, server: FaultyServer | None, **more: str) -> tuple[int
 
 def floe(project: Path, server: FaultyServer, *arguments: str) -> str:
     """Run the command `floe`."""
-    code = "import sys; from pipeline.floe.cli import main; sys.exit(main())"
+    code = "import sys; from pipeline.floe.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(
         command, cwd=project, env=environment(project, server), capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Faults of ours while events and spans are made: each costs a detail, never the event, the span or the run.
+"""Faults of ours in lineage or tracing: each costs a detail, never an event, a span or the run.
 
 Each detail, such as a facet, is made by `detail`. What it raises is counted for the node that the event or span is of,
 and the first traceback is logged. How many nodes have lost detail stands in the run's tag and in its last log line.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
-from .delivery import Counts, one_line
+from .delivery.sender import Counts, one_line
 
 logger = logging.getLogger(__name__)
 

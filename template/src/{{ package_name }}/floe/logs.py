@@ -1,4 +1,4 @@
-"""structlog for every logger of the process, with the ids that join a log line to its trace.
+"""Logging: structlog for every logger of the process, with the ids of the trace.
 
 In: records of the standard library's loggers (Dagster's, OpenLineage's, ours) and of structlog's. Out: one line each on
 standard error, JSON unless it goes to a terminal; `LOG_FORMAT=json` or `LOG_FORMAT=console` decides otherwise.
@@ -20,9 +20,9 @@ import dagster as dg
 import structlog
 from opentelemetry import trace
 
+from .ids import run_span_id, trace_id
 from .redact import redact_values, redactor
 from .step import Step
-from .tracing.ids import run_span_id, trace_id
 
 EventDict = MutableMapping[str, Any]
 
@@ -111,7 +111,9 @@ def write_logs() -> None:
     logging.setLoggerClass(RunLogger)
     logging.captureWarnings(True)
     # Of Dagster's own call, at each launch of all assets; code of the project that does the same is still warned.
-    warnings.filterwarnings("ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\._core\.definitions\.antlr_asset_selection\.")
+    warnings.filterwarnings(
+        "ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\._core\.definitions\.antlr_asset_selection\."
+    )
     ForkingPickler.register(dg.DagsterRun, _pickle_run)
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
@@ -127,8 +129,8 @@ def _pickle_run(run: dg.DagsterRun) -> tuple[Any, ...]:
 
     Dagster hands the run to the process of a step, where it logs an event before it loads the code location.
     """
-    make, arguments, *state = run.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-    return _unpickle_run, (make, arguments), *state
+    reduced = run.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+    return _unpickle_run, reduced[:2], *reduced[2:]
 
 
 def _unpickle_run(make: Callable[..., dg.DagsterRun], arguments: tuple[Any, ...]) -> dg.DagsterRun:

@@ -1,7 +1,7 @@
-"""Each event of a dbt command -> Dagster's events, and what the watchers, lineage and tracing, are told.
+"""The observer of a dbt command: passes each event to Dagster, lineage and tracing.
 
 dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
-unchanged, and besides through `events.py` to the watchers. A fault in those is logged once and costs nothing else.
+unchanged, and through `dbt/node_events.py` to the watchers. A fault in a watcher is logged once and costs nothing else.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import orjson
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from .dbt_lines import read_events
-from .debug_log import DebugLog
-from .deferral import Deferral
-from .events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, NodeStarted, Outcome
+from .dbt.debug_log import DebugLog
+from .dbt.deferral import Deferral
+from .dbt.log_records import read_events
+from .dbt.manifest_graph import Graph, is_executed, materialized
+from .dbt.node_events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, NodeStarted, Outcome
+from .dbt.profile import hint
 from .faults import SHARED, FaultGuard
-from .graph import Graph, is_executed, materialized
-from .profile import hint
 from .redact import redact, redact_error
 from .run_end import StepEnd, command_end
 from .settings import Settings

@@ -1,4 +1,4 @@
-"""The one redactor: secrets -> `[hidden]` in whatever leaves the process, log lines, errors, events, spans, findings.
+"""The redactor: replaces secrets in everything that leaves the process.
 
 A secret that can be told from ordinary text is hidden wherever it stands, in each form that a client may give it. A
 *plain* one, which is short, a mere word, or the same as a public setting, is hidden only beside a sign of credentials:

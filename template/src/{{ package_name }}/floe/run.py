@@ -1,4 +1,4 @@
-"""The one seam: `observe` runs a dbt command for Dagster and watches it.
+"""The entry point: `observe` runs a dbt command for Dagster and watches it.
 
 What follows from that, lineage, spans and logs, starts in `observer.py`.
 """
@@ -12,10 +12,10 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
-from .invoke import start
-from .manifest import environment
+from .dbt.caches import spare_outputs, spare_version
+from .dbt.command import start
+from .dbt.prepare import environment
 from .settings import settings
-from .shortcuts import spare_outputs, spare_version
 
 
 def observe(

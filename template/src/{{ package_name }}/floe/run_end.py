@@ -1,4 +1,4 @@
-"""How a Dagster step ended, and with it the run: Dagster's last event of each attempt, and the run's event log."""
+"""The end of a Dagster step, and of its run, as Dagster's event log has it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from .events import Outcome
-from .failures import dbt_message
+from .dbt.failures import dbt_message
+from .dbt.node_events import Outcome
 from .logs import COLORS
 from .redact import redact
 from .step import Context, Step

@@ -1,4 +1,4 @@
-"""Which values are secret, and which texts are public settings: read from the environment and the owner's files.
+"""The values that are secret, and the texts that are public settings.
 
 Out: the secrets as they were written, before `redact.py` works out the other forms in which they may stand in a text.
 """

@@ -1,4 +1,4 @@
-"""The answers of `settings.toml`, and the environment variables that win over them."""
+"""The answers in `settings.toml`, the environment variables that win over them, and what is switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dagster step that runs dbt, as Dagster describes it.
+"""The Dagster step that runs dbt, read once from Dagster's context.
 
 Dagster's context is read here, once per attempt at a step; watchers, logs and ids take the `Step`.
 """
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from .tracing.ids import step_span_id
+from .ids import step_span_id
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the dbt commands of one attempt at a step share: the watchers, until Dagster ends the attempt.
+"""The watchers of a step, shared by its dbt commands until Dagster ends the attempt.
 
 A command does not know whether another follows, and an asset may fail after its last one. So step and run end when
 Dagster logs the end of the attempt. It does so in the step's process, under every executor, whatever the asset has
@@ -17,14 +17,14 @@ from typing import Protocol
 
 import dagster as dg
 
-from .delivery import BUDGET_SECONDS, Counts
-from .events import Outcome
+from .dbt.node_events import Outcome
+from .delivery.run_tags import add_counts
+from .delivery.sender import BUDGET_SECONDS, Counts
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
 from .redact import redact
 from .run_end import StepEnd, run_end, step_end
-from .run_tags import add_counts
 from .settings import Settings
 from .step import Context, read_step
 from .tracing.watcher import TraceWatcher

@@ -1,4 +1,4 @@
-"""What lineage and tracing need to know of a warehouse, and DuckDB, which every project has as its `local` output.
+"""The facts that lineage and tracing need about a warehouse, and those of DuckDB.
 
 The warehouse of the outputs `dev` and `prod` stands in `target.py`. Names follow OpenLineage's naming page
 (https://openlineage.io/docs/spec/naming) where it has the engine.

@@ -1,4 +1,4 @@
-"""What watches a step that runs dbt: lineage and tracing.
+"""The interface of a watcher, such as lineage and tracing.
 
 A third watcher is one class and one line in `step_watch.py`.
 """
@@ -11,10 +11,10 @@ from typing import Protocol
 
 from dagster_dbt import DbtCliInvocation
 
-from .debug_log import DebugLog
-from .delivery import Counts
-from .events import Life, Outcome
-from .graph import Graph
+from .dbt.debug_log import DebugLog
+from .dbt.manifest_graph import Graph
+from .dbt.node_events import Life, Outcome
+from .delivery.sender import Counts
 from .run_end import RunEnd
 from .warehouse import Connection, Warehouse
 

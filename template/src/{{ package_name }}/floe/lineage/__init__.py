@@ -1,6 +1,6 @@
-"""OpenLineage: what dbt says -> run events (https://openlineage.io/spec/2-0-2/OpenLineage.json).
+"""OpenLineage run events (https://openlineage.io/spec/2-0-2/OpenLineage.json).
 
-In the order that data flows: `setup.py` (what Dagster and dbt know) -> `run_events.py` (the events) with `jobs.py`,
-`datasets.py`, `run_facets.py` (what they say) -> `watcher.py` (when they are sent) -> `outbox.py` (that they arrive)
-with `transports.py` and `event_json.py`. Column lineage: `columns/`.
+In the order that data flows: `setup.py` gathers what Dagster and dbt know; `events.py` makes the events, with facets
+from `jobs.py`, `datasets.py` and `run_facets.py`; `watcher.py` decides when they are sent; `outbox.py` sees that they
+arrive, through `transports.py`. Column lineage is in `columns/`.
 """

@@ -1,4 +1,4 @@
-"""Events that dead processes have left -> the order in which they may be sent, and an end of each run left open."""
+"""The backlog of dead processes: the order in which its events are sent, and an end for each open run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from openlineage.client.event_v2 import RunState
 from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.serde import Serde
 
-from ..journal import Journal, Line, claimed
-from ..state import alone_in
+from ..delivery.journal import Journal, Line, claimed
+from ..delivery.state import alone_in
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
 KILLED = "The process exited without reporting a result (killed, out of memory, or host lost)."

@@ -1,4 +1,4 @@
-"""A dbt test and its result -> what it says of the tables it read.
+"""The assertion facets: the result of a dbt test on the tables that it reads.
 
 Standard facets, in the places that the specification gives them: assertions and metrics belong to the *input* of a
 run (https://openlineage.io/docs/spec/facets/dataset-facets/input-dataset-facets/data_quality_assertions), a test's
@@ -17,8 +17,8 @@ from openlineage.client.facet_v2 import (
     test_run,
 )
 
-from ..events import NodeFinished
-from ..graph import CHECKS, Node
+from ..dbt.manifest_graph import CHECKS, Node
+from ..dbt.node_events import NodeFinished
 
 # The statuses with which a test, or a source's freshness, was found out; others mean that it could not be run.
 FOUND_OUT = {"pass", "fail", "warn"}

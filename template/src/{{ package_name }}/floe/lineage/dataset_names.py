@@ -1,4 +1,4 @@
-"""A dbt node -> the OpenLineage names of its table or file.
+"""The OpenLineage name of a dbt node's table or file.
 
 Tables are named by the warehouse (`warehouse.py`), what lies in files by its location (`locations.py`).
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..deferral import DEFERRED
-from ..graph import Node, is_external, relation_text, table_id
+from ..dbt.deferral import DEFERRED
+from ..dbt.manifest_graph import Node, is_external, relation_text, table_id
 from ..warehouse import Connection, Warehouse
 from .locations import DatasetName, name_location, name_relation
 

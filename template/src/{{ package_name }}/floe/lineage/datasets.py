@@ -1,6 +1,6 @@
-"""A dbt node -> the OpenLineage datasets that it reads and writes.
+"""The OpenLineage datasets that a dbt node reads and writes.
 
-Names come from `dataset_names.py`, what is said of each table from `described.py`, made once a run. What
+Names come from `dataset_names.py`, what is said of each table from `table_facets.py`, made once a run. What
 depends on how a run of the node ended is added here: statistics, state, version and column lineage of what it wrote,
 the findings of a test on what it read.
 """
@@ -25,17 +25,17 @@ from openlineage.client.facet_v2 import (
     symlinks_dataset,
 )
 
-from ..events import NodeFinished
+from ..assets.meta import Owners
+from ..dbt.manifest_graph import Graph, Node, is_table, materialized, relation_text, table_id
+from ..dbt.node_events import NodeFinished
 from ..faults import detail, lost_details
-from ..graph import Graph, Node, is_table, materialized, relation_text, table_id
-from ..meta import Owners
 from ..warehouse import Connection, Warehouse
 from . import checks
 from .columns import Origin, QueryLineage
+from .columns.schemas import NOTHING, Schemas
 from .dataset_names import DatasetNames
-from .described import TYPES, described
 from .locations import DatasetName
-from .schemas import NOTHING, Schemas
+from .table_facets import TYPES, described
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
 

@@ -10,8 +10,8 @@ import yaml
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.async_http import AsyncHttpTransport
 
-from ..delivery import TIMEOUT_SECONDS, one_line
-from ..diagnosis import EndpointError
+from ..delivery.diagnosis import EndpointError
+from ..delivery.sender import TIMEOUT_SECONDS, one_line
 from ..settings import Settings, openlineage_files
 from .outbox import Outbox
 

@@ -1,4 +1,4 @@
-"""A dbt node -> the OpenLineage job that it is.
+"""The OpenLineage job of a dbt node.
 
 In: a node of the manifest, and where the repository lies. Out: the facets of
 https://openlineage.io/docs/spec/facets/job-facets.
@@ -21,10 +21,10 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
 
+from ..assets.meta import Owners
+from ..dbt.manifest_graph import Graph, Node
 from ..faults import detail
-from ..graph import Graph, Node
-from ..meta import Owners
-from .facets import DbtNodeJobFacet
+from .custom_facets import DbtNodeJobFacet
 
 TAG_SOURCE = "DBT"
 SSH = re.compile(r"(?:ssh://)?(?:[^@/]+@)(?P<host>[^:/]+)[:/](?P<path>.+)")

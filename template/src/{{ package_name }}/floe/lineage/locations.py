@@ -1,4 +1,4 @@
-"""The OpenLineage names of data that lies in files: what DuckDB reads and writes outside of its database.
+"""The OpenLineage names of files that DuckDB reads and writes outside its database.
 
 In: a location as a dbt project has it, or the relation that dbt puts into SQL for it, and the folder that dbt runs in.
 Out: the name that https://openlineage.io/docs/spec/naming gives to the file or object, or nothing where that is not

@@ -1,4 +1,4 @@
-"""Run events -> the receiver, by way of the journal, so that each arrives however the run or the receiver ends.
+"""The outbox: writes each run event to the journal, then sends it.
 
 An event becomes JSON once; that text is kept and sent. Events of one run id leave in the order in which they happened,
 whichever process sends them. Events that dead processes have left are sent too, and each run that they have left open
@@ -18,11 +18,11 @@ from openlineage.client.event_v2 import RunEvent, RunState
 from openlineage.client.serde import Serde
 from openlineage.client.transport import Transport
 
-from ..delivery import Counts, Delivery, RefusedError, one_line
-from ..journal import Journal, Line, journals, read_lines
+from ..delivery.journal import Journal, Line, journals, read_lines
+from ..delivery.sender import Counts, Delivery, RefusedError, one_line
 from ..redact import redact_json, redactor
-from .as_json import as_json
 from .backlog import Entry, end_of, run_of, unsent
+from .event_json import as_json
 from .transports import Send, sender
 
 SPARE_SECONDS = 0.2  # of a replay, to say why it did nothing

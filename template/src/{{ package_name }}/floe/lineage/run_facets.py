@@ -1,4 +1,4 @@
-"""The facets of a run: of the Dagster run, of the dbt command, of a node.
+"""The run facets of a Dagster run, a dbt command and a node.
 
 Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the specification has one.
 """
@@ -21,12 +21,12 @@ from openlineage.client.facet_v2 import (
     tags_run,
 )
 
-from ..events import CommandStarted, NodeFinished, Outcome
+from ..dbt.manifest_graph import CHECKS, Graph, Node
+from ..dbt.node_events import CommandStarted, NodeFinished, Outcome
 from ..faults import detail, lost_details
-from ..graph import CHECKS, Graph, Node
 from . import checks
 from .columns import QueryLineage
-from .facets import DbtRunRunFacet, DbtVersionRunFacet
+from .custom_facets import DbtRunRunFacet, DbtVersionRunFacet
 from .parents import Command, DagsterRun, JobRun
 
 PRODUCER = "https://github.com/org/floe-template"

@@ -1,4 +1,4 @@
-"""What Dagster and dagster-dbt know of a step -> the `Lineage` of its dbt command.
+"""The setup of lineage for a dbt command, from what Dagster and dagster-dbt know of the step.
 
 The rim of the pure modules: here the environment, git, the project's files and dbt's adapter are read.
 """
@@ -16,20 +16,20 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
-from ..catalog import CatalogError, catalog_file, read_catalog
+from ..assets.meta import Owners, read_node_meta, resolve_owners
+from ..dbt.catalog import CatalogError, catalog_file, read_catalog
+from ..dbt.manifest_graph import ASSETS, Node
 from ..faults import Losses
-from ..graph import ASSETS, Node
-from ..meta import Owners, read_node_meta, resolve_owners
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand, command_line
+from .columns.cache import Kept
+from .columns.schemas import Schemas, SeedTypes
+from .custom_facets import ColumnClassificationDatasetFacet
 from .datasets import Datasets
-from .facets import ColumnClassificationDatasetFacet
+from .events import Lineage
 from .jobs import Jobs, Repository
-from .kept_columns import Kept
 from .parents import Command, DagsterRun, JobRun, outer_run
-from .run_events import Lineage
-from .schemas import Schemas, SeedTypes
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The transports of OpenLineage's client, each as a function that sends a run event which is JSON already."""
+"""The transports of OpenLineage's client, each as a function that sends an event's JSON."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from openlineage.client.transport.http import HttpTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
-from ..delivery import REFUSALS, RefusedError
-from ..http_session import HttpSession, post_directly
+from ..delivery.http_session import HttpSession, post_directly
+from ..delivery.sender import REFUSALS, RefusedError
 
 MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
 

@@ -1,4 +1,4 @@
-"""Watches the dbt commands of a step for OpenLineage."""
+"""The lineage watcher: turns a step's dbt events into run events and sends them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from functools import partial
 
 from openlineage.client.event_v2 import RunEvent
 
-from ..delivery import Counts
-from ..diagnosis import EndpointError
-from ..events import CommandFinished, Life
+from ..dbt.node_events import CommandFinished, Life
+from ..delivery.diagnosis import EndpointError
+from ..delivery.sender import Counts
 from ..faults import Losses, detail
 from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
+from .columns.cache import Kept
 from .endpoint import open_lineage
-from .kept_columns import Kept
+from .events import Lineage, lean
 from .outbox import Outbox
-from .run_events import Lineage, lean
 from .setup import lineage_of, lineage_of_run
 
 

@@ -1,5 +1,5 @@
-"""OpenTelemetry: what dbt says -> one trace a Dagster run, and metrics.
+"""OpenTelemetry: one trace per Dagster run, and metrics.
 
-In the order that data flows: `spans.py` (the tree) with `attributes.py` (what a span says), `metrics.py`, `setup.py`
-(who sends them) -> `watcher.py` (when they are sent).
+In the order that data flows: `spans.py` and `metrics.py` make them, with values from `attributes.py`; `watcher.py`
+decides when they are sent; `exporters.py` sends them where `endpoint.py` says.
 """

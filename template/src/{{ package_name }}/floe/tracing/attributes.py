@@ -1,4 +1,4 @@
-"""What a span says.
+"""The attributes of spans.
 
 Names follow OpenTelemetry's semantic conventions for databases and code (schema 1.44,
 https://opentelemetry.io/docs/specs/semconv/); what they have no name for is called `dbt.*` or `dagster.*`.
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..events import NodeFinished, Outcome
-from ..graph import CHECKS, HOOK, Node
-from ..raw_events import parse_time
+from ..dbt.manifest_graph import CHECKS, HOOK, Node
+from ..dbt.node_events import NodeFinished, Outcome
+from ..dbt.raw_events import parse_time
 from ..step import Step
 from ..warehouse import Connection, Warehouse
 

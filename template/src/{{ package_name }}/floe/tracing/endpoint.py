@@ -1,4 +1,4 @@
-"""The OTLP endpoints: the standard variables of OpenTelemetry, the answers as defaults, and who sends."""
+"""The OTLP endpoints, from OpenTelemetry's standard variables, and the resource that sends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..delivery import TIMEOUT_SECONDS, Delivery
-from ..diagnosis import EndpointError
-from ..exporters import OtlpTarget, send_metrics, send_spans
-from ..kept_spans import KeptSpan, acknowledge_spans, keep_spans, kept_spans
+from ..delivery.diagnosis import EndpointError
+from ..delivery.sender import TIMEOUT_SECONDS, Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off
+from .exporters import OtlpTarget, send_metrics, send_spans
+from .spool import KeptSpan, acknowledge_spans, keep_spans, kept_spans
 
 logger = logging.getLogger(__name__)
 

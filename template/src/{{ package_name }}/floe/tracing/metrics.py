@@ -1,4 +1,4 @@
-"""What a step did, in numbers: OpenTelemetry metrics, sent once, when it ends.
+"""The metrics of a step, sent once when it ends.
 
     dbt.node.duration          histogram, s    how long nodes ran, by resource type and status
     dbt.node.rows              counter         rows that the warehouse says it wrote
@@ -14,9 +14,9 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from ..delivery import Counts
-from ..events import CommandFinished, Life, NodeFinished
-from ..graph import CHECKS
+from ..dbt.manifest_graph import CHECKS
+from ..dbt.node_events import CommandFinished, Life, NodeFinished
+from ..delivery.sender import Counts
 from .attributes import count
 
 # The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/

@@ -1,4 +1,4 @@
-"""The life of a node -> OpenTelemetry spans, with dbt's own times.
+"""The spans of a run, step, dbt command, node and SQL statement, with dbt's own times.
 
 One trace a Dagster run: run > step > dbt command > node > SQL statement (if asked for). All processes of a run hang
 their steps below the run's span, whose id `ids.py` derives from the run's; the dbt step that ends last sends it. What a
@@ -21,12 +21,12 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ..events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
+from ..dbt.node_events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
 from ..faults import detail
+from ..ids import node_span_id, run_span_id, trace_id
 from ..redact import redact_values, redactor
 from ..step import Step
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
-from .ids import node_span_id, run_span_id, trace_id
 from .sampler import HashedIdSampler
 
 PROPAGATOR = TraceContextTextMapPropagator()

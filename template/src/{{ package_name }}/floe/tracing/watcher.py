@@ -1,4 +1,4 @@
-"""Watches the dbt commands of a step for OpenTelemetry: spans, and metrics when the step ends."""
+"""The trace watcher: turns a step's dbt events into spans and metrics."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from ..delivery import Counts
-from ..events import Life, NodeFinished, NodeStarted
+from ..dbt.manifest_graph import ASSETS, Graph, Node, bare_node, depends_on
+from ..dbt.node_events import Life, NodeFinished, NodeStarted
+from ..delivery.sender import Counts
 from ..faults import Losses, detail
-from ..graph import ASSETS, Graph, Node, bare_node, depends_on
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
 from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
-from .metrics import Metrics
 from .endpoint import open_metrics, open_spans, resource_of
+from .metrics import Metrics
 from .spans import Handoff, Tracing
 
 

@@ -1,4 +1,4 @@
-"""Column lineage: the SQL of a model -> which columns it is made of, by sqlglot.
+"""Column lineage: the columns that a model's SQL is made of, read with sqlglot.
 
 In: compiled SQL, its dialect, and the columns of the tables that it may read. Out: the columns that it yields and
 where each comes from, as https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet has it. Only

@@ -1,4 +1,4 @@
-"""An expression -> its data type, where the engine leaves no doubt about it."""
+"""The data type of an expression, where the engine leaves no doubt about it."""
 
 from __future__ import annotations
 

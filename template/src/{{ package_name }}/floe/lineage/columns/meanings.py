@@ -1,4 +1,4 @@
-"""A name in an expression -> what it means in its scope: a column, a field, a row, a function or a keyword."""
+"""The meaning of a name in its scope: a column, a field, a row, a function or a keyword."""
 
 from __future__ import annotations
 

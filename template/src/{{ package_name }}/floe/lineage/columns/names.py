@@ -1,4 +1,4 @@
-"""How an engine compares the names of columns, how it keeps them, and which ones it gives itself."""
+"""The rules of an engine for column names: comparison, spelling, and names that it makes up."""
 
 from __future__ import annotations
 
@@ -181,8 +181,9 @@ class Names:
             return None if name is not None and name.name == "case" else name  # the type's name comes before `case`
         if isinstance(expression, exp.Case) and type(self._engine) is Postgres:
             default = expression.args.get("default")
-            is_plain = default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean | exp.Neg)
-            return exp.to_identifier("case") if is_plain else self.inner_name(default)
+            if default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean | exp.Neg):
+                return exp.to_identifier("case")
+            return self.inner_name(default)
         if isinstance(expression, SAME_NAMES) and type(self._engine) is Postgres:
             return exp.to_identifier(expression.key)
         return None

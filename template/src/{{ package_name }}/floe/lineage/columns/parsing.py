@@ -1,4 +1,4 @@
-"""SQL -> sqlglot's tree of it, with two kinds of words kept that sqlglot would drop or take for something else.
+"""The parsing of SQL by sqlglot, without the words that sqlglot would drop or misread.
 
 Where an engine takes any expression, sqlglot takes the unit of `date_trunc(grain, ts)` for a keyword and forgets the
 column. And it always takes `current_date` for the function, also where a column of that name comes first.
@@ -16,7 +16,7 @@ from sqlglot.dialects.postgres import Postgres
 from sqlglot.dialects.redshift import Redshift
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import ParseError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from .names import Names
 

@@ -1,4 +1,4 @@
-"""Queries -> relations: common table expressions, set operations, selects and their clauses.
+"""Queries: common table expressions, set operations, selects and their clauses.
 
 Each clause that is not read here makes the result of its query unknown, rather than being passed over.
 """

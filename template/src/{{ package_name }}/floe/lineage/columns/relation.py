@@ -1,4 +1,4 @@
-"""What a query reads from: relations, the FROM clause that holds them, and the names that are in scope.
+"""Relations and scopes: what a query reads from, and the names that it can use.
 
 A relation is the result of a table, a subquery or a function. Where its columns are not all known it is open: a name
 that it does not list may still be one of its columns.

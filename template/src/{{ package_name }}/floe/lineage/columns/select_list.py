@@ -1,4 +1,4 @@
-"""A select list -> the columns of its query: their names as the engine gives them, and what each is made of."""
+"""Select lists: the names of a query's columns, and what each is made of."""
 
 from __future__ import annotations
 

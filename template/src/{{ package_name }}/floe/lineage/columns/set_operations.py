@@ -1,4 +1,4 @@
-"""UNION, INTERSECT and EXCEPT: columns by position or by name, and what decides which rows remain."""
+"""UNION, INTERSECT and EXCEPT: columns by position or name, and what decides which rows remain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A FROM clause -> the sources in scope: tables, subqueries, functions, and what joins do to their columns."""
+"""FROM clauses: tables, subqueries, table functions and joins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of the warehouse that a query names -> what is known of their columns."""
+"""The tables that a query names, with their known columns."""
 
 from __future__ import annotations
 

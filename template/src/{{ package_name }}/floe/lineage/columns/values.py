@@ -1,4 +1,4 @@
-"""An expression of SQL -> what its value is made of.
+"""Expressions: the columns that a value is made of.
 
 Every column inside an expression counts as one of its origins; what stands in a condition, an order or a window does
 so indirectly. A name that does not surely mean one column makes the whole value unknown.

@@ -1,0 +1,1 @@
+"""dbt nodes as Dagster assets, with what `meta.floe` says of them."""

@@ -1,0 +1,135 @@
+"""The metadata under `meta.floe`: owner, service level and classifications of a dbt node.
+
+In: the properties of a dbt node as its manifest has them. Out: plain data, and a problem for each entry that is
+not understood. `config.meta` is read first, then `meta` (dbt 1.10 moved it below `config`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+DURATION = re.compile(r"(?P<count>[1-9][0-9]{0,4})\s*(?P<unit>[mhd])")
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+# What Dagster takes for an owner: an e-mail address or team:name.
+OWNER = re.compile(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMeta:
+    """`meta.floe` of a model, seed, snapshot or source."""
+
+    owner: str | None = None
+    classification: str | None = None
+    sla: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMeta:
+    """`meta.floe` of a column."""
+
+    classification: str | None = None
+    pii_type: str | None = None
+    sensitivity: str | None = None
+
+
+Report = Callable[[str], None]
+# A node of the manifest -> its owners.
+Owners = Callable[[Mapping[str, Any]], Sequence[str]]
+
+
+def said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
+    """Return the entries that `meta` has, by name."""
+    return {name: value for name in meta.__slots__ if (value := getattr(meta, name))}
+
+
+def read_node_meta(node: Mapping[str, Any], report: Report) -> NodeMeta:
+    """Return `meta.floe` of `node`; call `report` with a message for each entry that is left out."""
+    return NodeMeta(**_known(_floe(node), NodeMeta, _prefixed(report, "meta.floe")))
+
+
+def read_column_meta(node: Mapping[str, Any], report: Report) -> dict[str, ColumnMeta]:
+    """Return `meta.floe` of those columns of `node` that have any, by column name as the manifest spells it."""
+    found = {}
+    for name, column in node.get("columns", {}).items():
+        if entries := _known(_floe(column), ColumnMeta, _prefixed(report, f"columns.{name}.meta.floe")):
+            found[name] = ColumnMeta(**entries)
+    return found
+
+
+def resolve_owners(
+    owner: str | None, dbt_owners: Sequence[str] | None, default: str | None, report: Report
+) -> list[str]:
+    """Return the owners of a node, the same for Dagster and for lineage.
+
+    Each is an e-mail address or `team:name`: Dagster takes nothing else, and OpenLineage recommends the same form.
+
+    Args:
+        owner: The owner in `meta.floe`, if there is one; it takes precedence.
+        dbt_owners: The owners that dagster-dbt reads from `meta.dagster.owners` or from the node's dbt group.
+        default: The owner of a node that has none of these, if it is to have one.
+        report: Called with a message if `owner` had to be changed.
+    """
+    if owner:
+        return [dagster_owner(owner, report)]
+    return list(dbt_owners or ()) or ([default] if default else [])
+
+
+def dagster_owner(owner: str, report: Report) -> str:
+    """Return `owner` as Dagster takes it: an e-mail address or team:name; a bare name becomes a team."""
+    if OWNER.fullmatch(owner):
+        return owner
+    team = "team:" + (re.sub(r"[^\w.-]+", "-", owner.removeprefix("team:")).strip("-") or "unknown")
+    report(f"meta.floe.owner {owner!r} is neither an e-mail address nor team:name; write {team!r}")
+    return team
+
+
+def sla_window(sla: str, tiers: Mapping[str, str], report: Report) -> timedelta | None:
+    """Return the longest age that `sla` allows an asset: a duration (`30m`, `24h`, `7d`) or a name of `tiers`."""
+    match = DURATION.fullmatch(tiers.get(sla, sla))
+    if match is None:
+        allowed = ", ".join(["a duration such as 24h", *tiers])
+        report(f"meta.floe.sla {sla!r} is neither of: {allowed}; no freshness policy is set")
+        return None
+    return timedelta(**{UNITS[match["unit"]]: int(match["count"])})
+
+
+def _prefixed(report: Report, place: str) -> Report:
+    return lambda problem: report(f"{place}{problem}")
+
+
+def _floe(props: Mapping[str, Any]) -> Any:
+    for meta in (props.get("config", {}).get("meta"), props.get("meta")):
+        if isinstance(meta, Mapping) and "floe" in meta:
+            return meta["floe"]
+    return {}
+
+
+def _known(entries: Any, kind: type[NodeMeta | ColumnMeta], report: Report) -> dict[str, str]:
+    if not isinstance(entries, Mapping):
+        report(f" is {entries!r}; write it as a mapping of {_listed(kind)}")
+        return {}
+    names = [field.name for field in fields(kind)]
+    known = {}
+    for key, value in entries.items():
+        if key not in names:
+            report(f".{key} is unknown; {_advice(str(key), names)}")
+        elif not isinstance(value, str) or not value:
+            report(f".{key} is {value!r}; write a text")
+        else:
+            known[key] = value
+    return known
+
+
+def _advice(key: str, names: Iterable[str]) -> str:
+    names = list(names)
+    near = difflib.get_close_matches(key, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(names)}"
+
+
+def _listed(kind: type[NodeMeta | ColumnMeta]) -> str:
+    return ", ".join(field.name for field in fields(kind))

@@ -1,0 +1,1 @@
+"""The command `floe`, and what it prints."""

@@ -1,0 +1,79 @@
+"""`uv run floe doctor`: shows what is set, tries every endpoint and reports the findings.
+
+`project.py` looks at dbt's side, `endpoints.py` at where lineage, traces and metrics go. Each check is a function that
+yields findings. All run at once, each for `SECONDS` from its request on: loading a client takes a busy machine longer
+than a dead endpoint takes to show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+
+from ...delivery.sender import one_line
+from ...redact import redact
+from ...settings import Settings
+from .finding import SECONDS, CheckThread, Finding
+from .off import is_off, switched_off
+
+# In the order in which they are shown. Modules are loaded where their checks run: dbt need not wait for OpenTelemetry.
+CHECKS = (
+    ("project", "profile"),
+    ("project", "dbt_debug"),
+    ("project", "manifest"),
+    ("project", "catalog"),
+    ("project", "state"),
+    ("endpoints", "lineage"),
+    ("endpoints", "traces"),
+    ("endpoints", "metrics"),
+    ("project", "doubles"),
+)
+PATIENCE_SECONDS = 60.0  # for what comes before a check's request
+SPARE_SECONDS = 1.0  # of these, for a check to say so itself
+POLL_SECONDS = 0.05
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Return the findings of all checks, in their order."""
+    latest = time.monotonic() + PATIENCE_SECONDS
+    findings: dict[str, list[Finding]] = {name: [] for _, name in CHECKS}
+
+    def run(module: str, name: str) -> None:
+        try:
+            check = getattr(import_module(f".{module}", __name__), name)
+            yielded: Iterator[Finding] = check(settings, latest - SPARE_SECONDS)
+            for finding in yielded:
+                findings[name].append(finding)
+        except Exception as error:  # one broken check must not hide the others
+            findings[name].append(Finding(name, "fail", one_line(error)))
+
+    threads = {
+        name: CheckThread(name, partial(run, module, name)) for module, name in CHECKS if not is_off(settings, name)
+    }
+    for thread in threads.values():
+        thread.start()
+    for _, name in CHECKS:
+        if name not in threads:
+            findings[name] = list(switched_off(settings, name))
+        elif late := _late(name, threads[name], latest):
+            findings[name] = [*findings[name], late]
+    return [
+        replace(finding, message=redact(finding.message), detail=redact(finding.detail))
+        for of_check in findings.values()
+        for finding in of_check
+    ]
+
+
+def _late(name: str, thread: CheckThread, latest: float) -> Finding | None:
+    """Wait for a check; return what to say of one that has not ended in time."""
+    while thread.is_alive():
+        if time.monotonic() >= (thread.deadline or latest):
+            if thread.deadline is None:
+                late = f"not tried: this machine is so busy that {PATIENCE_SECONDS:.0f} s were too short to start it"
+                return Finding(name, "warn", late)
+            return Finding(name, "fail", f"no answer in {SECONDS:.0f} s: it hangs")
+        thread.join(POLL_SECONDS)
+    return None

@@ -1,0 +1,54 @@
+"""The findings for what is switched off and what waits to be sent, without loading a client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...delivery.journal import Journal, journals
+from ...delivery.sender import Counts
+from ...settings import Settings, lineage_is_off, otlp_is_off
+from .finding import Finding
+
+VARIABLES = {
+    "lineage": "OPENLINEAGE_URL",
+    "traces": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "metrics": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+ITEMS = {"lineage": "events", "traces": "spans"}
+
+
+def is_off(settings: Settings, check: str) -> bool:
+    """Say whether the check is of something that is switched off."""
+    if check == "lineage":
+        return lineage_is_off(settings)
+    return check in VARIABLES and otlp_is_off(settings, check)
+
+
+def switched_off(settings: Settings, check: str) -> Iterator[Finding]:
+    """Say that nothing is sent, and what waits for it."""
+    yield Finding(check, "off", f"no endpoint, nothing is sent: set {VARIABLES[check]}")
+    if check in ITEMS:
+        yield from waiting(check, ITEMS[check], settings.state_dir / check)
+
+
+def waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -> Iterator[Finding]:
+    """Say how much waits of runs that are over."""
+    name = f"{check} waiting"
+    if counts and counts.replayed:
+        yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs sent now")
+    if counts and counts.dropped:
+        yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs are dropped: {counts.last_error}")
+    waiting = size = 0
+    for file in journals(folder):
+        if journal := Journal.claim(file):
+            for _ in journal.read():
+                pass
+            waiting += len(journal.waiting)
+            size += file.stat().st_size
+            journal.close()
+    if waiting:
+        told = f"{waiting} {what} wait in {folder} ({size / 1024:.0f} KiB): the next run that can sends them"
+        yield Finding(name, "warn", told)
+    elif not counts or not counts.replayed:
+        yield Finding(name, "ok", f"no {what} wait")

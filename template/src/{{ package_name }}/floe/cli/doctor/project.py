@@ -1,0 +1,175 @@
+"""The checks of dbt: its output, variables, warehouse, manifest and catalog, and the state folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ...dbt.catalog import CatalogError, catalog_file, made_at, read_catalog
+from ...dbt.profile import ProfileError, profiles_file, read_output, variables
+from ...delivery.sender import THREADS
+from ...settings import Settings
+from .finding import SECONDS, Finding, origin, request_leaves
+
+# Each would send a second event or span for what this project sends already.
+DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
+CONNECTS = "Connection:"  # dbt's last line before it connects
+POLL_SECONDS = 0.05
+SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
+SOURCES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md"}
+
+
+def profile(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say which output is built, and which of its variables are set; values only of those that are no secret."""
+    try:
+        output = read_output(settings)
+    except ProfileError as error:
+        yield Finding("profile", "fail", str(error))
+        return
+    chosen = f"output {settings.dbt_target} ({origin('DBT_TARGET')}), {output['type']}, of {profiles_file(settings)}"
+    yield Finding("profile", "ok", chosen)
+    for variable in variables(output, settings):
+        if variable.value is not None:
+            yield Finding(variable.name, "ok", "is set" if variable.is_secret else f"is {variable.value}")
+        elif variable.has_default:
+            yield Finding(variable.name, "off", "is not set; its default counts")
+        else:
+            yield Finding(variable.name, "fail", "is not set: .env.example says what it is, .env is where it goes")
+
+
+def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
+    """Say whether dbt reaches the warehouse; the clock starts when dbt, which takes seconds to load, connects."""
+    quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
+    command = ["dbt", *quiet, "debug", "--connection", "--target", settings.dbt_target]
+    try:
+        process = subprocess.Popen(  # noqa: S603 - a fixed command
+            [*command, "--profiles-dir", str(settings.dbt_profiles_dir)],
+            cwd=settings.dbt_project_dir,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    except FileNotFoundError:
+        yield Finding("dbt debug", "fail", f"dbt is neither beside {sys.executable} nor on PATH: `uv sync` installs it")
+        return
+    lines: list[str] = []
+    reader = threading.Thread(target=_read, args=[process, lines], name=f"{THREADS}doctor-dbt-output", daemon=True)
+    reader.start()
+    queued: float | None = None
+    while reader.is_alive():
+        if queued is None and any(CONNECTS in line for line in lines):
+            queued = _queued_seconds(process)
+        limit = deadline if queued is None else request_leaves(_queued_seconds(process) - queued) - SPARE_SECONDS
+        if time.monotonic() >= limit:
+            process.kill()
+            yield _late(has_started=queued is not None)
+            return
+        reader.join(POLL_SECONDS)
+    if process.wait() == 0:
+        yield Finding("dbt debug", "ok", "dbt reaches the warehouse")
+        return
+    lines = [line.partition("  ")[2].strip() for line in lines]
+    told = [line for line in lines if re.search(r"rror|not|fail", line) and "checks passed" not in line]
+    detail = "\n".join(filter(None, lines))
+    yield Finding("dbt debug", "fail", (told or lines or ["it says nothing"])[-1], detail)
+
+
+def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
+    lines.extend(line.rstrip("\n") for line in process.stdout or ())
+
+
+def _queued_seconds(process: subprocess.Popen[str]) -> float:
+    """Return how long a process has waited for a processor, where the system counts that (Linux)."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    return 0.0
+
+
+def _late(*, has_started: bool) -> Finding:
+    if not has_started:
+        return Finding("dbt debug", "warn", "not tried: dbt was still loading; this machine is busy")
+    late = f"dbt has not connected in {SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops what is sent"
+    return Finding("dbt debug", "fail", f"{late}; `dbt debug` by hand says which")
+
+
+def manifest(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say how old dbt's manifest is, and whether it is of this project as it is now."""
+    file = settings.dbt_project_dir / "target" / "manifest.json"
+    if not file.is_file():
+        if settings.dbt_target == "prod":
+            told = f"{file} is missing: `DBT_TARGET=prod uv run floe prepare` makes it, when the image is built"
+            yield Finding("manifest", "fail", told)
+        else:
+            yield Finding("manifest", "off", f"{file} is missing: `dg` makes it at its next start")
+        return
+    with file.open(encoding="utf-8") as stream:
+        by = re.search(r'"dbt_version": ?"([^"]+)"', stream.read(2_000))
+    made = file.stat().st_mtime
+    sources = [path for path in settings.dbt_project_dir.rglob("*") if path.suffix in SOURCES]
+    newer = [path for path in sources if "target" not in path.parts and path.stat().st_mtime > made]
+    at = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
+    again = "`uv run floe prepare` makes it anew"
+    if by is None:
+        yield Finding("manifest", "fail", f"{file} is no manifest of dbt: {again}")
+    elif by[1] != version("dbt-core"):
+        told = f"made {at} by dbt {by[1]}, installed is {version('dbt-core')}: {again}"
+        yield Finding("manifest", "warn", told)
+    elif newer:
+        told = f"made {at}; {len(newer)} files changed since, such as {newer[0].name}: {again}"
+        yield Finding("manifest", "warn", told)
+    else:
+        yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
+
+
+def catalog(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say which catalog lineage takes the columns of sources from, and how old it is."""
+    try:
+        file = catalog_file(settings.dbt_project_dir)
+        content = read_catalog(file)
+    except CatalogError as error:
+        yield Finding("catalog", "warn", str(error))
+        return
+    if not file.is_file():
+        known = "lineage knows the columns of sources from their documentation"
+        yield Finding("catalog", "off", f"not in use: {known}. `dbt docs generate` would write all to {file}")
+        return
+    made = made_at(file, content)
+    age = (datetime.now(UTC) - made).days
+    origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
+    yield Finding("catalog", "ok", f"{origin_and_age}: the columns of {len(content['sources'])} sources, for lineage")
+
+
+def state(settings: Settings, _: float) -> Iterator[Finding]:
+    """Say whether events that cannot be sent can be kept."""
+    from ...delivery.journal import Journal
+
+    folder = settings.state_dir / "lineage"
+    where = f"{settings.state_dir} ({'FLOE_STATE_DIR' if os.environ.get('FLOE_STATE_DIR') else 'the default'})"
+    try:
+        journal = Journal.create(folder, "doctor")
+    except OSError as error:
+        told = f"{where}: {error.strerror}; a dead receiver's events would be lost: set FLOE_STATE_DIR to a folder"
+        yield Finding("state folder", "fail", f"{told} that can be written")
+        return
+    journal.remove()
+    yield Finding("state folder", "ok", f"{where} can be written")
+
+
+def doubles(_: Settings, __: float) -> Iterator[Finding]:
+    """Name installed packages that would send everything twice."""
+    for name in DOUBLES:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            continue
+        yield Finding(name, "warn", f"{found} is installed: switched on, it sends what this project sends already")

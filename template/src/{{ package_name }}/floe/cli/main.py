@@ -1,0 +1,124 @@
+"""The command `floe`: see `uv run floe --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from ..settings import settings
+
+MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
+REPLAY_SECONDS = 600.0
+
+
+def main() -> int:
+    """Run the command line; return 0 if all is well, 1 if something fails; argparse exits with 2."""
+    parser = argparse.ArgumentParser(prog="floe", description="Look after dbt's manifest, lineage and tracing.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    doctor = commands.add_parser("doctor", help="show what is set, try everything, say what came of it")
+    doctor.description = (
+        "Exit code: 0 if nothing fails (warnings do not count), 1 if something does. Each check has 8 seconds from its "
+        "request on: about 10 seconds in all, more on a busy machine."
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON, for machines")
+    doctor.set_defaults(run=_doctor)
+    prepare = commands.add_parser("prepare", help="make dbt's manifest for DBT_TARGET, as production needs it")
+    prepare.set_defaults(run=_prepare)
+    lineage = commands.add_parser("lineage", help="what was sent, and what could not be").add_subparsers(
+        required=True, metavar="command"
+    )
+    lineage.add_parser("show", help="show the events of the last run").set_defaults(run=_show)
+    replay = lineage.add_parser("replay", help="send what earlier runs could not, and end what they left open")
+    replay.description = "Exit code: 0 if all has arrived, 1 if not."
+    replay.set_defaults(run=_replay)
+    trace = commands.add_parser("trace", help="run a command, such as dg launch --assets '*', and draw its trace")
+    trace.add_argument("--svg", type=Path, help="write a picture to this file, instead of text to the terminal")
+    trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
+    trace.set_defaults(run=_trace)
+    told = parser.parse_args()
+    run: Callable[[argparse.Namespace], int] = told.run
+    return run(told)
+
+
+def _doctor(told: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    findings = examine(settings)
+    if told.json:
+        _say(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        width = max(len(finding.check) for finding in findings)
+        for finding in findings:
+            _say(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
+    return int(any(finding.state == "fail" for finding in findings))
+
+
+def _trace(told: argparse.Namespace) -> int:
+    from .waterfall import as_svg, as_text, bars, record  # a server, which nothing else needs
+
+    if not told.command:
+        _say("Which command? Such as: uv run floe trace dg launch --assets '*'")
+        return 2
+    code, spans = record(told.command)
+    if not spans:
+        _say("No span has come: the command ran no step with dbt, or OTEL_* switch traces off.")
+    elif told.svg:
+        told.svg.write_text(as_svg(bars(spans)), encoding="utf-8")
+    else:
+        _say("\n".join(as_text(bars(spans))))
+    return code
+
+
+def _prepare(_: argparse.Namespace) -> int:
+    from ...project import dbt_project  # loads Dagster, which the others do not need
+    from ..dbt.prepare import ParseError, prepare_anywhere
+    from ..dbt.profile import ProfileError
+
+    try:
+        missing = prepare_anywhere(dbt_project)
+    except (ParseError, ProfileError) as error:
+        _say(str(error))
+        return 1
+    if missing:
+        _say(f"Not set, and not needed to parse: {', '.join(missing)}. A run takes its own values.")
+    _say(str(dbt_project.manifest_path))
+    return 0
+
+
+def _show(_: argparse.Namespace) -> int:
+    from ..lineage.endpoint import journal_folder
+    from .show import last_run
+
+    lines = list(last_run(journal_folder(settings)))
+    _say("\n".join(lines) or "No run has sent lineage yet: `uv run floe doctor` says whether it would.")
+    return 0
+
+
+def _replay(_: argparse.Namespace) -> int:
+    from ..delivery.diagnosis import LINEAGE, EndpointError, diagnose
+    from ..lineage.endpoint import journal_folder, lineage_client
+    from ..lineage.outbox import replay
+    from ..redact import redact
+
+    try:
+        client = lineage_client(settings)
+    except EndpointError as error:
+        _say(f"Lineage cannot be sent: {redact(str(error))}")
+        return 1
+    if client is None:
+        _say("Lineage is off: set OPENLINEAGE_URL.")
+        return 1
+    counts = replay(client.transport, journal_folder(settings), time.monotonic() + REPLAY_SECONDS)
+    _say(f"{counts.replayed} sent, {counts.dropped} dropped")
+    if counts.last_error:
+        _say(f"The last error: {redact(diagnose(counts.last_error, LINEAGE))}")
+    return int(bool(counts.last_error))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,74 @@
+"""dbt's `catalog.json`: the columns that `dbt docs generate` has seen in the warehouse."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .deferral import option
+
+
+class CatalogError(Exception):
+    """The catalog cannot be found or read; the message names the file at fault and the next step."""
+
+
+def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:
+    """Return the path at which dbt keeps the catalog of a project, whether or not the file is there.
+
+    The folder is chosen as dbt chooses it: `--target-path` in `arguments`, DBT_TARGET_PATH, `target-path` in
+    dbt_project.yml, `target`. It is not the folder of a single run, which dagster-dbt makes below it.
+
+    Raises:
+        CatalogError: `target-path` in dbt_project.yml cannot be rendered.
+    """
+    folder = option(arguments, "--target-path") or os.environ.get("DBT_TARGET_PATH") or _configured(project_dir)
+    return project_dir / folder / "catalog.json"
+
+
+def read_catalog(file: Path) -> dict[str, Any]:
+    """Return the catalog in `file`; an empty one if there is no such file.
+
+    Raises:
+        CatalogError: The file is not a catalog.
+    """
+    try:
+        catalog: dict[str, Any] = json.loads(file.read_bytes())
+        if isinstance(catalog["nodes"], dict) and isinstance(catalog["sources"], dict):
+            return catalog
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        pass
+    msg = f"{file} is not a catalog of dbt: run `dbt docs generate` again"
+    raise CatalogError(msg)
+
+
+def made_at(file: Path, catalog: Mapping[str, Any]) -> datetime:
+    """Return when dbt has written the catalog in `file`, in UTC."""
+    try:
+        return datetime.fromisoformat(catalog["metadata"]["generated_at"].replace("Z", "+00:00"))
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+
+
+def _configured(project_dir: Path) -> str:
+    from jinja2 import Environment, StrictUndefined, TemplateError  # dbt's own way to render its files
+
+    file = project_dir / "dbt_project.yml"
+    try:
+        text = str((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("target-path") or "target")
+        environment = Environment(undefined=StrictUndefined)  # noqa: S701 - a path, not a page
+        return environment.from_string(text).render(env_var=_env_var)
+    except (OSError, yaml.YAMLError, TemplateError, KeyError) as error:
+        msg = f"{file}: target-path cannot be read ({error}): set DBT_TARGET_PATH"
+        raise CatalogError(msg) from error
+
+
+def _env_var(name: str, default: str | None = None) -> str:
+    return os.environ[name] if default is None else os.environ.get(name, default)

@@ -1,0 +1,80 @@
+"""dbt's console output as records of the logger `dbt`, where logs are JSON.
+
+In: the events of a dbt command. Out: the same, and a record for each line, with the event's code, its node, the node's
+asset and the span that the node will have. On a terminal dbt's lines stay as dbt prints them, without secrets.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
+from typing import Any, TextIO
+
+import structlog
+from dagster_dbt import DbtCliInvocation
+from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
+
+from ..ids import node_span_id
+from ..logs import is_json
+from ..redact import redact
+from .manifest_graph import ASSETS
+
+LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERROR}
+
+
+def read_events(invocation: DbtCliInvocation) -> Iterator[DbtCliEventMessage]:
+    """Yield the events of a dbt command; log what dagster-dbt prints of them."""
+    events = invocation.stream_raw_events()
+    while True:
+        # dagster-dbt prints the text of each event and offers no other way to get it.
+        printed, event = _OwnLines(sys.stdout), None
+        try:
+            with redirect_stdout(printed):
+                event = next(events, None)
+        finally:
+            if is_json():
+                _log(printed.text.getvalue().removesuffix(f"{event}\n"), event, invocation)
+            else:
+                sys.stdout.write(redact(printed.text.getvalue()))
+        if event is None:
+            return
+        yield event
+
+
+def _log(rest: str, event: DbtCliEventMessage | None, invocation: DbtCliInvocation) -> None:
+    """Log an event of dbt's, and the `rest` of what was printed: lines that are no event, such as a traceback."""
+    log = structlog.get_logger("dbt")
+    for line in rest.splitlines():
+        log.info(line)
+    if event is None:
+        return
+    info = event.raw_event["info"]
+    if message := info["msg"].strip():
+        log.log(LEVELS.get(info["level"], logging.INFO), message, **_fields(event.raw_event, invocation))
+
+
+class _OwnLines(io.TextIOBase):
+    """Keeps what this thread prints; what others print goes where it would have gone."""
+
+    def __init__(self, out: TextIO) -> None:
+        self.text = io.StringIO()
+        self._out = out
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return (self.text if threading.get_ident() == self._thread else self._out).write(text)
+
+
+def _fields(raw: Mapping[str, Any], invocation: DbtCliInvocation) -> dict[str, str]:
+    info, unique_id = raw["info"], raw["data"].get("node_info", {}).get("unique_id")
+    fields = {"invocation_id": info["invocation_id"], "dbt_event": info["name"], "dbt_code": info.get("code")}
+    if unique_id:
+        fields |= {"node": unique_id, "span_id": f"{node_span_id(info['invocation_id'], unique_id):016x}"}
+        node = invocation.manifest.get("nodes", {}).get(unique_id)
+        if node and node["resource_type"] in ASSETS:
+            fields["asset"] = invocation.dagster_dbt_translator.get_asset_key(node).to_user_string()
+    return fields

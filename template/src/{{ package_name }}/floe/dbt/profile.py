@@ -1,0 +1,93 @@
+"""The chosen output of `profiles.yml`, and the environment variables that it reads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..secret_values import profile_variables
+from ..settings import Settings
+
+
+class ProfileError(Exception):
+    """The profile cannot be read; the message names the file and the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable that an output reads; `value` is nothing if it is not set."""
+
+    name: str
+    value: str | None
+    has_default: bool
+    is_secret: bool
+
+    def __str__(self) -> str:
+        """Return the variable as it may be shown: a secret's value may not."""
+        if self.value is None:
+            return f"{self.name} ({'default' if self.has_default else 'not set'})"
+        return f"{self.name} (set)" if self.is_secret else f"{self.name}={self.value}"
+
+
+def profiles_file(settings: Settings) -> Path:
+    """Return the path of `profiles.yml`."""
+    return settings.dbt_profiles_dir / "profiles.yml"
+
+
+def read_output(settings: Settings) -> dict[str, Any]:
+    """Return the output that `DBT_TARGET` chooses of the project's profile, its values as they stand in the file.
+
+    Raises:
+        ProfileError: There is no file, no such profile in it, or no such output in that.
+    """
+    file, project_file = profiles_file(settings), settings.dbt_project_dir / "dbt_project.yml"
+    if not file.is_file():
+        raise ProfileError(f"{file} is missing: restore it, or see profiles_dir in floe/settings.toml")
+    profiles = _read(file)
+    name = os.environ.get("DBT_PROFILE") or str(_read(project_file).get("profile") or "")
+    # `config` is no profile: dbt's older versions have settings of their own there.
+    names = [key for key in profiles if key != "config"]
+    if "env_var(" in name and len(names) == 1:  # dbt knows what the expression is; with one profile there is no choice
+        name = names[0]
+    if name not in names:
+        raise ProfileError(
+            f"{project_file} names the profile {name or 'of no name'!r}, and {file} has {', '.join(names) or 'none'}: "
+            f"write the same name in both, or `copier update --vcs-ref=:current: -d dbt_profile_name={name or '…'}`"
+        )
+    outputs = profiles[name].get("outputs") if isinstance(profiles[name], dict) else None
+    if not isinstance(outputs, dict) or not isinstance(outputs.get(settings.dbt_target), dict):
+        raise ProfileError(
+            f"DBT_TARGET={settings.dbt_target} is none of the outputs {', '.join(outputs or {})} of {name} in {file}"
+        )
+    return dict(outputs[settings.dbt_target])
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ProfileError(f"{file} cannot be read, correct it: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise ProfileError(f"{file} is not a mapping of names to values: restore it")
+    return document
+
+
+def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
+    """Yield the variables that an output reads, in its order, each once."""
+    seen = set()
+    for each in profile_variables(output):
+        if each.name not in seen:
+            seen.add(each.name)
+            is_secret = each.is_secret or each.name in settings.secret_variables
+            yield Variable(each.name, os.environ.get(each.name), each.default is not None, is_secret)
+
+
+def hint(settings: Settings) -> str:
+    """Return what to look at when dbt could not build anything, on one line."""
+    read = ", ".join(map(str, variables(read_output(settings), settings)))
+    return f"dbt built nothing. Its output {settings.dbt_target} reads {read}. `uv run floe doctor` tries them."

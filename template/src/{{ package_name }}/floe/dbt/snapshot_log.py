@@ -1,0 +1,88 @@
+"""The SQL of snapshots, which dbt writes only to its debug log.
+
+In: the `dbt.log` of a running dbt, JSON lines. Out: the query that a snapshot takes its rows from. dbt puts it inside a
+statement of its own (`snapshot_staging_table` and `build_snapshot_table` in dbt's global project); a project that
+overrides those macros gets nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+# As they stand in the log: the query in the statement of a first run, and of a later one.
+MARKS = (b") sbq", b"snapshot_query as (")
+
+
+class SnapshotLog:
+    """Read a `dbt.log` as far as it is written, each line once; it may have been rotated in between."""
+
+    def __init__(self, path: Path, dialect: str) -> None:
+        """Follow the file at `path`, whose SQL is in sqlglot's `dialect`."""
+        self._path = path
+        self._dialect = dialect
+        self._offset = 0
+        self._queries: dict[str, str] = {}
+
+    def query(self, unique_id: str) -> str | None:
+        """Return the query of a snapshot, or nothing if dbt has not run it yet."""
+        for line in self._new_lines():
+            if b'"SQLQuery"' in line and any(mark in line for mark in MARKS):
+                self._take(line)
+        return self._queries.get(unique_id)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            data = orjson.loads(line)["data"]
+            unique_id, statement = str(data["node_info"]["unique_id"]), str(data["sql"])
+        except (ValueError, KeyError, TypeError):  # of no node, or torn
+            return
+        if unique_id.startswith("snapshot.") and (query := inner_query(statement, self._dialect)):
+            self._queries[unique_id] = query
+
+    def _new_lines(self) -> Iterator[bytes]:
+        if not self._path.exists():
+            return
+        if self._path.stat().st_size < self._offset:
+            yield from self._read(self._path.with_name(f"{self._path.name}.1"))
+            self._offset = 0
+        yield from self._read(self._path)
+
+    def _read(self, file: Path) -> list[bytes]:
+        if not file.exists():
+            return []
+        with file.open("rb") as stream:
+            stream.seek(self._offset)
+            content = stream.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return whole.splitlines()
+
+
+def inner_query(statement: str, dialect: str) -> str | None:
+    """Return the query inside a statement of dbt's that builds a snapshot, word for word."""
+    from sqlglot import TokenType, tokenize  # loaded where lineage needs it
+    from sqlglot.errors import SqlglotError
+
+    try:
+        tokens = tokenize(statement, read=dialect)
+    except (SqlglotError, ValueError):
+        return None
+    opened: list[int] = []
+    pairs: dict[int, int] = {}  # of parentheses, both ways
+    for position, token in enumerate(tokens):
+        if token.token_type is TokenType.L_PAREN:
+            opened.append(position)
+        elif token.token_type is TokenType.R_PAREN and opened:
+            partner = opened.pop()
+            pairs[partner], pairs[position] = position, partner
+    texts = [token.text.lower() for token in tokens]
+    staged = [i + 2 for i in range(len(texts) - 2) if texts[i : i + 3] == ["snapshot_query", "as", "("]]
+    built = [pairs.get(i) for i in range(len(texts) - 1) if texts[i : i + 2] == [")", "sbq"]]
+    # What a project calls by these names too stands inside dbt's own.
+    start = staged[0] if staged else built[-1] if built else None
+    if start is None or start not in pairs:
+        return None
+    return statement[tokens[start].end + 1 : tokens[pairs[start]].start].strip()

@@ -1,0 +1,89 @@
+"""The cache of column lineage between runs: a JSON file with one entry per node.
+
+An entry counts only for the very input that it was made of, so nothing here is ever out of date; a file that cannot
+be read is as good as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+from ...delivery.state import make_state_folder
+from . import ColumnLineage, Origin, QueryLineage
+
+# Of what is written below and of how SQL is read: raise it with either.
+VERSION = 3
+
+
+class Kept:
+    """The entries of one project; read at the first question, written by `save` if there are new ones."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._entries: dict[str, Any] | None = None
+        self._changed = False
+
+    def get(self, unique_id: str, key: str) -> Any:
+        """Return what was put for a node under the same key."""
+        entry = self._read().get(unique_id)
+        return entry["value"] if entry and entry["key"] == key else None
+
+    def put(self, unique_id: str, key: str, value: Any, checksum: Any = None) -> None:
+        """Keep a value of a node in place of the one before."""
+        self._read()[unique_id] = {"key": key, "checksum": checksum, "value": value}
+        self._changed = True
+
+    def query(self, unique_id: str, *, key: str | None = None, checksum: Any = None) -> QueryLineage | None:
+        """Return the query of a model, for the same input, or at least for the same file."""
+        entry = self._read().get(unique_id)
+        if not entry or (entry["key"] != key and (checksum is None or entry["checksum"] != checksum)):
+            return None
+        value = entry["value"]
+        columns = {
+            name: ColumnLineage(frozenset(Origin(*origin) for origin in origins), data_type, known)
+            for name, data_type, known, origins in value["columns"]
+        }
+        rows = frozenset(Origin(*origin) for origin in value["rows"])
+        return QueryLineage(
+            columns, rows, value["complete"], value["rows_known"], tuple(value["open_tables"]), value["problem"]
+        )
+
+    def put_query(self, unique_id: str, key: str, checksum: Any, query: QueryLineage) -> None:
+        """Keep the query of a model."""
+        value = {
+            "columns": [
+                [name, column.type, column.known, sorted(map(astuple, column.origins))]
+                for name, column in query.columns.items()
+            ],
+            "rows": sorted(map(astuple, query.rows)),
+            "complete": query.complete,
+            "rows_known": query.rows_known,
+            "open_tables": query.open_tables,
+            "problem": query.problem,
+        }
+        self.put(unique_id, key, value, checksum)
+
+    def save(self) -> None:
+        """Write the file, whole or not at all; a disk that is full or read-only costs only the next run's time."""
+        if self._file is None or not self._changed:
+            return
+        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            make_state_folder(self._file.parent)
+            temporary.touch(mode=0o600)
+            temporary.write_text(json.dumps({"version": VERSION, "nodes": self._read()}), encoding="utf-8")
+            temporary.replace(self._file)
+            self._changed = False
+
+    def _read(self) -> dict[str, Any]:
+        if self._entries is None:
+            self._entries = {}
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                told = json.loads(self._file.read_bytes()) if self._file else {}
+                self._entries = told["nodes"] if told["version"] == VERSION else {}
+        return self._entries

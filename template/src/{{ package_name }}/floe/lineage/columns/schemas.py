@@ -1,0 +1,171 @@
+"""The columns of each table, as far as they are known without a query to the warehouse.
+
+In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generate` has left one. Out: each table's
+columns and types, and for a model the query that it is, read by `columns/`.
+
+Columns come from where they are decided: a seed's from its file and dbt's own type inference, a model's from its
+compiled SQL and the columns above it, a source's from the catalog or its documentation. A hook that asks the
+warehouse for them would see the same, at the price of a query a node and of a macro in a folder that is the owner's;
+on DuckDB nobody but dbt could ask before dbt has ended. What this way cannot know it leaves out: the type of an
+expression without a cast, the columns behind `select *` from an undocumented source, and that an incremental table
+may be older than its SQL.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...dbt.deferral import DEFERRED
+from ...dbt.manifest_graph import Graph, Node, relation_text, table_id
+from . import QueryLineage, TableColumns, fold, read_query
+from .cache import Kept
+from .snapshots import with_snapshot_columns
+
+# A seed's file and settings -> the types of its columns, as dbt's adapter makes them.
+SeedTypes = Callable[[Path, Node], Mapping[str, str]]
+SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; types of larger ones are not worth their reading
+SQLGLOT = version("sqlglot")
+K = TypeVar("K")
+V = TypeVar("V")
+NOTHING = TableColumns({}, complete=False)
+
+
+class Schemas:
+    """The columns of one run's tables; each is worked out once, models with unchanged SQL not at all."""
+
+    def __init__(
+        self, graph: Graph, dialect: str, kept: Kept, catalog: Mapping[str, Any], seed_types: SeedTypes
+    ) -> None:
+        self._graph = graph
+        self._dialect = dialect
+        self._kept = kept
+        self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
+        self._seed_types = seed_types
+        self._tables: dict[tuple[str, str], TableColumns] = {}
+        self._queries: dict[tuple[str, str], QueryLineage | None] = {}
+        self._digests: dict[tuple[str, str], str] = {}
+
+    def table(self, node: Node) -> TableColumns:
+        """Return what is known of a node's table."""
+        key = table_id(node)
+        if key not in self._tables:
+            self._tables[key] = NOTHING  # for a node that depends on itself
+            with _forget_if_raised(self._tables, key):
+                self._tables[key] = self._typed(node, self._columns(node))
+        return self._tables[key]
+
+    def query(self, node: Node) -> QueryLineage | None:
+        """Return what a model or snapshot yields; nothing for one in Python and where dbt has compiled nothing."""
+        key = table_id(node)
+        if key not in self._queries:
+            self._queries[key] = None
+            with _forget_if_raised(self._queries, key):
+                self._queries[key] = self._read(node)
+        return self._queries[key]
+
+    def _columns(self, node: Node) -> TableColumns:
+        kind, query = node["resource_type"], None
+        if kind == "seed":
+            return self._seed(node)
+        if kind in {"model", "snapshot"}:
+            query = self.query(node)
+            if query and query.complete:
+                return TableColumns({name: column.type for name, column in query.columns.items()})
+            if node.get("config", {}).get("contract", {}).get("enforced"):
+                return TableColumns(self._documented(node))
+            if query is None and (cataloged := self._cataloged(node)):
+                return TableColumns(cataloged)
+        elif cataloged := self._cataloged(node):
+            return TableColumns(cataloged)
+        known = {name: column.type for name, column in query.columns.items()} if query else {}
+        listed = {name.lower() for name in known}
+        documented = {name: kind for name, kind in self._documented(node).items() if name.lower() not in listed}
+        return TableColumns(known | documented, complete=False)
+
+    def _typed(self, node: Node, table: TableColumns) -> TableColumns:
+        told = {
+            name.lower(): data_type
+            for source in (self._documented(node), self._cataloged(node))
+            for name, data_type in source.items()
+            if data_type
+        }
+        types = {name: data_type or told.get(name.lower()) for name, data_type in table.columns.items()}
+        return TableColumns(types, table.complete)
+
+    def _documented(self, node: Node) -> dict[str, str | None]:
+        return {
+            fold(column["name"], self._dialect, quoted=bool(column.get("quote"))): column.get("data_type")
+            for column in node.get("columns", {}).values()
+        }
+
+    def _cataloged(self, node: Node) -> dict[str, str | None]:
+        columns = self._catalog.get(node["unique_id"], {}).get("columns", {}).values()
+        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda each: each["index"])}
+
+    def _seed(self, node: Node) -> TableColumns:
+        file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
+        checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
+        if (kept := self._kept.get(node["unique_id"], checksum)) is None:
+            if not file.is_file():
+                return NOTHING
+            types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
+            kept = [[name, types.get(name)] for name in _header(file, node)]
+            self._kept.put(node["unique_id"], checksum, kept)
+        # Where unquoted names become upper case, dbt quotes a seed's header only if it is told to.
+        quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
+        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in kept})
+
+    def _read(self, node: Node) -> QueryLineage | None:
+        sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
+        if sql is None:
+            # Not part of this run: what was last known of it, if it is still the same model.
+            return self._kept.query(_kept_as(node), checksum=node.get("checksum"))
+        upstream = {relation_text(each): each for each in self._graph.tables_upstream(node)}
+        key = self._digest(sql, upstream)
+        query = self._kept.query(_kept_as(node), key=key)
+        if query is None:
+            query = read_query(sql, self._dialect, {name: self.table(each) for name, each in upstream.items()})
+            if node["resource_type"] == "snapshot":
+                query = with_snapshot_columns(query, node, self._dialect)
+            self._kept.put_query(_kept_as(node), key, node.get("checksum"), query)
+        return query
+
+    def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
+        parts = [SQLGLOT, self._dialect, sql]
+        parts += [f"{name}={self._digest_of(node)}" for name, node in sorted(upstream.items())]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    def _digest_of(self, node: Node) -> str:
+        key = table_id(node)
+        if key not in self._digests:
+            table = self.table(node)
+            text = json.dumps([list(table.columns.items()), table.complete])
+            self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
+        return self._digests[key]
+
+
+@contextmanager
+def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
+    """Remove what stands under `key` for the time being if its value cannot be made."""
+    try:
+        yield
+    except BaseException:
+        del known[key]
+        raise
+
+
+def _kept_as(node: Node) -> str:
+    """Return the name under which a node's query is kept: a table that is deferred to has its own."""
+    return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
+
+
+def _header(file: Path, node: Node) -> list[str]:
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        return next(csv.reader(lines, delimiter=node.get("config", {}).get("delimiter") or ","), [])

@@ -1,0 +1,142 @@
+"""Facets outside OpenLineage's specification: dbt's, as dbt-ol has them, and ours.
+
+Ours is the classification of columns; its JSON schema lies beside this file. The rest of `floe` speaks in the standard
+facets of `openlineage.client.facet_v2`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attr
+from openlineage.client.facet_v2 import DatasetFacet, JobFacet, RunFacet
+from openlineage.client.utils import RedactMixin
+
+DBT_SCHEMAS = "https://github.com/OpenLineage/OpenLineage/tree/main/integration/common/openlineage/schema/"
+
+
+@attr.define
+class DbtVersionRunFacet(RunFacet):
+    """The version of dbt: key `dbt_version`."""
+
+    version: str
+
+    @staticmethod
+    def _get_schema() -> str:
+        return DBT_SCHEMAS + "dbt-version-run-facet.json"
+
+
+@attr.define
+class DbtRunRunFacet(RunFacet):
+    """The dbt command: key `dbt_run`."""
+
+    invocation_id: str
+    project_name: str | None = None
+    dbt_runtime: str | None = None
+    project_version: str | None = None
+    profile_name: str | None = None
+    full_refresh: bool | None = None
+
+    @staticmethod
+    def _get_schema() -> str:
+        return DBT_SCHEMAS + "dbt-run-run-facet.json"
+
+
+@attr.define
+class DbtNodeJobFacet(JobFacet):
+    """A node of dbt's manifest: key `dbt_node`."""
+
+    original_file_path: str | None = None
+    database: str | None = None
+    schema: str | None = None
+    alias: str | None = None
+    unique_id: str | None = None
+    test_type: str | None = None
+
+    @staticmethod
+    def _get_schema() -> str:
+        return DBT_SCHEMAS + "dbt-node-job-facet.json"
+
+
+@attr.define
+class DbtIncremental(RedactMixin):
+    """How an incremental model is built again."""
+
+    strategy: str | None = None
+    unique_key: list[str] | None = None
+    incremental_predicates: list[str] | None = None
+    on_schema_change: str | None = None
+    partition_by: dict[str, str | list[str]] | None = None
+    event_time: str | None = None
+    batch_size: str | None = None
+    begin: str | None = None
+    lookback: int | None = None
+    full_refresh: bool | None = None
+
+
+@attr.define
+class DbtModelConfig(RedactMixin):
+    """What a model's resolved configuration says to those who watch it."""
+
+    materialized: str | None = None
+    access: str | None = None
+    owner: str | None = None
+    group: str | None = None
+    incremental: DbtIncremental | None = None
+
+
+@attr.define
+class DbtModelDatasetFacet(DatasetFacet):
+    """The configuration of the model that builds a table: key `dbt_model`."""
+
+    config: DbtModelConfig
+
+    @staticmethod
+    def _get_schema() -> str:
+        return DBT_SCHEMAS + "dbt-model-dataset-facet.json"
+
+
+@attr.define
+class DbtExposure(RedactMixin):
+    """A dashboard or the like."""
+
+    unique_id: str
+    name: str
+    type: str | None = None
+    url: str | None = None
+
+
+@attr.define
+class DbtExposuresDatasetFacet(DatasetFacet):
+    """The exposures that read a table: key `dbt_exposures`."""
+
+    exposures: list[DbtExposure]
+
+    @staticmethod
+    def _get_schema() -> str:
+        return DBT_SCHEMAS + "dbt-exposures-dataset-facet.json"
+
+
+@attr.define
+class ColumnClassification(RedactMixin):
+    """What `meta.floe` says of a column."""
+
+    classification: str | None = None
+    pii_type: str | None = None
+    sensitivity: str | None = None
+
+
+@attr.define
+class ColumnClassificationDatasetFacet(DatasetFacet):
+    """The columns of a table that are classified, by name: key `floe_columnClassification`."""
+
+    # Where `ColumnClassificationDatasetFacet.json` can be fetched; `facet_schema` of settings.toml takes its place.
+    schema_url: ClassVar[str] = (
+        "https://raw.githubusercontent.com/org/floe-template/main/facets/1-0-0/ColumnClassificationDatasetFacet.json"
+    )
+
+    classifications: dict[str, ColumnClassification]
+
+    @classmethod
+    def _get_schema(cls) -> str:
+        return cls.schema_url

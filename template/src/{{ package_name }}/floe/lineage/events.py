@@ -1,0 +1,191 @@
+"""The run events of dbt commands and nodes.
+
+One run for the Dagster run, one for the dbt command, one for each node that it executes: exactly one START and one
+terminal event each. A node's run id is derived from the command and the node, so that sending an event twice changes
+nothing at the receiver. Inputs stand in both events, outputs only where the node has written them: what fails, is
+skipped or is stopped claims none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID, uuid5
+
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import JobFacet, RunFacet
+
+from ..dbt.manifest_graph import CHECKS, HOOK, Graph, Node, bare_node
+from ..dbt.node_events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
+from ..faults import Losses, detail, lost_details
+from .columns import QueryLineage
+from .datasets import Datasets
+from .jobs import Jobs, job_type
+from .parents import Command, DagsterRun
+from .run_facets import PRODUCER, RunFacets, incomplete
+
+TERMINAL = {
+    Outcome.SUCCESS: RunState.COMPLETE,
+    Outcome.WARN: RunState.COMPLETE,
+    Outcome.FAIL: RunState.FAIL,
+    Outcome.SKIPPED: RunState.ABORT,
+    Outcome.INTERRUPTED: RunState.ABORT,
+}
+SKIPPED = "dbt skipped this node"
+
+
+class Lineage:
+    """Turn the lives of one dbt command into run events."""
+
+    def __init__(
+        self,
+        dagster_run: DagsterRun,
+        command: Command,
+        graph: Callable[[], Graph],
+        datasets: Callable[[], Datasets],
+        jobs: Callable[[], Jobs],
+        losses: Losses | None = None,
+    ) -> None:
+        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts.
+
+        `losses` takes the nodes whose events lack details because of a fault of ours.
+        """
+        self._run = dagster_run.run
+        self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
+        self._full_refresh = command.full_refresh
+        self._facets = RunFacets(dagster_run, command)
+        self._graph = graph
+        self._datasets = datasets
+        self._jobs = jobs
+        self._losses = losses or Losses("lineage")
+        self._bad: dict[str, str] = {}
+
+    def run_started(self, at: datetime) -> RunEvent:
+        """Return the start of the Dagster run."""
+        return self._run_event(RunState.START, at)
+
+    def run_finished(self, at: datetime, outcome: Outcome, message: str | None) -> RunEvent:
+        """Return the end of the Dagster run."""
+        return self._run_event(TERMINAL[outcome], at, message)
+
+    def events(self, life: Life) -> Iterator[RunEvent]:
+        """Yield the run events that `life` is: one, none for a hook, two for a node that ends without a start."""
+        match life:
+            case NodeStarted() | NodeFinished() if life.resource_type == HOOK:
+                return  # SQL of the project that belongs to no table
+            case CommandStarted():
+                self._command_run = replace(self._command_run, run_id=life.invocation_id)
+                with self._losses.of(self._command_run.name):
+                    detail(self._facets.command_started, life, self._command_run)
+                yield self._command_event(RunState.START, life.at)
+            case CommandFinished():
+                yield self._command_event(TERMINAL[life.outcome], life.at, life.message)
+            case NodeStarted():
+                yield self._started(life)
+            case NodeFinished():
+                if life.started is None:
+                    # The specification wants a START of each run; a skipped node has both at once.
+                    yield self._started(life)
+                yield self._finished(life)
+
+    def _run_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
+        with self._losses.of(self._run.name):
+            run = Run(self._run.run_id, detail(self._facets.dagster_run, message) or {})
+        job = Job(self._run.namespace, self._run.name, {"jobType": job_type("JOB", "DAGSTER")})
+        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
+
+    def _command_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
+        with self._losses.of(self._command_run.name):
+            run = Run(self._command_run.run_id, detail(self._facets.command, message) or {})
+        job = Job(self._command_run.namespace, self._command_run.name, {"jobType": job_type("JOB")})
+        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
+
+    def _started(self, life: NodeStarted | NodeFinished) -> RunEvent:
+        with self._losses.of(life.unique_id):
+            before = lost_details()
+            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
+            facets = detail(self._facets.node, node) or self._facets.minimal()
+            return self._node_event(RunState.START, life, node, facets, detail(self._inputs, node), (), before)
+
+    def _finished(self, life: NodeFinished) -> RunEvent:
+        state = TERMINAL[life.outcome]
+        with self._losses.of(life.unique_id):
+            before = lost_details()
+            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
+            outputs: list[OutputDataset] = []
+            query = None
+            if state is RunState.COMPLETE:
+                outputs = detail(self._outputs, node, life) or []
+                query = detail(self._query, node) if outputs else None
+                if query is None and lost_details() > before:
+                    query = QueryLineage(problem="lost by a fault in floe")
+            elif life.resource_type not in CHECKS or life.outcome is Outcome.FAIL:
+                self._bad[life.unique_id] = life.outcome
+            if life.outcome is Outcome.SKIPPED and not life.message:
+                life = replace(life, message=detail(self._reason, life.unique_id) or SKIPPED)
+            message = None if state is RunState.COMPLETE else life.message or life.status
+            facets = detail(self._end_facets, node, life, query) or self._facets.minimal(message)
+            return self._node_event(state, life, node, facets, detail(self._inputs, node, life), outputs, before)
+
+    def _node_event(
+        self,
+        state: RunState,
+        life: NodeStarted | NodeFinished,
+        node: Node,
+        facets: dict[str, RunFacet],
+        inputs: list[InputDataset] | None,
+        outputs: Sequence[OutputDataset],
+        lost_before: int,
+    ) -> RunEvent:
+        job_facets = detail(self._job_facets, node) or {}
+        if lost := lost_details() - lost_before:
+            facets |= detail(incomplete, facets, lost) or {}
+        return RunEvent(
+            eventTime=life.at.isoformat(),
+            eventType=state,
+            run=Run(node_run_id(life.invocation_id, life.unique_id), facets),
+            job=Job(self._command_run.namespace, life.unique_id, job_facets),
+            inputs=inputs or [],
+            outputs=list(outputs),
+            producer=PRODUCER,
+        )
+
+    def _node(self, unique_id: str) -> Node:
+        return self._graph().node(unique_id)
+
+    def _inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
+        return self._datasets().inputs(node, life)
+
+    def _outputs(self, node: Node, life: NodeFinished) -> list[OutputDataset]:
+        run_id = node_run_id(life.invocation_id, life.unique_id)
+        return self._datasets().outputs(node, life, run_id, full_refresh=self._full_refresh)
+
+    def _query(self, node: Node) -> QueryLineage | None:
+        return self._datasets().query(node)
+
+    def _job_facets(self, node: Node) -> dict[str, JobFacet]:
+        return self._jobs().facets(node)
+
+    def _end_facets(self, node: Node, life: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
+        datasets = detail(self._datasets)
+        source, left_out = (datasets.namespace, detail(datasets.left_out, node)) if datasets else ("", None)
+        return self._facets.node(node, life, detail(self._graph), source, query, left_out or ())
+
+    def _reason(self, unique_id: str) -> str:
+        blockers = self._graph().blockers(self._graph().node(unique_id), self._bad)
+        why = ", ".join(f"{each} {'was skipped' if self._bad[each] == 'skipped' else 'failed'}" for each in blockers)
+        return f"{SKIPPED}: {why}" if why else SKIPPED
+
+
+def lean(event: RunEvent) -> RunEvent:
+    """Return an event with nothing but what it is of, where that stands, and the message of a bad end."""
+    facets = event.run.facets or {}
+    run = Run(event.run.runId, {name: facets[name] for name in ("parent", "errorMessage") if name in facets})
+    job = Job(event.job.namespace, event.job.name)
+    return RunEvent(eventTime=event.eventTime, eventType=event.eventType, run=run, job=job, producer=PRODUCER)
+
+
+def node_run_id(invocation_id: str, unique_id: str) -> str:
+    """Return the run id of a node within a dbt command."""
+    return str(uuid5(UUID(invocation_id), unique_id))

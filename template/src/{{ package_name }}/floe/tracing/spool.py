@@ -1,0 +1,108 @@
+"""The spool: spans that could not be sent, as OTLP requests in a journal.
+
+https://opentelemetry.io/docs/specs/otlp/ says what a request holds.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from ..delivery.journal import Journal, claimed
+
+
+@dataclass(frozen=True, slots=True)
+class KeptSpan:
+    """A span of an earlier run, and where it is kept."""
+
+    span: ReadableSpan
+    journal: Journal
+    offset: int
+
+
+def keep_spans(folder: Path, items: Sequence[ReadableSpan | KeptSpan]) -> int:
+    """Keep spans for the next run; return how many the disk has taken."""
+    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+
+    try:
+        journal = Journal.create(folder, uuid4().hex[:8])
+    except OSError:
+        return 0
+    lines = (
+        json.dumps({"otlp": b64encode(encode_spans([item]).SerializeToString()).decode()})
+        for item in items
+        if isinstance(item, ReadableSpan)
+    )
+    kept = sum(journal.append(line) is not None for line in lines)
+    journal.close()
+    return kept
+
+
+def kept_spans(folder: Path) -> Iterator[KeptSpan]:
+    """Yield the spans that earlier runs could not send, oldest first."""
+    for journal in claimed(folder):
+        try:
+            lines = list(journal.read())
+            for line in (line for line in lines if line.is_waiting):
+                try:
+                    span = _span(b64decode((line.content or {})["otlp"]))
+                except Exception:  # torn
+                    journal.acknowledge(line.offset)
+                else:
+                    yield KeptSpan(span, journal, line.offset)
+            journal.settle()
+        finally:
+            journal.close()
+
+
+def acknowledge_spans(items: Sequence[ReadableSpan | KeptSpan]) -> None:
+    """Cross off those that were kept: they need sending no more."""
+    for item in items:
+        if isinstance(item, KeptSpan):
+            item.journal.acknowledge(item.offset)
+
+
+def _span(request: bytes) -> ReadableSpan:
+    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
+
+    (of_resource,) = TracesData.FromString(request).resource_spans
+    (of_scope,) = of_resource.scope_spans
+    (span,) = of_scope.spans
+    return ReadableSpan(
+        name=span.name,
+        context=_context(span.trace_id, span.span_id),
+        parent=_context(span.trace_id, span.parent_span_id) if span.parent_span_id else None,
+        resource=Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url),
+        attributes=_attributes(span.attributes),
+        events=[Event(each.name, _attributes(each.attributes), each.time_unix_nano) for each in span.events],
+        links=[Link(_context(each.trace_id, each.span_id), _attributes(each.attributes)) for each in span.links],
+        kind=SpanKind(span.kind - 1),  # OTLP has an "unspecified" before
+        status=Status(StatusCode(span.status.code), span.status.message or None),
+        start_time=span.start_time_unix_nano,
+        end_time=span.end_time_unix_nano,
+        instrumentation_scope=InstrumentationScope(of_scope.scope.name, of_scope.scope.version or None),
+    )
+
+
+def _context(trace_id: bytes, span_id: bytes) -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, flags)
+
+
+def _attributes(told: Iterable[Any]) -> Mapping[str, Any]:
+    return {each.key: _value(each.value) for each in told}
+
+
+def _value(told: Any) -> Any:
+    kind = told.WhichOneof("value")
+    return [_value(each) for each in told.array_value.values] if kind == "array_value" else getattr(told, kind)
