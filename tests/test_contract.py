@@ -59,7 +59,7 @@ def test_broken(template: Path, tmp_path: Path) -> None:
             *(
                 f"path {path} is gone ({start})"
                 for start in ("sample", "empty", "existing")
-                for path in (".github/workflows/template-update.yml", "src/my_pipeline/floe/cli/main.py")
+                for path in (".github/workflows/template-update.yml", "src/my_pipeline/floe/ids.py")
             ),
             "default of auth_method (bigquery) is adc, was oauth: CHANGELOG.md has to name both in backquotes",
         ]

@@ -73,7 +73,7 @@ def test_production_manifest(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project", project_name="pipeline", start_from="empty")
     load, prepare = (
         f"import sys; from pipeline.{what}"
-        for what in ("definitions import defs; defs()", "floe.cli import main; sys.argv[1:] = ['prepare']; main()")
+        for what in ("definitions import defs; defs()", "floe.cli.main import main; sys.argv[1:] = ['prepare']; main()")
     )
     production = {"PYTHONPATH": "src", "DBT_TARGET": "prod"}
 

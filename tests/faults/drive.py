@@ -208,7 +208,7 @@ def step(
 
 def heal(channel: str, server: FaultyServer, state: Path) -> int:
     """Let the endpoint be well, and replay what was kept, as the next run does; return how much that has dropped."""
-    from pipeline.floe.delivery.sender.sender import THREADS
+    from pipeline.floe.delivery.sender import THREADS
     from pipeline.floe.lineage.endpoint import open_lineage
     from pipeline.floe.tracing.endpoint import open_spans
 

@@ -83,7 +83,7 @@ def stream(events: list[Any], chance: random.Random, hit: set[str]) -> Iterator[
 
 def told(target: str, folder: Path, events: list[Any], debug_log: str) -> Counter[tuple[str, str, str]]:
     """Return what a run tells of these events: job, run id and state."""
-    from pipeline.floe.delivery.sender.journal import journals, read_lines
+    from pipeline.floe.delivery.journal import journals, read_lines
     from pipeline.floe.observer import Observer
 
     made = folder / "target"

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from pipeline.floe.delivery.sender import sender as module
-from pipeline.floe.delivery.sender.sender import Delivery, RefusedError
+from pipeline.floe.delivery import sender as module
+from pipeline.floe.delivery.sender import Delivery, RefusedError
 
 
 def soon() -> float:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline.floe.cli.main import doctor
-from pipeline.floe.cli.main.doctor import endpoints as checks
-from pipeline.floe.cli.main.doctor import examine, project
-from pipeline.floe.cli.main.doctor import finding as finding_module
-from pipeline.floe.cli.main.doctor.finding import Finding, request_leaves
+from pipeline.floe.cli import doctor
+from pipeline.floe.cli.doctor import endpoints as checks
+from pipeline.floe.cli.doctor import examine, project
+from pipeline.floe.cli.doctor import finding as finding_module
+from pipeline.floe.cli.doctor.finding import Finding, request_leaves
 from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 

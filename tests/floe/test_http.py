@@ -17,9 +17,9 @@ from uuid import uuid4
 import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
-from pipeline.floe.cli.main.doctor import endpoints as checks
-from pipeline.floe.delivery.sender.diagnosis import LINEAGE, diagnose
-from pipeline.floe.delivery.sender.sender import BUDGET_SECONDS, Counts
+from pipeline.floe.cli.doctor import endpoints as checks
+from pipeline.floe.delivery.diagnosis import LINEAGE, diagnose
+from pipeline.floe.delivery.sender import BUDGET_SECONDS, Counts
 from pipeline.floe.lineage.endpoint import open_lineage
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.tracing.endpoint import open_spans

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
-from pipeline.floe.delivery.sender import journal as module
-from pipeline.floe.delivery.sender.journal import LAST, Journal, journals
+from pipeline.floe.delivery import journal as module
+from pipeline.floe.delivery.journal import LAST, Journal, journals
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
 from pipeline.floe.lineage.columns.cache import Kept as Cache

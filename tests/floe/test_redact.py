@@ -23,9 +23,9 @@ from openlineage.client.facet_v2 import error_message_run
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from pipeline.floe import logs, redact
-from pipeline.floe.cli.main import doctor
-from pipeline.floe.cli.main.doctor import project as checks
-from pipeline.floe.cli.main.doctor.finding import Finding
+from pipeline.floe.cli import doctor
+from pipeline.floe.cli.doctor import project as checks
+from pipeline.floe.cli.doctor.finding import Finding
 from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
 from pipeline.floe.dbt.profile import hint
 from pipeline.floe.lineage.outbox import Outbox

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
-from pipeline.floe.delivery.sender.run_tags import add_counts, total
+from pipeline.floe.delivery.run_tags import add_counts, total
 from pipeline.floe.lineage import setup as lineage_setup
 from pipeline.floe.lineage.parents import JobRun
 from pipeline.floe.redact import redact

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
-from pipeline.floe.delivery.sender.sender import Counts
+from pipeline.floe.delivery.sender import Counts
 from pipeline.floe.settings import read_settings
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of

@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from pipeline.floe.cli.main import main as cli
-from pipeline.floe.cli.main.waterfall import Bar, as_svg, as_text, bars, record
+from pipeline.floe.cli import main as cli
+from pipeline.floe.cli.waterfall import Bar, as_svg, as_text, bars, record
 
 # Sends a run of 10 s in which a seed took the first half, a test passed, and a model failed.
 SENDS = """
