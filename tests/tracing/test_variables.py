@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from pipeline.floe.delivery import Counts
+from pipeline.floe.delivery import THREADS, Counts
 from pipeline.floe.endpoints import open_metrics, open_spans
 from pipeline.floe.events import Outcome
 from pipeline.floe.settings import read_settings
@@ -26,6 +28,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 PROTOCOLS = ["http/protobuf", "grpc"]
 NAMES = ["run daily", "step dbt_models"]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect the connections of a test before the next one: they would warn in whichever test runs by then."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(10)
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
