@@ -144,6 +144,7 @@ def test_lineage(job: tuple[Path, Receiver]) -> None:
 
     nodes = {name for name, _ in events if name.partition(".")[0] in BUILT | {"test", "unit_test"}}
     assert executed(project) == nodes
+    assert {"dbt.my_pipeline", "my_pipeline.assets"} == {name for name, _ in events} - nodes
     assert {1} == set(events.values())
     assert {"START", "COMPLETE"} == {kind for _, kind in events}
 
@@ -156,7 +157,7 @@ def test_trace(job: tuple[Path, Receiver]) -> None:
     (trace,) = {span.trace_id.hex() for span in endpoint.spans}
 
     assert trace.startswith(run_folder.name.split("-")[1])
-    assert 1 == sum(not span.parent_span_id for span in endpoint.spans)
+    assert ["run my_pipeline.assets"] == [span.name for span in endpoint.spans if not span.parent_span_id]
     assert {span.parent_span_id for span in endpoint.spans} - {b""} <= ids
     assert executed(project) <= {span.name for span in endpoint.spans}
 

@@ -323,8 +323,8 @@ class TestProject:
 
         assert "off" == finding.state
         assert (
-            "not in use: lineage knows the columns of sources from their documentation. `dbt docs generate` would write "
-            f"all to {tmp_path / 'target' / 'catalog.json'}"
+            "not in use: lineage knows the columns of sources from their documentation. `dbt docs generate` would "
+            f"write all to {tmp_path / 'target' / 'catalog.json'}"
         ) == finding.message
 
     @pytest.mark.parametrize(

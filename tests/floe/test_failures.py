@@ -23,7 +23,8 @@ PREAMBLE = (
     "stdout in the Dagster compute logs for the full information about the error, or view the dbt debug log: "
     "/x/dbt.log."
 )
-MESSAGES = "\n\nErrors parsed from dbt logs:\n\nDatabase Error in model b (models/b.sql)\n  no such column"
+PARSED = "\n\nErrors parsed from dbt logs:\n\n"
+MESSAGES = f"{PARSED}Database Error in model b (models/b.sql)\n  no such column"
 
 
 @pytest.mark.parametrize(
@@ -126,13 +127,9 @@ def test_early_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raws", "error", "is_shown"),
     [
-        (
-            [],
-            DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + "\n\nErrors parsed from dbt logs:\n\nno server"),
-            True,
-        ),
+        ([], DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + PARSED + "no server"), True),
         ([], FileNotFoundError("no program dbt"), True),
-        ([], DagsterDbtCliRuntimeError(f"{PREAMBLE}\n\nErrors parsed from dbt logs:\n\nCompilation Error\n  x"), False),
+        ([], DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + PARSED + "Compilation Error\n  x"), False),
         (model(1, MODEL, "no such column"), ERROR, False),
         (HOOK_FAILS, ERROR, False),
     ],

@@ -100,6 +100,17 @@ def test_bad_nodes(run: Run) -> None:
     assert {failed.name, unfit.name, *ABOVE} == bad
 
 
+def test_reason(run: Run) -> None:
+    """The command, the step and the run name the first node that failed, in dbt's words, and how many others did."""
+    failed = r"(model\.pipeline\.broken: Runtime Error in model broken|test\.pipeline\.fails: Got 120 results)"
+    expected = re.compile(failed + r".*\n\n1 other node failed as well\.", re.DOTALL)
+    ends = {event["job"]["name"]: event["run"]["facets"] for event in run.events if event["eventType"] == "FAIL"}
+    reasons = [run.span(name).status.message for name in ABOVE]
+    reasons += [ends[job]["errorMessage"]["message"] for job in ("dbt.pipeline", "everything")]
+
+    assert [] == [reason for reason in reasons if not expected.fullmatch(reason)]
+
+
 def exception(span: Span) -> str:
     """Return the message of a span's one exception."""
     (event,) = span.events

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
-from pipeline.floe.delivery.sender import Counts
+from pipeline.floe.delivery.sender import THREADS, Counts
 from pipeline.floe.settings import read_settings
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of
@@ -25,6 +27,16 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 PROTOCOLS = ["http/protobuf", "grpc"]
 NAMES = ["run daily", "step dbt_models"]
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Collect the connections of a test before the next one: they would warn in whichever test runs by then."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(10)
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -111,9 +111,7 @@ def write_logs() -> None:
     logging.setLoggerClass(RunLogger)
     logging.captureWarnings(True)
     # Of Dagster's own call, at each launch of all assets; code of the project that does the same is still warned.
-    warnings.filterwarnings(
-        "ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\._core\.definitions\.antlr_asset_selection\."
-    )
+    warnings.filterwarnings("ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\..*\.antlr_asset_selection$")
     ForkingPickler.register(dg.DagsterRun, _pickle_run)
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):

@@ -42,7 +42,7 @@ class Failures:
         self._nodes += 1
 
     def reason(self) -> str:
-        """Return the first node that has failed with its message, how many others have, and the hooks in their place."""
+        """Return the first failure with its message, how many other nodes failed, and the other hooks."""
         others = self._nodes - 1
         nodes = self._first
         if others > 0:

@@ -68,13 +68,13 @@ class HttpSession(requests.Session):
         response.close()
 
 
-def post_directly(url: str, **kwargs: Any) -> requests.Response:
-    """Post, as `requests.post` does, where the response's body counts.
+def post_directly(url: str, *, timeout: float = TIMEOUT_SECONDS, **kwargs: Any) -> requests.Response:
+    """Post, as `requests.post` does, where the response's body counts; `timeout` is in seconds.
 
     Raises:
         RedirectError: The response is a redirect.
     """
-    response = requests.post(url, **{"timeout": TIMEOUT_SECONDS, **kwargs, "allow_redirects": False})
+    response = requests.post(url, timeout=timeout, **{**kwargs, "allow_redirects": False})
     if 300 <= response.status_code < 400:
         raise RedirectError(_redirect(response))
     return response
