@@ -54,7 +54,7 @@ def test_lineage_table() -> None:
 
 
 def test_readme_layout(project: Path) -> None:
-    """Each path that the README draws is in a project, and each file of `floe/` that its documents and docstrings name."""
+    """What the README draws is in a project, and so is each module that its documents and docstrings name."""
     [drawn] = re.findall(r"```\nmy-pipeline/\n(.*?)```", README.read_text(), re.DOTALL)
     folders, paths = {2: project}, []
     for line in drawn.splitlines():

@@ -152,7 +152,7 @@ class TestEndpoints:
     @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
     def test_no_url(self, channel: str) -> None:
         """An address without http://."""
-        assert "is no URL: write http://host:port" in tried(channel, "localhost:4321").message
+        assert "is not a URL: write http://host:port" in tried(channel, "localhost:4321").message
 
     @pytest.mark.parametrize("channel", CHANNELS)
     def test_well(self, channel: str) -> None:
@@ -429,7 +429,7 @@ class TestProject:
     def test_off_loads_nothing(self, project: Path) -> None:
         """What is switched off is said without loading OpenTelemetry or OpenLineage."""
         code = (
-            "import sys; from pipeline.floe import doctor; from pipeline.floe.settings import settings\n"
+            "import sys; from pipeline.floe.cli import doctor; from pipeline.floe.settings import settings\n"
             "doctor.CHECKS = [check for check in doctor.CHECKS if check[0] == 'endpoints']\n"
             "print([finding.state for finding in doctor.examine(settings)])\n"
             "print([name for name in sys.modules if name.startswith(('opentelemetry', 'openlineage', 'dagster'))])"

@@ -20,7 +20,7 @@ from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.diagnosis import LINEAGE, diagnose
 from pipeline.floe.delivery.sender import BUDGET_SECONDS, Counts
-from pipeline.floe.lineage.endpoint import open_lineage
+from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.tracing.endpoint import open_spans
 from pipeline.floe.tracing.spans import Handoff
@@ -64,9 +64,12 @@ def token_endpoint() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[None]:
-    """Keep unsent items in a folder of the test's own."""
+    """Keep unsent items in a folder of the test's own; take back the variables that OpenLineage's client sets."""
+    before = dict(os.environ)
     with environment(tmp_path / "state"):
         yield
+    for variable in set(os.environ) - set(before):
+        del os.environ[variable]
 
 
 def send(channel: str, url: str, *, items: int = ITEMS, deadline: float | None = None) -> Counts:
@@ -212,6 +215,20 @@ def test_dead_member(fault: Fault, tmp_path: Path) -> None:
         counts = box.close(time.monotonic() + BUDGET_SECONDS)
 
     assert (2, 2) == (counts.sent, len(log.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool) -> None:
+    """Variables that the client makes of the owner's own are not left for dbt to inherit."""
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENLINEAGE_API_KEY", "planted")
+    if is_file:
+        (tmp_path / "openlineage.yml").write_text("transport: {type: http, url: 'http://127.0.0.1:9'}\n")
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+    before = dict(os.environ)
+
+    assert lineage_client(settings("lineage", "http://127.0.0.1:9")) is not None
+    assert before == dict(os.environ)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage", "/api/v1/lineage/"])

@@ -20,7 +20,7 @@ FAULTS = (
         "it redirects to {location} ({status}), and redirects are not followed: correct {url}",
     ),
     (r"answered (?P<status>3\d\d)", "it redirects without naming a place ({status}): correct {url}"),
-    (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is no URL: write http://host:port"),
+    (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is not a URL: write http://host:port"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
     (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "it speaks no TLS there: use http://"),
     (r"[Hh]andshake", "no TLS session could be set up with it: check https:// and the certificates"),

@@ -41,29 +41,33 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     """
     if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
         return None
-    if owner := owner_configuration():
-        return _configured_by(owner)
-    if not settings.openlineage_url:
+    owner = owner_configuration()
+    if not (owner or settings.openlineage_url):
         return None
+    before = set(os.environ)
+    try:
+        return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
+    finally:
+        # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
+        for variable in set(os.environ) - before:
+            del os.environ[variable]
+
+
+def _configured_by_url(url: str) -> OpenLineageClient:
     endpoint = os.environ.get("OPENLINEAGE_ENDPOINT", "api/v1/lineage")
     transport: dict[str, Any] = {
         "type": "http",
-        "url": _base_url(settings.openlineage_url, endpoint),
+        "url": _base_url(url, endpoint),
         "endpoint": endpoint.lstrip("/"),
         "timeout": TIMEOUT_SECONDS,
         "retry": {"total": 0},
     }
     if key := os.environ.get("OPENLINEAGE_API_KEY"):
         transport["auth"] = {"type": "api_key", "apiKey": key}
-    before = set(os.environ)
     try:
         return OpenLineageClient(config={"transport": transport})
     except ValueError as error:
-        raise EndpointError(f"OPENLINEAGE_URL={settings.openlineage_url} is no URL: write http://host:port") from error
-    finally:
-        # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
-        for variable in set(os.environ) - before:
-            del os.environ[variable]
+        raise EndpointError(f"OPENLINEAGE_URL={url} is not a URL: write http://host:port") from error
 
 
 def _base_url(url: str, endpoint: str) -> str:
