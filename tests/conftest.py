@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ settings.register_profile(
     "hostile", settings.get_profile("fast"), max_examples=2000, derandomize=False, print_blob=True
 )
 settings.load_profile("fast")
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Take back the variables that OpenLineage's client makes of others: the next test would be configured by them."""
+    yield
+    for variable in [name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT__")]:
+        del os.environ[variable]
 
 
 @pytest.fixture(scope="session")
