@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from pipeline.floe.cli import main as cli
 from pipeline.floe.cli.waterfall import Bar, as_svg, as_text, bars, record
 
@@ -81,3 +82,14 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
     assert file.read_text().startswith("<svg")
     assert "No span has come" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("run shop.assets", "level"), ("step dbt_models", "level"), ("dbt", "level"), ("model.shop.orders", "model")],
+)
+def test_kind(name: str, kind: str) -> None:
+    """A level above the nodes is drawn as one, whatever its job is called; a node as what dbt calls it."""
+    (bar,) = bars([Span(name=name, span_id=bytes(8))])
+
+    assert kind == bar.kind
