@@ -1,6 +1,6 @@
 """The parent run of a dbt command: the Dagster run, and whatever started that.
 
-In: the environment and the names of the Dagster run. Out: plain data that `lineage.py` puts into events. A parent from
+In: the environment and the names of the Dagster run. Out: plain data that `events.py` puts into events. A parent from
 outside comes as OpenLineage's own integrations hand it on: `OPENLINEAGE_CONTEXT` (JSON), else `OPENLINEAGE_PARENT_ID`
 and `OPENLINEAGE_ROOT_PARENT_ID` (namespace/job/run id).
 """
