@@ -37,7 +37,7 @@ import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 from dagster_otel.dbt import traced_dbt
 
-from ..floe.manifest import load_manifest
+from ..floe.dbt.prepare import load_manifest
 from ..project import dbt_project
 
 

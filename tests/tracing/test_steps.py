@@ -29,9 +29,9 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 
-from ..floe.manifest import load_manifest
+from ..floe.dbt.prepare import load_manifest
 from ..floe.run import observe
-from ..floe.translator import FloeTranslator
+from ..floe.assets.translator import FloeTranslator
 from ..project import dbt_project
 
 common = {
