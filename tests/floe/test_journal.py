@@ -19,6 +19,7 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from pipeline.floe.delivery import journal as module
 from pipeline.floe.delivery.journal import LAST, Journal, journals
+from pipeline.floe.delivery.state import alone_in
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
 from pipeline.floe.lineage.columns.cache import Kept as Cache
@@ -406,6 +407,8 @@ class TestOpenRuns:
                 time.sleep(0.01)
             assert [("job1", "START"), ("job2", "START"), ("job2", "ABORT")] == told(server)
             assert box._journal is not None
+            with alone_in(tmp_path, soon()) as is_idle:  # its sender has read all journals, this one too
+                assert is_idle
             box._journal.close()  # as its process would, if it were killed
             replay(client(server.url).transport, tmp_path, soon())
             box.close(soon())
