@@ -56,7 +56,7 @@ def step_end(event: dg.DagsterEvent) -> StepEnd:
     text = error.message.partition(f"{error.cls_name}: ")[2] or error.message if error else "no reason was given"
     return StepEnd(
         outcome=Outcome.INTERRUPTED if error and error.cls_name in INTERRUPT_NAMES else Outcome.FAIL,
-        message=redact(dbt_message(COLORS.sub("", text).strip())),
+        message=_reason(text),
         is_retried=event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY,
     )
 
@@ -67,8 +67,13 @@ def command_end(error: BaseException | None) -> StepEnd:
         return StepEnd(outcome=Outcome.SUCCESS)
     return StepEnd(
         outcome=Outcome.INTERRUPTED if isinstance(error, INTERRUPTS) else Outcome.FAIL,
-        message=redact(dbt_message(COLORS.sub("", str(error)).strip())) or type(error).__name__,
+        message=_reason(str(error)) or type(error).__name__,
     )
+
+
+def _reason(text: str) -> str:
+    """Return an error's text as lineage and spans have it: dbt's own message, without colors and secrets."""
+    return redact(dbt_message(COLORS.sub("", text).strip()))
 
 
 def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:

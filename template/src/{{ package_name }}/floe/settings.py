@@ -75,6 +75,21 @@ def openlineage_files() -> list[Path]:
     return [Path(file).expanduser() for file in files if file]
 
 
+def lineage_is_off(settings: Settings) -> bool:
+    """Say whether no lineage is sent: it is disabled, or neither an endpoint nor a configuration is set."""
+    if _says("OPENLINEAGE_DISABLED", "true"):
+        return True
+    is_configured = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
+    is_named = bool(settings.openlineage_url or os.environ.get("OPENLINEAGE_CONFIG"))
+    return not (is_configured or is_named or any(file.is_file() for file in openlineage_files()))
+
+
+def otlp_is_off(settings: Settings, signal: str) -> bool:
+    """Say whether no `traces`, or no `metrics`, are sent: they are disabled, or have no endpoint."""
+    endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
+    return not endpoint or _says("OTEL_SDK_DISABLED", "true") or _says(f"OTEL_{signal.upper()}_EXPORTER", "none")
+
+
 def _first(variable: str, default: str) -> str:
     return os.environ.get(variable) or default
 
@@ -94,25 +109,10 @@ def _put_dbt_on_path() -> None:
         os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
 
 
+def _says(variable: str, value: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() == value
+
+
 settings = read_settings()
 _put_dbt_on_path()
 _set_absolute_warehouse()
-
-
-def lineage_is_off(settings: Settings) -> bool:
-    """Say whether no lineage is sent: it is disabled, or neither an endpoint nor a configuration is set."""
-    if _says("OPENLINEAGE_DISABLED", "true"):
-        return True
-    is_configured = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
-    is_named = bool(settings.openlineage_url or os.environ.get("OPENLINEAGE_CONFIG"))
-    return not (is_configured or is_named or any(file.is_file() for file in openlineage_files()))
-
-
-def otlp_is_off(settings: Settings, signal: str) -> bool:
-    """Say whether no `traces`, or no `metrics`, are sent: they are disabled, or have no endpoint."""
-    endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
-    return not endpoint or _says("OTEL_SDK_DISABLED", "true") or _says(f"OTEL_{signal.upper()}_EXPORTER", "none")
-
-
-def _says(variable: str, value: str) -> bool:
-    return os.environ.get(variable, "").strip().lower() == value

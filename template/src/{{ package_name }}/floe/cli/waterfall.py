@@ -76,7 +76,8 @@ def bars(spans: Iterable[Span]) -> list[Bar]:
     def below(parent: bytes, depth: int) -> Iterator[Bar]:
         for span in children.get(parent, ()):
             # A level above the nodes has a blank in its name, or none of the dots that a unique id has.
-            kind = "level" if " " in span.name else span.name.partition(".")[0] if "." in span.name else "level"
+            is_node = "." in span.name and " " not in span.name
+            kind = span.name.partition(".")[0] if is_node else "level"
             yield Bar(
                 name=span.name,
                 depth=depth,

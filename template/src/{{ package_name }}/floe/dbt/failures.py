@@ -24,7 +24,7 @@ class Failures:
     """The nodes and hooks of one dbt command that have failed."""
 
     def __init__(self, hooks: FailedHooks) -> None:
-        """Take the hooks, which are told of by their own class."""
+        """Take the hooks of the command that have failed; they are counted there."""
         self._hooks = hooks
         self._first = ""
         self._nodes = 0

@@ -12,7 +12,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 # Of a response's body; reading a short one to its end keeps the connection for the next request.
 BODY_BYTES = 4_096
 BODY_SECONDS = 0.5
-TIMEOUT_SECONDS = 10
+TOKEN_SECONDS = 10  # that fetching a token may take
 
 
 class RedirectError(Exception):
@@ -48,8 +48,7 @@ class HttpSession(requests.Session):
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self.status = response.status_code
         self._drop_body(response)
-        if 300 <= response.status_code < 400:
-            raise RedirectError(_redirect(response))
+        _refuse_redirect(response)
         return response
 
     def _drop_body(self, response: requests.Response) -> None:
@@ -68,23 +67,24 @@ class HttpSession(requests.Session):
         response.close()
 
 
-def post_directly(url: str, *, timeout: float = TIMEOUT_SECONDS, **kwargs: Any) -> requests.Response:
+def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) -> requests.Response:
     """Post, as `requests.post` does, where the response's body counts; `timeout` is in seconds.
 
     Raises:
         RedirectError: The response is a redirect.
     """
     response = requests.post(url, timeout=timeout, **{**kwargs, "allow_redirects": False})
-    if 300 <= response.status_code < 400:
-        raise RedirectError(_redirect(response))
+    _refuse_redirect(response)
     return response
 
 
-def _redirect(response: requests.Response) -> str:
-    told = f"{_address(response.url)} answered {response.status_code}"
+def _refuse_redirect(response: requests.Response) -> None:
+    if not 300 <= response.status_code < 400:
+        return
+    answer = f"{_address(response.url)} answered {response.status_code}"
     if location := response.headers.get("Location"):
-        told += f" and redirects to {_address(urljoin(response.url, location))}"
-    return f"{told}; redirects are not followed"
+        answer += f" and redirects to {_address(urljoin(response.url, location))}"
+    raise RedirectError(f"{answer}; redirects are not followed")
 
 
 def _address(url: str) -> str:

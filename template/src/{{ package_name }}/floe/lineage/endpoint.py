@@ -12,7 +12,7 @@ from openlineage.client.transport.async_http import AsyncHttpTransport
 
 from ..delivery.diagnosis import EndpointError
 from ..delivery.sender import TIMEOUT_SECONDS, one_line
-from ..settings import Settings, openlineage_files
+from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 
 SYNTAX = "https://openlineage.io/docs/client/python"
@@ -39,11 +39,9 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     Raises:
         EndpointError: The configuration is wrong.
     """
-    if os.environ.get("OPENLINEAGE_DISABLED", "").strip().lower() == "true":
+    if lineage_is_off(settings):
         return None
     owner = owner_configuration()
-    if not (owner or settings.openlineage_url):
-        return None
     before = set(os.environ)
     try:
         return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)

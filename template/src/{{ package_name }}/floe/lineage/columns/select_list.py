@@ -154,14 +154,15 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
         return
     left_out = [column for item in star.args.get("except_") or () for column in _columns(item)]
     excluded = {_key(column, scope) for column in left_out}
-    renamed = {_key(item.this, scope): names.spelled(item.args["alias"]) for item in star.args.get("rename") or ()}
+    renames = star.args.get("rename") or ()
+    renamed = {_key(item.this, scope): names.spelled(item.args["alias"]) for item in renames}
     replaced = {
         names.table_key(item.args["alias"]): NamedColumn(
             names.spelled(item.args["alias"]), value_of(item.this, scope, reader)
         )
         for item in star.args.get("replace") or ()
     }
-    picked = [*left_out, *(item.this for item in star.args.get("rename") or ())]
+    picked = [*left_out, *(item.this for item in renames)]
     listed = [names.key(column.name) for _, columns in relations for column in columns]
     # Which of several columns of one name is meant, is not worked out.
     if any(len(column.parts) > 1 for column in picked if isinstance(column, exp.Column)) or any(
