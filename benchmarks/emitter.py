@@ -102,14 +102,14 @@ def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 def run(folder: Path, tables: int) -> tuple[float, float]:
     """Return the CPU seconds of making a build's events, and of turning them into JSON."""
     from pipeline.floe.dbt.manifest_graph import Graph
-    from pipeline.floe.dbt.node_events import Lives
-    from pipeline.floe.lineage.columns.cache import Kept
+    from pipeline.floe.dbt.node_events import EventTracker
+    from pipeline.floe.lineage.columns.cache import ColumnCache
     from pipeline.floe.lineage.columns.schemas import Schemas
-    from pipeline.floe.lineage.datasets import Datasets
+    from pipeline.floe.lineage.datasets import DatasetBuilder
     from pipeline.floe.lineage.event_json import as_json
-    from pipeline.floe.lineage.events import Lineage
-    from pipeline.floe.lineage.jobs import Jobs
-    from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun
+    from pipeline.floe.lineage.events import RunEventBuilder
+    from pipeline.floe.lineage.jobs import JobFacets
+    from pipeline.floe.lineage.parents import CommandInfo, JobRun, RunContext
     from pipeline.floe.warehouse import DUCKDB
 
     def owners(_node: Any) -> list[str]:
@@ -117,15 +117,17 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
 
     raws = list(events(tables))
     begin = time.process_time()
-    kept = Kept(folder / "columns.json")
+    kept = ColumnCache(folder / "columns.json")
     graph = Graph.read(folder, {})
-    datasets = Datasets(
+    datasets = DatasetBuilder(
         graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder
     )
-    jobs = Jobs(graph, "duckdb", folder, None, owners)
-    dagster_run = DagsterRun(run=JobRun("shop", "daily", INVOCATION))
-    lineage = Lineage(dagster_run, Command(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs)
-    lives = Lives()
+    jobs = JobFacets(graph, "duckdb", folder, None, owners)
+    dagster_run = RunContext(run=JobRun("shop", "daily", INVOCATION))
+    lineage = RunEventBuilder(
+        dagster_run, CommandInfo(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs
+    )
+    lives = EventTracker()
     in_json = 0.0
     for raw in raws:
         for life in lives.feed(raw):

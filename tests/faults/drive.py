@@ -199,7 +199,7 @@ def step(
         for number, raw in enumerate(emitter.events(nodes // 2)):
             if number in at:
                 at[number]()
-            observer.see(raw)
+            observer.handle(raw)
         if AT_CLOSE in at:
             at[AT_CLOSE]()
         observer.finish(None)
@@ -208,13 +208,13 @@ def step(
 
 def heal(channel: str, server: FaultyServer, state: Path) -> int:
     """Let the endpoint be well, and replay what was kept, as the next run does; return how much that has dropped."""
-    from pipeline.floe.delivery.sender import THREADS
+    from pipeline.floe.delivery.sender import THREAD_PREFIX
     from pipeline.floe.lineage.endpoint import open_lineage
     from pipeline.floe.tracing.endpoint import open_spans
 
     # Senders that the run has not waited for, and that end with its process otherwise.
     deadline = time.monotonic() + 60
-    while alive := [thread.name for thread in threading.enumerate() if thread.name.startswith(THREADS)]:
+    while alive := [thread.name for thread in threading.enumerate() if thread.name.startswith(THREAD_PREFIX)]:
         assert time.monotonic() < deadline, f"still there: {alive}"
         time.sleep(0.05)
     server.go_wrong()

@@ -96,7 +96,7 @@ def told(target: str, folder: Path, events: list[Any], debug_log: str) -> Counte
         observer = Observer(context({}), settings("lineage", "http://127.0.0.1:1"))
         observer.attach(invocation(made))
         for event in events:
-            observer.see(event)
+            observer.handle(event)
         observer.finish(None)
     (file,) = journals(folder.parent / "state" / "lineage")
     kept = [line.content for line in read_lines(file)]

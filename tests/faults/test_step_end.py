@@ -23,7 +23,7 @@ def run_step(url: str, target: Path, state: Path) -> None:
         observer = Observer(made, settings("OTLP HTTP", url))
         observer.attach(invocation(target))
         for raw in emitter.events(2):
-            observer.see(raw)
+            observer.handle(raw)
         observer.finish(None)
 
 

@@ -456,11 +456,13 @@ class TestProject:
             time.sleep(30)
             yield from ()
 
-        monkeypatch.setattr(doctor, "CHECKS", [("project", name) for name in ("manifest", "state", "doubles")])
+        monkeypatch.setattr(
+            doctor, "CHECKS", [("project", name) for name in ("manifest", "state", "duplicate_emitters")]
+        )
         monkeypatch.setattr(doctor, "PATIENCE_SECONDS", 4.0)
         for module in (doctor, finding_module):
-            monkeypatch.setattr(module, "SECONDS", 1.0)
-        for name, check in (("manifest", slow_to_load), ("state", never_loaded), ("doubles", hangs)):
+            monkeypatch.setattr(module, "CHECK_SECONDS", 1.0)
+        for name, check in (("manifest", slow_to_load), ("state", never_loaded), ("duplicate_emitters", hangs)):
             monkeypatch.setattr(project, name, check)
 
         assert [("ok", "done"), ("warn", "not tried"), ("fail", "no answer in 1 s: it hangs")] == [

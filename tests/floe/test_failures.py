@@ -16,7 +16,7 @@ from pipeline.floe.run_end import command_end, step_end
 
 from tests.faults.drive import context, environment, invocation, settings
 from tests.faults.server import faulty
-from tests.floe.test_lives import HOOK, MODEL, raw
+from tests.floe.test_node_events import HOOK, MODEL, raw
 
 PREAMBLE = (
     "The dbt CLI process with command\n\n`dbt build --select fqn:*`\n\nfailed with exit code `{code}`. Check the "
@@ -63,7 +63,7 @@ def fail(folder: Path, raws: list[dict[str, Any]], error: Exception, log: loggin
         observer = Observer(of_step, settings("lineage", server.url))
         observer.attach(invocation(folder))
         for event in raws:
-            observer.see(event)
+            observer.handle(event)
         observer.finish(error)
     facets = {event["job"]["name"]: event["run"]["facets"].get("errorMessage") for event in server.events}
     return {job: facet["message"] for job, facet in facets.items() if facet}

@@ -18,13 +18,13 @@ import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from pipeline.floe.delivery import journal as module
-from pipeline.floe.delivery.journal import LAST, Journal, journals
+from pipeline.floe.delivery.journal import LAST_JOURNAL, Journal, journals
 from pipeline.floe.delivery.state import alone_in
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
-from pipeline.floe.lineage.columns.cache import Kept as Cache
+from pipeline.floe.lineage.columns.cache import ColumnCache as Cache
 from pipeline.floe.lineage.outbox import Outbox, replay
-from pipeline.floe.tracing.spool import keep_spans
+from pipeline.floe.tracing.spool import spool_spans
 
 from tests.faults.drive import fill, full_volume
 from tests.faults.server import Fault, faulty
@@ -86,8 +86,8 @@ class TestRun:
 
         assert [("job1", "START"), ("job1", "COMPLETE")] == told(server)
         assert (2, 0, "") == (counts.sent, counts.spooled, counts.disk_error)
-        assert [tmp_path / LAST] == list(tmp_path.iterdir())
-        kept = [line.content for line in module.read_lines(tmp_path / LAST)]
+        assert [tmp_path / LAST_JOURNAL] == list(tmp_path.iterdir())
+        kept = [line.content for line in module.read_lines(tmp_path / LAST_JOURNAL)]
         assert server.events == kept
 
     def test_next_run(self, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ class TestRun:
             Cache(tmp_path / "first" / "columns.json").put("model.shop.orders", "key", "value")
             for state in (tmp_path / "first", tmp_path / "second"):
                 dead(state / "lineage", event(1))
-                keep_spans(state / "traces", [])
+                spool_spans(state / "traces", [])
                 columns = Cache(state / "columns.json")
                 columns.put("model.shop.orders", "key", "value")
                 columns.save()
@@ -234,11 +234,11 @@ class TestOrder:
 
     def test_closed(self, tmp_path: Path) -> None:
         """A journal that is closed takes nothing, and harms nothing."""
-        (tmp_path / LAST).write_text("{}")
+        (tmp_path / LAST_JOURNAL).write_text("{}")
         journal = Journal.create(tmp_path, "a-run")
         journal.close()
 
-        assert (None, True) == (journal.append("{}"), (tmp_path / LAST).exists())
+        assert (None, True) == (journal.append("{}"), (tmp_path / LAST_JOURNAL).exists())
 
     def test_choking(self, tmp_path: Path) -> None:
         """A start that the receiver always chokes on holds back its own end alone, replay after replay."""
@@ -568,7 +568,7 @@ class TestFullVolume:
             for number in range(100):
                 box.put(event(number, RunState.COMPLETE))
             box.close(soon())
-        assert (volume / LAST).exists()
+        assert (volume / LAST_JOURNAL).exists()
         fill(volume)
         box = Outbox(client("http://127.0.0.1:1"), volume, "a-run")
         for number in range(50):
@@ -576,7 +576,7 @@ class TestFullVolume:
         counts = box.close(soon())
 
         assert (50, 0, "") == (counts.spooled, counts.dropped, counts.disk_error)
-        assert not (volume / LAST).exists()
+        assert not (volume / LAST_JOURNAL).exists()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from pipeline.floe.cli import doctor
 from pipeline.floe.cli.doctor import project as checks
 from pipeline.floe.cli.doctor.finding import Finding
 from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
-from pipeline.floe.dbt.profile import hint
+from pipeline.floe.dbt.profile import describe_missing_connection
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.run import observe
 from pipeline.floe.secret_values import is_credential
@@ -35,7 +35,7 @@ from pipeline.floe.settings import Settings
 from pipeline.floe.settings import settings as default
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.attributes import Statement
-from pipeline.floe.tracing.spans import Handoff, Tracing
+from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 from tests.faults.drive import quiet
 from tests.rendering import TARGETS, facts
@@ -135,7 +135,7 @@ def spans(text: str) -> str:
     """Return the SQL that a span has."""
     ended: list[ReadableSpan] = []
     step = Step(run_id=RUN_ID, job_name="daily", key="dbt", attempt=0, run_started_at=NOW)
-    tracing = Tracing(step, Resource({}), Handoff(ended.append))
+    tracing = SpanBuilder(step, Resource({}), Handoff(ended.append))
     tracing.record(CommandStarted(at=NOW, invocation_id=RUN_ID))
     node = NodeFinished(
         at=NOW,
@@ -355,7 +355,7 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     """What an own profile reads is shown by name, and its secrets only as set."""
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "hunter2")
     monkeypatch.setenv("WAREHOUSE_LOGIN", "hunter3")
-    text = hint(replace(settings, dbt_target="local"))
+    text = describe_missing_connection(replace(settings, dbt_target="local"))
 
     assert "WAREHOUSE_HOST (default), WAREHOUSE_USER=analyst, WAREHOUSE_PASSWORD (set), WAREHOUSE_LOGIN (set)" in text
 

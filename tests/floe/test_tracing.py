@@ -15,7 +15,7 @@ from pipeline.floe.dbt.node_events import CommandFinished, CommandStarted, NodeF
 from pipeline.floe.ids import node_span_id, run_span_id, step_span_id, trace_id
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, count, manifest_attributes, statements
-from pipeline.floe.tracing.spans import Handoff, Tracing
+from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
@@ -62,7 +62,7 @@ class Recorded:
             run_started_at=at(-5),
             **said,
         )
-        self.tracing = Tracing(self.step, Resource({"service.name": "shop"}), Handoff(self.spans.append))
+        self.tracing = SpanBuilder(self.step, Resource({"service.name": "shop"}), Handoff(self.spans.append))
 
     def command(self, *lives: NodeFinished, invocation: str = INVOCATION, **more: Any) -> Recorded:
         """Record a command with these nodes."""

@@ -82,13 +82,13 @@ def run_events(
         end: How the command ended: `message`, `interrupted`.
     """
     from pipeline.floe.dbt.manifest_graph import Graph
-    from pipeline.floe.dbt.node_events import Lives, Outcome
-    from pipeline.floe.lineage.columns.cache import Kept
+    from pipeline.floe.dbt.node_events import EventTracker, Outcome
+    from pipeline.floe.lineage.columns.cache import ColumnCache
     from pipeline.floe.lineage.columns.schemas import Schemas
-    from pipeline.floe.lineage.datasets import Datasets
-    from pipeline.floe.lineage.events import Lineage
-    from pipeline.floe.lineage.jobs import Jobs
-    from pipeline.floe.lineage.parents import Command, DagsterRun, JobRun, outer_run
+    from pipeline.floe.lineage.datasets import DatasetBuilder
+    from pipeline.floe.lineage.events import RunEventBuilder
+    from pipeline.floe.lineage.jobs import JobFacets
+    from pipeline.floe.lineage.parents import CommandInfo, JobRun, RunContext, outer_run
 
     folder = folder or RECORDED / target
     details = {line["data"]["node_info"]["unique_id"]: line for line in lines(folder / "debug_log.jsonl")}
@@ -97,11 +97,11 @@ def run_events(
         if node["resource_type"] == "seed" and not node.get("root_path"):
             node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
     engine = warehouse(target)
-    columns = Kept(kept)
+    columns = ColumnCache(kept)
     schemas = Schemas(graph, engine.dialect, columns, {}, types)
-    datasets = Datasets(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
+    datasets = DatasetBuilder(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
-    run = DagsterRun(
+    run = RunContext(
         run=JobRun("shop", "daily", RUN_ID),
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
@@ -109,10 +109,12 @@ def run_events(
         tags={"dagster/partition": "2026-11-23"},
         version="1.13.27",
     )
-    command = Command(project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"])
-    jobs = Jobs(graph, engine.dialect, Path("/project/dbt"), None, owners)
-    lineage = Lineage(run, command, lambda: graph, lambda: datasets, lambda: jobs)
-    lives = Lives(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])
+    command = CommandInfo(
+        project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"]
+    )
+    jobs = JobFacets(graph, engine.dialect, Path("/project/dbt"), None, owners)
+    lineage = RunEventBuilder(run, command, lambda: graph, lambda: datasets, lambda: jobs)
+    lives = EventTracker(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])
     events = [lineage.run_started(AT)]
     for raw in lines(folder / "events.jsonl") if raws is None else raws:
         for life in lives.feed(raw):

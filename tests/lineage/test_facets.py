@@ -12,10 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from openlineage.client.serde import Serde
 from pipeline.floe.dbt.manifest_graph import Graph
-from pipeline.floe.dbt.node_events import Lives, NodeFinished, Outcome
+from pipeline.floe.dbt.node_events import EventTracker, NodeFinished, Outcome
 from pipeline.floe.lineage import checks, datasets, run_facets
 from pipeline.floe.lineage.custom_facets import ColumnClassification, ColumnClassificationDatasetFacet
-from pipeline.floe.lineage.jobs import Jobs, Repository
+from pipeline.floe.lineage.jobs import JobFacets, Repository
 
 from tests.lineage.replay import owners, warehouse
 from tests.lineage.spec import MISSING, SPEC, registry
@@ -113,7 +113,7 @@ def test_freshness() -> None:
 def test_seed_in_snowflake_is_named_as_snowflake_has_it() -> None:
     """Names that dbt does not quote are told as Snowflake folds them."""
     graph = Graph({"metadata": {}}, Path())
-    tables = datasets.Datasets(
+    tables = datasets.DatasetBuilder(
         graph, warehouse("snowflake"), {"account": "o-a"}, schemas=None, owners=owners, folder=Path()
     )
     node = {**TABLE, "database": "shop", "schema": "public", "alias": "orders"}
@@ -143,7 +143,9 @@ def test_git(remote: str, tmp_path: Path) -> None:
     graph = Graph({"metadata": {"project_name": "shop"}}, tmp_path)
     node = {**TABLE, "package_name": "shop", "original_file_path": "models/orders.sql"}
 
-    location = Jobs(graph, "duckdb", project, Repository.around(project), owners).facets(node)["sourceCodeLocation"]
+    location = JobFacets(graph, "duckdb", project, Repository.around(project), owners).facets(node)[
+        "sourceCodeLocation"
+    ]
 
     assert {
         "type": "git",
@@ -180,7 +182,7 @@ def test_classification() -> None:
 def test_no_op() -> None:
     """A node for which there is nothing to do ends well; an exposure is no node that runs."""
     info = {"invocation_id": INVOCATION, "ts": "2026-11-23T04:00:00Z"}
-    lives = Lives()
+    lives = EventTracker()
     found: list[Any] = []
     for name, kind, status in (
         ("LogStartLine", "model", "started"),

@@ -30,23 +30,24 @@ FAILED = RuntimeError("dbt ended with exit code 1")
 LINEAGE = [
     "lineage.checks:input_facets",
     "lineage.checks:run_facets",
-    "lineage.datasets:Datasets._column_lineage",
-    "lineage.datasets:Datasets._described",
-    "lineage.datasets:Datasets.inputs",
-    "lineage.datasets:Datasets.name",
-    "lineage.datasets:Datasets.outputs",
-    "lineage.datasets:Datasets.query",
+    "lineage.datasets:DatasetBuilder._column_lineage",
+    "lineage.datasets:DatasetBuilder._described",
+    "lineage.datasets:DatasetBuilder.inputs",
+    "lineage.datasets:DatasetBuilder.name",
+    "lineage.datasets:DatasetBuilder.outputs",
+    "lineage.datasets:DatasetBuilder.query",
     "lineage.datasets:_rows",
-    "lineage.datasets:described",
+    "lineage.datasets:table_facets",
     "lineage.table_facets:_schema",
     "lineage.table_facets:read_node_meta",
-    "lineage.jobs:Jobs.facets",
+    "lineage.jobs:JobFacets.facets",
     "lineage.jobs:Repository.around",
-    "lineage.events:Lineage._reason",
+    "lineage.events:RunEventBuilder._reason",
     "lineage.run_facets:RunFacets.command",
     "lineage.run_facets:RunFacets.command_started",
     "lineage.run_facets:RunFacets.dagster_run",
-    "lineage.run_facets:RunFacets.node",
+    "lineage.run_facets:RunFacets.finished",
+    "lineage.run_facets:RunFacets.started",
     "lineage.run_facets:_engine",
     "lineage.run_facets:_left_out",
     "lineage.run_facets:_with_file",
@@ -73,7 +74,7 @@ BOTH = [
 ]
 
 # Nodes whose events lack what another node's fault has cost: here the version of a table that they read.
-UNCOUNTED = {"lineage.datasets:Datasets.outputs": 2}
+UNCOUNTED = {"lineage.datasets:DatasetBuilder.outputs": 2}
 
 
 @dataclass
@@ -132,7 +133,7 @@ def observe(folder: Path) -> Observed:
         observer = Observer(context(tags, run_id=run_id), own)
         observer.attach(invocation(target))
         for raw in lines(RECORDED / "duckdb" / "events.jsonl"):
-            observer.see(raw)
+            observer.handle(raw)
         observer.finish(FAILED)
     text = json.dumps(endpoint.events).replace(run_id, RUN_ID)
     # Within a git repository, events have paths from its root on: nox keeps temporary files below the template's.
@@ -262,13 +263,13 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     from pipeline.floe.lineage import watcher
 
     def fail(*_: Any) -> Any:
-        raise ValueError("planted in lineage_of")
+        raise ValueError("planted in run_event_builder")
 
     monkeypatch.delenv("FLOE_RAISE")
-    monkeypatch.setattr(watcher, "lineage_of", fail)
+    monkeypatch.setattr(watcher, "run_event_builder", fail)
     observed = observe(tmp_path / "run")
 
     traces = {"floe/traces": "60 sent", "floe/metrics": "1 sent"}
     assert {"floe/lineage": "2 sent (detail lost for 1 node)", **traces} == observed.tags
     assert 60 == len(observed.spans)
-    assert "ValueError: planted in lineage_of" in observed.log[-1].getMessage()
+    assert "ValueError: planted in run_event_builder" in observed.log[-1].getMessage()

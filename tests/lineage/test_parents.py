@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from pipeline.floe.lineage.parents import Command, JobRun, outer_run
+from pipeline.floe.lineage.parents import CommandInfo, JobRun, outer_run
 
 RUN, ROOT = "0192f0b5-0a2f-7f4d-9a5e-000000000001", "0192f0b5-0a2f-7f4d-9a5e-000000000002"
 PARENT = {"run": {"runId": RUN}, "job": {"namespace": "prod", "name": "daily.build"}}
@@ -60,7 +60,7 @@ def test_parameters() -> None:
         ("vars", "[hidden]"),
         ("full-refresh", "true"),
         ("select", "a b"),
-    ] == Command(project_name="shop", arguments=arguments).parameters
+    ] == CommandInfo(project_name="shop", arguments=arguments).parameters
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_parameters() -> None:
 )
 def test_full_refresh(arguments: list[str], expected: bool) -> None:
     """The last word on the command line counts."""
-    assert expected is Command(project_name="shop", arguments=arguments).full_refresh
+    assert expected is CommandInfo(project_name="shop", arguments=arguments).full_refresh

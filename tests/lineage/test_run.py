@@ -38,7 +38,7 @@ def test_schedule() -> None:
     """The nominal time of a scheduled run is its tick; of its tags, those leave that say why it runs."""
     tick = datetime(2026, 11, 23, 6, tzinfo=UTC).isoformat()
     tags = {".dagster/scheduled_execution_time": tick, "dagster/schedule_name": "daily", "password": "hunter2"}
-    run = lineage_setup.dagster_run_of(replace(STEP, tags=tags), "shop")
+    run = lineage_setup.run_context(replace(STEP, tags=tags), "shop")
 
     assert JobRun("shop", "daily", RUN_ID) == run.run
     assert (tick, None) == run.nominal
@@ -50,7 +50,7 @@ def test_partition() -> None:
     window = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 
     assert ("2026-11-23T00:00:00+00:00", "2026-11-24T00:00:00+00:00") == (
-        lineage_setup.dagster_run_of(replace(STEP, window=window), "shop").nominal
+        lineage_setup.run_context(replace(STEP, window=window), "shop").nominal
     )
 
 

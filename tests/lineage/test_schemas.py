@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pipeline.floe.dbt.manifest_graph import Graph, Node
 from pipeline.floe.lineage.columns import TableColumns
-from pipeline.floe.lineage.columns.cache import Kept
+from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
 
 SQL = {
@@ -78,7 +78,7 @@ def schemas(graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path |
     def types(_file: Path, _node: Node) -> dict[str, str]:
         return {"id": "INTEGER", "name": "TEXT"}
 
-    return Schemas(graph, "duckdb", Kept(kept), catalog or {}, types)
+    return Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
 
 
 def test_seed(graph: Graph) -> None:
@@ -131,7 +131,7 @@ def test_not_in_this_run(graph: Graph, tmp_path: Path) -> None:
     """A model that this run does not compile has the columns of the last run, unless its file has changed since."""
     known = schemas(graph, kept=tmp_path / "columns.json")
     expected = known.table(graph.node("model.shop.staged"))
-    known._kept.save()
+    known._cache.save()
     (tmp_path / "compiled" / "shop" / "models" / "staged.sql").unlink()
 
     assert expected == schemas(graph, kept=tmp_path / "columns.json").table(graph.node("model.shop.staged"))
@@ -144,7 +144,7 @@ def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:
     """A model is read again when a column above it has changed, though its own SQL has not."""
     known = schemas(graph, kept=tmp_path / "columns.json")
     known.table(graph.node("model.shop.staged"))
-    known._kept.save()
+    known._cache.save()
     (tmp_path / "seeds" / "raw.csv").write_text("key,name\n1,Ada\n")
     graph.__dict__.pop("_builders")  # as of a run of its own
     seed = graph._nodes["seed.shop.raw"]
@@ -161,7 +161,7 @@ def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:
 def test_unreadable(content: str, tmp_path: Path) -> None:
     """A file that is torn, or of another version, is as good as none."""
     (tmp_path / "columns.json").write_text(content)
-    kept = Kept(tmp_path / "columns.json")
+    kept = ColumnCache(tmp_path / "columns.json")
 
     assert kept.get("model.shop.staged", "key") is None
     kept.put("model.shop.staged", "key", 1)
@@ -172,7 +172,7 @@ def test_unreadable(content: str, tmp_path: Path) -> None:
 def test_no_room(tmp_path: Path) -> None:
     """A folder that cannot be written costs the next run's time and nothing else."""
     (tmp_path / "file").write_text("")
-    kept = Kept(tmp_path / "file" / "columns.json")
+    kept = ColumnCache(tmp_path / "file" / "columns.json")
     kept.put("model.shop.staged", "key", 1)
 
     kept.save()

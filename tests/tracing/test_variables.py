@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
-from pipeline.floe.delivery.sender import THREADS, Counts
+from pipeline.floe.delivery.sender import THREAD_PREFIX, Counts
 from pipeline.floe.settings import read_settings
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of
 from pipeline.floe.tracing.metrics import Metrics
-from pipeline.floe.tracing.spans import Handoff, Tracing
+from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 from tests.engines.certificates import write_certificate
 from tests.receiver import Receiver, receiver
@@ -34,7 +34,7 @@ def collected() -> Iterator[None]:
     """Collect the connections of a test before the next one: they would warn in whichever test runs by then."""
     yield
     for thread in threading.enumerate():
-        if thread.name.startswith(THREADS):
+        if thread.name.startswith(THREAD_PREFIX):
             thread.join(10)
     gc.collect()
 
@@ -91,7 +91,7 @@ def send(seconds: float = 10) -> Counts | None:
         key="dbt_models",
         run_started_at=datetime.now(UTC),
     )
-    tracing = Tracing(step, resource_of(settings), Handoff(spans.put) if spans else None)
+    tracing = SpanBuilder(step, resource_of(settings), Handoff(spans.put) if spans else None)
     assert "TRACEPARENT" in tracing.environment()
     tracing.end(Outcome.SUCCESS, None, run_outcome=Outcome.SUCCESS)
     metrics = Metrics(resource_of(settings))

@@ -35,7 +35,7 @@ MILESTONES = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
-COLORS = re.compile(r"\x1b\[[0-9;]*m")
+ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 ALL_ASSETS = r"Parameter `include_sources` of function `AssetSelection\.all` is currently in beta"
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
@@ -76,7 +76,7 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
     hide = redactor()
-    return {key: redact_values(value, lambda text: hide(COLORS.sub("", text)), key) for key, value in event.items()}
+    return {key: redact_values(value, lambda text: hide(ANSI_CODES.sub("", text)), key) for key, value in event.items()}
 
 
 def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
@@ -207,14 +207,14 @@ def _shared() -> list[Any]:
 
 def is_json() -> bool:
     """Say whether lines are for machines."""
-    told = os.environ.get("LOG_FORMAT", "").lower()
-    return told == "json" if told in {"json", "console"} else not ON_A_TERMINAL
+    log_format = os.environ.get("LOG_FORMAT", "").lower()
+    return log_format == "json" if log_format in {"json", "console"} else not ON_A_TERMINAL
 
 
 def _dagster_exception(error: Any) -> list[dict[str, Any]]:
     """Return an error that Dagster has recorded, and its causes, as structlog has exceptions."""
-    found = []
+    errors = []
     while error:
-        found.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
+        errors.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
         error = error.cause
-    return found
+    return errors

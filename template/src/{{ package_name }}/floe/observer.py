@@ -22,8 +22,8 @@ from .dbt.debug_log import DebugLog
 from .dbt.deferral import Deferral
 from .dbt.log_records import read_events
 from .dbt.manifest_graph import Graph, is_executed, materialized
-from .dbt.node_events import CommandFinished, CommandStarted, Life, Lives, NodeFinished, NodeStarted, Outcome
-from .dbt.profile import hint
+from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
+from .dbt.profile import describe_missing_connection
 from .faults import SHARED, FaultGuard
 from .redact import redact, redact_error
 from .run_end import StepEnd, command_end
@@ -50,7 +50,7 @@ class Observer:
         self._invocation_id = ""
         self._watch: StepWatch | None = None
         self._records: list[tuple[str, Record]] = []
-        self._lives = Lives()
+        self._tracker = EventTracker()
         self._log: DebugLog | None = None
         self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
         self._guard = FaultGuard()
@@ -78,7 +78,7 @@ class Observer:
             if self._watch:
                 self._watch.last_target = invocation.target_path
             self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
-            self._lives = Lives(log.finished, self._guard.losses_of(SHARED))
+            self._tracker = EventTracker(log.finished, self._guard.losses_of(SHARED))
             graph = cache(lambda: _graph(invocation))
             results = invocation.target_path / "run_results.json"
             self._skipped = lambda: _skipped(results, self._invocation_id, graph())
@@ -89,10 +89,10 @@ class Observer:
                 with self._guard(watcher.name):
                     self._records.append((watcher.name, watcher.attach(command)))
 
-    def see(self, raw: Mapping[str, Any]) -> None:
+    def handle(self, raw: Mapping[str, Any]) -> None:
         """Take note of a raw event."""
         with self._guard():
-            self._record(self._lives.feed(raw))
+            self._record(self._tracker.feed(raw))
 
     def finish(self, error: BaseException | None) -> None:
         """End the command, and what is open of it, because `error` was raised or dbt has ended."""
@@ -112,16 +112,16 @@ class Observer:
         self._ended = True
         raised = end.message
         with self._guard():
-            end = replace(end, message=raised and redact(self._lives.reason(raised, is_of_dbt=is_of_dbt)))
-        if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._lives.has_failed):
+            end = replace(end, message=raised and redact(self._tracker.reason(raised, is_of_dbt=is_of_dbt)))
+        if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._tracker.has_failed):
             with self._guard():
-                self._record(self._lives.skip(self._skipped(), at=datetime.now(UTC)))
+                self._record(self._tracker.skip(self._skipped(), at=datetime.now(UTC)))
         with self._guard():
             interrupted = end.outcome is Outcome.INTERRUPTED
-            self._record(self._lives.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
+            self._record(self._tracker.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
         with self._guard("the log"):
             if end.outcome is Outcome.FAIL and self._may_lack_warehouse(end.message or ""):
-                self._context.log.error(hint(self._settings))
+                self._context.log.error(describe_missing_connection(self._settings))
         with self._guard():
             if self._log:
                 self._log.close()
@@ -133,17 +133,17 @@ class Observer:
         """Say whether the connection may be why dbt failed: it connects before the first node, and after parsing."""
         return not self._has_reached_nodes and not PARSE_ERROR.search(message)
 
-    def _record(self, lives: Iterator[Life]) -> None:
-        for life in lives:
-            if isinstance(life, CommandStarted):
-                self._invocation_id = life.invocation_id
+    def _record(self, events: Iterator[DbtEvent]) -> None:
+        for event in events:
+            if isinstance(event, CommandStarted):
+                self._invocation_id = event.invocation_id
                 if self._log:
-                    self._log.invocation_id = life.invocation_id
-            self._has_reached_nodes |= isinstance(life, NodeStarted | NodeFinished)
-            if isinstance(life, NodeFinished | CommandFinished) and life.message:
-                shown: Life = replace(life, message=redact(life.message))
+                    self._log.invocation_id = event.invocation_id
+            self._has_reached_nodes |= isinstance(event, NodeStarted | NodeFinished)
+            if isinstance(event, NodeFinished | CommandFinished) and event.message:
+                shown: DbtEvent = replace(event, message=redact(event.message))
             else:
-                shown = life
+                shown = event
             for name, record in self._records:
                 with self._guard(name):
                     record(shown)
@@ -155,7 +155,7 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
     observer.attach(invocation)
     try:
         for event in read_events(invocation):
-            observer.see(event.raw_event)
+            observer.handle(event.raw_event)
             if invocation.manifest:  # without one there are no assets to speak of
                 yield from event.to_default_asset_events(
                     manifest=invocation.manifest,

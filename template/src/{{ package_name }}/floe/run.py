@@ -12,7 +12,7 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
-from .dbt.caches import spare_outputs, spare_version
+from .dbt.caches import cache_dbt_version, cache_output_keys
 from .dbt.command import start
 from .dbt.prepare import environment
 from .settings import settings
@@ -42,8 +42,8 @@ def observe(
 
     observer = Observer(context, settings)
     try:
-        spare_version(dbt)
-        spare_outputs(context)
+        cache_dbt_version(dbt)
+        cache_output_keys(context)
         with environment(observer.environment()):
             invocation = start(dbt, args, context, kwargs, before=observer.last_target)
     except BaseException as error:

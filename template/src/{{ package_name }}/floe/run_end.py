@@ -10,7 +10,7 @@ import dagster as dg
 
 from .dbt.failures import dbt_message
 from .dbt.node_events import Outcome
-from .logs import COLORS
+from .logs import ANSI_CODES
 from .redact import redact
 from .step import Context, Step
 
@@ -73,7 +73,7 @@ def command_end(error: BaseException | None) -> StepEnd:
 
 def _reason(text: str) -> str:
     """Return an error's text as lineage and spans have it: dbt's own message, without colors and secrets."""
-    return redact(dbt_message(COLORS.sub("", text).strip()))
+    return redact(dbt_message(ANSI_CODES.sub("", text).strip()))
 
 
 def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
@@ -91,7 +91,7 @@ def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
     ends = _recorded_ends(context, step.run_id)
     ends.setdefault(step.key, end)
     plan = context.instance.get_execution_plan_snapshot(context.run.execution_plan_snapshot_id or "")
-    with_dbt = {each.key for each in plan.steps if any(tag.startswith("dagster_dbt/") for tag in each.tags or ())}
+    with_dbt = {step.key for step in plan.steps if any(tag.startswith("dagster_dbt/") for tag in step.tags or ())}
     left = step.run_steps - ends.keys() - _never_run(plan.steps, ends)
     last_with_dbt = [key for key in ends if key in with_dbt | {step.key}][-1]
     if last_with_dbt != step.key or left & with_dbt:

@@ -105,8 +105,8 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
 
 
 def _texts(settings: Settings) -> Iterator[str]:
-    for each in fields(settings):
-        if isinstance(value := getattr(settings, each.name), str | Path):
+    for setting in fields(settings):
+        if isinstance(value := getattr(settings, setting.name), str | Path):
             yield str(value)
 
 
@@ -135,8 +135,8 @@ def _add_header(secrets: Secrets, value: str) -> None:
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
     """Add the credentials within a URL; a user without a password is a token, if it is an endpoint's."""
-    if found := USERINFO.match(text) if is_endpoint or "://" in text else None:
-        user, _, password = found[1].partition(":")
+    if match := USERINFO.match(text) if is_endpoint or "://" in text else None:
+        user, _, password = match[1].partition(":")
         if password:
             secrets.users |= {user, unquote(user)}
             secrets.values |= {password, unquote(password)}
@@ -155,7 +155,7 @@ def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool =
         for value in document:
             _add_leaves(secrets, value, name, hide=hide)
     elif isinstance(document, str) and "env_var(" in document:
-        secrets.settings |= set() if hide else {found["default"] or "" for found in ENV_VAR.finditer(document)}
+        secrets.settings |= set() if hide else {match["default"] or "" for match in ENV_VAR.finditer(document)}
     elif isinstance(document, str | int) and not isinstance(document, bool):
         if hide:
             _add_header(secrets, str(document))
@@ -176,9 +176,9 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
         for value in document:
             yield from profile_variables(value, secret=secret)
     elif isinstance(document, str):
-        for found in ENV_VAR.finditer(document):
-            default = None if found["comma"] is None else found["default"] or ""
-            yield ProfileVariable(found["name"], default, secret or is_credential(found["name"]))
+        for match in ENV_VAR.finditer(document):
+            default = None if match["comma"] is None else match["default"] or ""
+            yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
 
 
 def _read_yaml(file: Path) -> Any:

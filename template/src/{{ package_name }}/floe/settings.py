@@ -48,20 +48,20 @@ def read_settings(file: Path = FILE) -> Settings:
     """
     load_dotenv(ROOT / ".env")
     try:
-        told = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
         return Settings(
-            name=_first("OTEL_SERVICE_NAME", told["project"]["name"]),
-            namespace=_first("OPENLINEAGE_NAMESPACE", told["project"]["namespace"]),
-            owner=told["project"]["owner"],
-            dbt_project_dir=ROOT / told["dbt"]["project_dir"],
-            dbt_profiles_dir=ROOT / told["dbt"]["profiles_dir"],
-            dbt_target=_first("DBT_TARGET", told["dbt"]["target"]),
-            openlineage_url=_first("OPENLINEAGE_URL", told["openlineage"]["url"]),
-            facet_schema=told["openlineage"]["facet_schema"],
-            otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", told["otlp"]["endpoint"]),
-            otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", told["otlp"]["protocol"]),
-            sla_tiers=told["sla"],
-            secret_variables=tuple(told["secrets"]["variables"]),
+            name=_first("OTEL_SERVICE_NAME", document["project"]["name"]),
+            namespace=_first("OPENLINEAGE_NAMESPACE", document["project"]["namespace"]),
+            owner=document["project"]["owner"],
+            dbt_project_dir=ROOT / document["dbt"]["project_dir"],
+            dbt_profiles_dir=ROOT / document["dbt"]["profiles_dir"],
+            dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
+            openlineage_url=_first("OPENLINEAGE_URL", document["openlineage"]["url"]),
+            facet_schema=document["openlineage"]["facet_schema"],
+            otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", document["otlp"]["endpoint"]),
+            otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", document["otlp"]["protocol"]),
+            sla_tiers=document["sla"],
+            secret_variables=tuple(document["secrets"]["variables"]),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         msg = f"{file}: {error!r}; restore the entry, or the file with `copier update`"
@@ -77,7 +77,7 @@ def openlineage_files() -> list[Path]:
 
 def lineage_is_off(settings: Settings) -> bool:
     """Say whether no lineage is sent: it is disabled, or neither an endpoint nor a configuration is set."""
-    if _says("OPENLINEAGE_DISABLED", "true"):
+    if _is_set_to("OPENLINEAGE_DISABLED", "true"):
         return True
     is_configured = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
     is_named = bool(settings.openlineage_url or os.environ.get("OPENLINEAGE_CONFIG"))
@@ -87,7 +87,8 @@ def lineage_is_off(settings: Settings) -> bool:
 def otlp_is_off(settings: Settings, signal: str) -> bool:
     """Say whether no `traces`, or no `metrics`, are sent: they are disabled, or have no endpoint."""
     endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
-    return not endpoint or _says("OTEL_SDK_DISABLED", "true") or _says(f"OTEL_{signal.upper()}_EXPORTER", "none")
+    is_disabled = _is_set_to("OTEL_SDK_DISABLED", "true") or _is_set_to(f"OTEL_{signal.upper()}_EXPORTER", "none")
+    return is_disabled or not endpoint
 
 
 def _first(variable: str, default: str) -> str:
@@ -109,7 +110,7 @@ def _put_dbt_on_path() -> None:
         os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
 
 
-def _says(variable: str, value: str) -> bool:
+def _is_set_to(variable: str, value: str) -> bool:
     return os.environ.get(variable, "").strip().lower() == value
 
 

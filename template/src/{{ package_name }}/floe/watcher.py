@@ -13,7 +13,7 @@ from dagster_dbt import DbtCliInvocation
 
 from .dbt.debug_log import DebugLog
 from .dbt.manifest_graph import Graph
-from .dbt.node_events import Life, Outcome
+from .dbt.node_events import DbtEvent, Outcome
 from .delivery.sender import Counts
 from .run_end import RunEnd
 from .warehouse import Connection, Warehouse
@@ -57,7 +57,7 @@ class Ending:
     run: RunEnd | None
 
 
-Record = Callable[[Life], None]
+Record = Callable[[DbtEvent], None]
 
 
 class Watcher(Protocol):

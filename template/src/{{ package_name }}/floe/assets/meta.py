@@ -42,7 +42,7 @@ Report = Callable[[str], None]
 Owners = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
-def said(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
+def as_dict(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
     """Return the entries that `meta` has, by name."""
     return {name: value for name in meta.__slots__ if (value := getattr(meta, name))}
 
@@ -54,11 +54,11 @@ def read_node_meta(node: Mapping[str, Any], report: Report) -> NodeMeta:
 
 def read_column_meta(node: Mapping[str, Any], report: Report) -> dict[str, ColumnMeta]:
     """Return `meta.floe` of those columns of `node` that have any, by column name as the manifest spells it."""
-    found = {}
+    columns = {}
     for name, column in node.get("columns", {}).items():
         if entries := _known(_floe(column), ColumnMeta, _prefixed(report, f"columns.{name}.meta.floe")):
-            found[name] = ColumnMeta(**entries)
-    return found
+            columns[name] = ColumnMeta(**entries)
+    return columns
 
 
 def resolve_owners(

@@ -14,7 +14,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtProject
 
 from ..settings import settings
-from .meta import ColumnMeta, NodeMeta, Report, read_column_meta, read_node_meta, resolve_owners, said, sla_window
+from .meta import ColumnMeta, NodeMeta, Report, as_dict, read_column_meta, read_node_meta, resolve_owners, sla_window
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
         tags={**spec.tags, **_tags(meta, report)},
         metadata={
             **spec.metadata,
-            **{f"floe/{name}": value for name, value in said(meta).items()},
+            **{f"floe/{name}": value for name, value in as_dict(meta).items()},
             **_schema(spec, columns),
         },
         freshness_policy=dg.FreshnessPolicy.time_window(window) if window else spec.freshness_policy,
@@ -76,7 +76,7 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
 
 
 def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:
-    entries = said(meta)
+    entries = as_dict(meta)
     return {f"floe/{name}": _tag_value(entries[name], report) for name in ("classification", "sla") if name in entries}
 
 
@@ -111,4 +111,4 @@ def _schema(spec: dg.AssetSpec, columns: Mapping[str, ColumnMeta]) -> dict[str, 
 
 
 def _column_tags(meta: ColumnMeta | None) -> dict[str, str]:
-    return {f"floe/{name}": value for name, value in said(meta).items()} if meta else {}
+    return {f"floe/{name}": value for name, value in as_dict(meta).items()} if meta else {}

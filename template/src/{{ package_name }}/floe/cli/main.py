@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..settings import settings
 
-MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
+FINDING_MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
 REPLAY_SECONDS = 600.0
 
 
@@ -40,35 +40,35 @@ def main() -> int:
     trace.add_argument("--svg", type=Path, help="write a picture to this file, instead of text to the terminal")
     trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     trace.set_defaults(run=_trace)
-    told = parser.parse_args()
-    run: Callable[[argparse.Namespace], int] = told.run
-    return run(told)
+    arguments = parser.parse_args()
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    return run(arguments)
 
 
-def _doctor(told: argparse.Namespace) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from .doctor import examine
 
     findings = examine(settings)
-    if told.json:
+    if arguments.json:
         _say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            _say(f"{MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
+            _say(f"{FINDING_MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
     return int(any(finding.state == "fail" for finding in findings))
 
 
-def _trace(told: argparse.Namespace) -> int:
+def _trace(arguments: argparse.Namespace) -> int:
     from .waterfall import as_svg, as_text, bars, record  # a server, which nothing else needs
 
-    if not told.command:
+    if not arguments.command:
         _say("Which command? Such as: uv run floe trace dg launch --assets '*'")
         return 2
-    code, spans = record(told.command)
+    code, spans = record(arguments.command)
     if not spans:
         _say("No span has come: the command ran no step with dbt, or OTEL_* switch traces off.")
-    elif told.svg:
-        told.svg.write_text(as_svg(bars(spans)), encoding="utf-8")
+    elif arguments.svg:
+        arguments.svg.write_text(as_svg(bars(spans)), encoding="utf-8")
     else:
         _say("\n".join(as_text(bars(spans))))
     return code

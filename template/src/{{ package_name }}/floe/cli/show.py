@@ -6,17 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..delivery.journal import LAST, journals, read_lines
+from ..delivery.journal import LAST_JOURNAL, journals, read_lines
 
-MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
+STATE_MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
 
 
 def last_run(folder: Path) -> Iterator[str]:
     """Yield a heading and a line for each event of the newest journal; nothing if there is none."""
-    files = [*journals(folder), *folder.glob(LAST)]
+    files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
     if not files:
         return
-    file = max(files, key=lambda each: each.stat().st_mtime)
+    file = max(files, key=lambda file: file.stat().st_mtime)
     events = [(line.content, line.is_waiting) for line in read_lines(file) if line.content]
     yield f"{file}: {len(events)} events, {sum(is_waiting for _, is_waiting in events)} not sent"
     for event, is_waiting in events:
@@ -26,8 +26,10 @@ def last_run(folder: Path) -> Iterator[str]:
 def _line(event: Mapping[str, Any]) -> str:
     state, job, run = str(event.get("eventType")), event.get("job", {}), event.get("run", {})
     error = run.get("facets", {}).get("errorMessage", {}).get("message", "")
-    said = f"{str(event.get('eventTime'))[:19]} {MARKS.get(state, '·')} {state:<8} {job.get('name')}"
-    inputs, outputs = (", ".join(str(each.get("name")) for each in event.get(key, [])) for key in ("inputs", "outputs"))
+    line = f"{str(event.get('eventTime'))[:19]} {STATE_MARKS.get(state, '·')} {state:<8} {job.get('name')}"
+    inputs, outputs = (
+        ", ".join(str(dataset.get("name")) for dataset in event.get(key, [])) for key in ("inputs", "outputs")
+    )
     if state != "START" and (inputs or outputs):
-        said += f"  {inputs} → {outputs or 'nothing'}"
-    return said + (f"  {error.strip().splitlines()[0]}" if error.strip() else "")
+        line += f"  {inputs} → {outputs or 'nothing'}"
+    return line + (f"  {error.strip().splitlines()[0]}" if error.strip() else "")

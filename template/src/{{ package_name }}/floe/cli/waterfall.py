@@ -45,8 +45,8 @@ def record(command: Sequence[str]) -> tuple[int, list[Span]]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            for told in ExportTraceServiceRequest.FromString(body).resource_spans:
-                spans.extend(span for scope in told.scope_spans for span in scope.spans)
+            for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+                spans.extend(span for scope in resource_spans.scope_spans for span in scope.spans)
             self.send_response(200)
             self.end_headers()
 
@@ -137,10 +137,10 @@ def _window(drawn: Sequence[Bar]) -> tuple[float, float]:
 
 
 def _note(span: Span) -> str:
-    said = {each.key: each.value.string_value for each in span.attributes}
+    attributes = {attribute.key: attribute.value.string_value for attribute in span.attributes}
     if span.status.code == Status.STATUS_CODE_ERROR:
-        return str(said.get("error.type", "error"))
-    return "skipped" if said.get("dbt.status") == "skipped" else ""
+        return str(attributes.get("error.type", "error"))
+    return "skipped" if attributes.get("dbt.status") == "skipped" else ""
 
 
 def _is_passed(bar: Bar) -> bool:

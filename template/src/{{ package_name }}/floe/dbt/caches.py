@@ -16,14 +16,14 @@ from dagster_dbt import DbtCliResource
 from dagster_dbt.compat import DBT_PYTHON_VERSION
 
 
-def spare_version(dbt: DbtCliResource) -> None:
+def cache_dbt_version(dbt: DbtCliResource) -> None:
     """Spare dagster-dbt its `dbt --version`, two seconds a step, where dbt is the one of this environment."""
     executable = shutil.which(dbt.dbt_executable)
     if DBT_PYTHON_VERSION and executable and Path(executable).parent == Path(sys.executable).parent:
         dbt.__dict__.setdefault("_cli_version", DBT_PYTHON_VERSION)
 
 
-def spare_outputs(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
+def cache_output_keys(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> None:
     """Spare Dagster the set of the step's assets, which it makes anew for each asset and check that is yielded.
 
     Each time that costs the square of their number: with 1,000 models a quarter of the step's time.

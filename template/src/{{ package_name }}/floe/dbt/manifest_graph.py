@@ -21,9 +21,9 @@ Node = Mapping[str, Any]
 
 ASSETS = {"model", "seed", "snapshot"}
 TABLES = {*ASSETS, "source"}
-CHECKS = {"test", "unit_test"}
+TEST_TYPES = {"test", "unit_test"}
 # What dbt executes as a node; an exposure or a metric is not executed.
-EXECUTED = {*TABLES, *CHECKS, "function"}
+EXECUTED = {*TABLES, *TEST_TYPES, "function"}
 HOOK = "operation"  # dbt's type of an on-run-start or on-run-end hook
 
 
@@ -181,11 +181,11 @@ class Graph:
 
     @cached_property
     def _exposures_by_node(self) -> dict[str, list[Node]]:
-        found: dict[str, list[Node]] = {}
+        exposures: dict[str, list[Node]] = {}
         for exposure in self._exposures.values():
             for unique_id in depends_on(exposure):
-                found.setdefault(unique_id, []).append(exposure)
-        return found
+                exposures.setdefault(unique_id, []).append(exposure)
+        return exposures
 
 
 def bare_node(unique_id: str) -> Node:

@@ -92,10 +92,10 @@ class NodeFinished:
     response: Mapping[str, Any] = field(default_factory=dict)
 
 
-Life = CommandStarted | CommandFinished | NodeStarted | NodeFinished
+DbtEvent = CommandStarted | CommandFinished | NodeStarted | NodeFinished
 
 
-class Lives:
+class EventTracker:
     """Follow one dbt command; feed it each raw event, then end it."""
 
     def __init__(self, details: Details = lambda _unique_id, _is_wanted: (), losses: Losses | None = None) -> None:
@@ -115,7 +115,7 @@ class Lives:
         """Say whether a node or a hook has failed."""
         return bool(self._failures)
 
-    def feed(self, raw: Raw) -> Iterator[Life]:
+    def feed(self, raw: Raw) -> Iterator[DbtEvent]:
         """Yield what `raw` tells: usually nothing, a start, or an end."""
         info, data = raw["info"], raw.get("data") or {}
         if self._command is None:
@@ -139,13 +139,13 @@ class Lives:
             yield started
         elif name in RESULTS or name in SKIPS or (name == "NodeFinished" and not self._is_batch(node)):
             with self._losses.of(unique_id):
-                life = self._end(raw, self._command)
-            if kind == HOOK and life.outcome is Outcome.FAIL:
-                yield from self._failed_hooks.take(life)
+                event = self._end(raw, self._command)
+            if kind == HOOK and event.outcome is Outcome.FAIL:
+                yield from self._failed_hooks.take(event)
             else:
-                yield life
+                yield event
 
-    def skip(self, nodes: Mapping[str, tuple[str, str | None]], *, at: datetime) -> Iterator[Life]:
+    def skip(self, nodes: Mapping[str, tuple[str, str | None]], *, at: datetime) -> Iterator[DbtEvent]:
         """Yield an end for each of `nodes`, unique id -> resource type and message, that no event has told of.
 
         dbt skips a node below a failed ephemeral model with an event that does not name it (Z034).
@@ -169,7 +169,7 @@ class Lives:
             return self._failures.reason()
         return self._failed_hooks.reason(message)
 
-    def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[Life]:
+    def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[DbtEvent]:
         """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
         bad = Outcome.INTERRUPTED if interrupted else Outcome.FAIL
         command = self._command or CommandStarted(at=at, invocation_id=str(uuid4()))
@@ -205,21 +205,21 @@ class Lives:
         finished: Sequence[Raw] = ()
         if info["name"] in RESULTS and node["resource_type"] != HOOK:
             finished = detail(self._details, unique_id, partial(_is_same_end, raw)) or ()
-        own = next((event for event in finished if _is_same_end(raw, event)), None)
+        own = next((logged for logged in finished if _is_same_end(raw, logged)), None)
         started = self._open.get(unique_id)
-        life = own and detail(_node_finished, own["info"], own["data"], started, command.invocation_id)
-        life = life or _node_finished(info, data, started, command.invocation_id)
-        if life.outcome is Outcome.FAIL and (failure := detail(self._batches.failure, unique_id, finished)):
-            life = replace(life, message=failure)
+        ending = own and detail(_node_finished, own["info"], own["data"], started, command.invocation_id)
+        ending = ending or _node_finished(info, data, started, command.invocation_id)
+        if ending.outcome is Outcome.FAIL and (failure := detail(self._batches.failure, unique_id, finished)):
+            ending = replace(ending, message=failure)
         if info["name"] in SKIPS:  # which has no status where a hook is the cause
-            reason = life.message if self._has_executed else self._failed_hooks.skip_reason()
-            life = replace(life, outcome=Outcome.SKIPPED, status=Outcome.SKIPPED.value, message=reason)
+            reason = ending.message if self._has_executed else self._failed_hooks.skip_reason()
+            ending = replace(ending, outcome=Outcome.SKIPPED, status=Outcome.SKIPPED.value, message=reason)
         # Only now: a node whose end cannot be read stays open, until another word of it or the end of all.
         self._open.pop(unique_id, None)
         self._finished.add(unique_id)
-        if life.outcome is Outcome.FAIL and life.resource_type != HOOK:
-            self._failures.add(life)
-        return life
+        if ending.outcome is Outcome.FAIL and ending.resource_type != HOOK:
+            self._failures.add(ending)
+        return ending
 
     def _is_batch(self, node: Raw) -> bool:
         started = self._open.get(node["unique_id"])

@@ -32,7 +32,11 @@ def placeholders(settings: Settings) -> tuple[dict[str, str], list[str]]:
     """
     output = read_output(settings)
     naming = {variable.name for variable in _naming(output)}
-    missing = [each.name for each in profile_variables(output) if each.default is None and each.name not in os.environ]
+    missing = [
+        variable.name
+        for variable in profile_variables(output)
+        if variable.default is None and variable.name not in os.environ
+    ]
     missing = list(dict.fromkeys(missing))
     return {name: _placeholder(name) for name in (*naming, *missing)}, missing
 
@@ -57,13 +61,13 @@ def restored(manifest: bytes, settings: Settings) -> bytes:
         for case in (str.upper, str.lower, str):
             values[case(_placeholder(variable.name)).encode()] = json.dumps(case(value))[1:-1].encode()
     pattern = re.compile(b"|".join(map(re.escape, values)))
-    return pattern.sub(lambda found: values[found[0]], manifest) if values else manifest
+    return pattern.sub(lambda match: values[match[0]], manifest) if values else manifest
 
 
 def _naming(output: Mapping[str, Any]) -> list[ProfileVariable]:
     keys = NAMING | ({FILE} if output.get("type") == "duckdb" else set())
-    found = profile_variables({key: value for key, value in output.items() if key in keys})
-    return [variable for variable in found if not variable.is_secret]
+    variables = profile_variables({key: value for key, value in output.items() if key in keys})
+    return [variable for variable in variables if not variable.is_secret]
 
 
 def _placeholder(name: str) -> str:

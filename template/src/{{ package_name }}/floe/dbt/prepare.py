@@ -21,7 +21,7 @@ from .profile import ProfileError, read_output
 
 # Names the manifest that a parent process has just made.
 PREPARED = "FLOE_PREPARED_MANIFEST"
-COLORS = re.compile(r"\x1b\[[0-9;]*m")
+ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 NO_NEWS = {"Encountered an error:", ""}
 
 
@@ -121,8 +121,8 @@ def _quiet() -> Iterator[None]:
 
 def _message(error: str, printed: str) -> str:
     """Return dbt's own words on one line, from dagster-dbt's error, or else from what dbt has printed."""
-    said = error.partition("Errors parsed from dbt logs:")[2] or printed or error
-    lines = [line.strip() for line in COLORS.sub("", said).splitlines()]
+    output = error.partition("Errors parsed from dbt logs:")[2] or printed or error
+    lines = [line.strip() for line in ANSI_CODES.sub("", output).splitlines()]
     return redact(" ".join(line for line in lines if line not in NO_NEWS))
 
 

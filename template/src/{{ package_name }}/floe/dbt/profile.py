@@ -80,14 +80,14 @@ def _read(file: Path) -> dict[str, Any]:
 def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
     """Yield the variables that an output reads, in its order, each once."""
     seen = set()
-    for each in profile_variables(output):
-        if each.name not in seen:
-            seen.add(each.name)
-            is_secret = each.is_secret or each.name in settings.secret_variables
-            yield Variable(each.name, os.environ.get(each.name), each.default is not None, is_secret)
+    for variable in profile_variables(output):
+        if variable.name not in seen:
+            seen.add(variable.name)
+            is_secret = variable.is_secret or variable.name in settings.secret_variables
+            yield Variable(variable.name, os.environ.get(variable.name), variable.default is not None, is_secret)
 
 
-def hint(settings: Settings) -> str:
+def describe_missing_connection(settings: Settings) -> str:
     """Return what to look at when dbt could not build anything, on one line."""
     read = ", ".join(map(str, variables(read_output(settings), settings)))
     return f"dbt built nothing. Its output {settings.dbt_target} reads {read}. `uv run floe doctor` tries them."

@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 # As they stand in the log: the query in the statement of a first run, and of a later one.
-MARKS = (b") sbq", b"snapshot_query as (")
+SNAPSHOT_QUERIES = (b") sbq", b"snapshot_query as (")
 
 
 class SnapshotLog:
@@ -29,7 +29,7 @@ class SnapshotLog:
     def query(self, unique_id: str) -> str | None:
         """Return the query of a snapshot, or nothing if dbt has not run it yet."""
         for line in self._new_lines():
-            if b'"SQLQuery"' in line and any(mark in line for mark in MARKS):
+            if b'"SQLQuery"' in line and any(mark in line for mark in SNAPSHOT_QUERIES):
                 self._take(line)
         return self._queries.get(unique_id)
 

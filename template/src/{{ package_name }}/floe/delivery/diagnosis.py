@@ -73,6 +73,6 @@ OTLP = {
 def diagnose(error: str, words: dict[str, str]) -> str:
     """Return what `error` means, with what to do in the `words` of lineage or of OTLP, else `error` itself."""
     for pattern, meaning in FAULTS:
-        if found := re.search(pattern, error):
-            return meaning.format(**words, **found.groupdict(), code=found[0])
+        if match := re.search(pattern, error):
+            return meaning.format(**words, **match.groupdict(), code=match[0])
     return error

@@ -26,7 +26,7 @@ from .state import is_locked, make_state_folder
 
 FOLDER_BYTES = 64 * 1024 * 1024  # of all journals together
 # The last journal of which everything has arrived, to look at.
-LAST = "last.ndjson"
+LAST_JOURNAL = "last.ndjson"
 STALE_SECONDS = 86_400  # on Windows, which has no such lock: what has not grown for so long is a dead one's
 WAITING, SENT = b" ", b"\t"
 FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0)
@@ -157,7 +157,7 @@ class Journal:
             self._descriptor = None
             if keep_as_last and not self.waiting:
                 with suppress(OSError):
-                    self.file.replace(self.file.with_name(LAST))
+                    self.file.replace(self.file.with_name(LAST_JOURNAL))
 
     def settle(self) -> None:
         """Let go of the file, and delete it if nothing in it waits."""
@@ -189,7 +189,7 @@ class Journal:
     def _append_in_place_of_last(self, data: bytes) -> bool:
         """Make room on a full disk by deleting `LAST`, which is only there to be looked at, and append."""
         try:
-            self.file.with_name(LAST).unlink()
+            self.file.with_name(LAST_JOURNAL).unlink()
         except OSError:
             return False
         error, self.error = self.error, ""
@@ -218,7 +218,7 @@ def journals(folder: Path) -> list[Path]:
     created = {}
     for file in folder.glob("[!.]*.ndjson"):
         with suppress(OSError):  # deleted meanwhile
-            if file.name != LAST:
+            if file.name != LAST_JOURNAL:
                 # Of its name, since crossing off changes the time of the file.
                 _, _, at = file.stem.rpartition("-")[0].rpartition("-")
                 created[file] = int(at) if at.isdecimal() else file.stat().st_mtime_ns

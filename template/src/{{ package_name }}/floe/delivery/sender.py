@@ -24,7 +24,7 @@ FAILURES = 3  # in a row: then it is the endpoint, not the item
 REST_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # that a batch waits for more
 TIMEOUT_SECONDS = 2  # of one attempt; the journal takes the place of retries
-THREADS = "floe-"  # what the names of the threads begin with
+THREAD_PREFIX = "floe-"  # what the names of the threads begin with
 REFUSALS = {400, 413, 422}  # statuses of HTTP that do not change by sending the same item again
 
 
@@ -51,8 +51,8 @@ class Counts:
 
     def __str__(self) -> str:
         """Return the counts that are not zero, as a person reads them."""
-        told = ((name, getattr(self, name)) for name in ("sent", "replayed", "spooled", "dropped"))
-        text = ", ".join(f"{number} {name}" for name, number in told if number) or "0 sent"
+        numbers = ((name, getattr(self, name)) for name in ("sent", "replayed", "spooled", "dropped"))
+        text = ", ".join(f"{number} {name}" for name, number in numbers if number) or "0 sent"
         if nodes := len(self.incomplete):
             text += f" (detail lost for {nodes} {'node' if nodes == 1 else 'nodes'})"
         return text
@@ -119,7 +119,7 @@ class Delivery(Generic[Item]):
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name=f"{THREADS}{name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{THREAD_PREFIX}{name}", daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
@@ -268,11 +268,11 @@ class Delivery(Generic[Item]):
 
     def _give_up(self, items: Sequence[Item], error: str) -> int:
         """Count items as spooled or dropped; return how many are on disk."""
-        kept = self._keep(items)
-        self.counts.spooled += kept
-        self.counts.dropped += len(items) - kept
+        on_disk = self._keep(items)
+        self.counts.spooled += on_disk
+        self.counts.dropped += len(items) - on_disk
         self.counts.last_error = error
-        return kept
+        return on_disk
 
 
 def one_line(error: Exception) -> str:

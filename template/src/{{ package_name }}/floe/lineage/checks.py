@@ -17,42 +17,42 @@ from openlineage.client.facet_v2 import (
     test_run,
 )
 
-from ..dbt.manifest_graph import CHECKS, Node
+from ..dbt.manifest_graph import TEST_TYPES, Node
 from ..dbt.node_events import NodeFinished
 
 # The statuses with which a test, or a source's freshness, was found out; others mean that it could not be run.
-FOUND_OUT = {"pass", "fail", "warn"}
-FRESHNESS = {**dict.fromkeys(FOUND_OUT, True), "error": True}
+CONCLUSIVE = {"pass", "fail", "warn"}
+FRESHNESS = {**dict.fromkeys(CONCLUSIVE, True), "error": True}
 
 
-def input_facets(node: Node, life: NodeFinished, table: Node) -> dict[str, InputDatasetFacet]:
+def input_facets(node: Node, event: NodeFinished, table: Node) -> dict[str, InputDatasetFacet]:
     """Return what a check's end says of `table`, which it read."""
-    if node["resource_type"] == "source" and life.status in FRESHNESS:
-        return {"dataQualityAssertions": _facet(_freshness(life))}
-    if node["resource_type"] != "test" or life.status not in FOUND_OUT:
+    if node["resource_type"] == "source" and event.status in FRESHNESS:
+        return {"dataQualityAssertions": _facet(_freshness(event))}
+    if node["resource_type"] != "test" or event.status not in CONCLUSIVE:
         return {}
     if (node.get("attached_node") or table["unique_id"]) != table["unique_id"]:
         return {}
-    found: dict[str, InputDatasetFacet] = {"dataQualityAssertions": _facet(_assertion(node, life))}
-    if (nulls := _nulls(node, life)) is not None:
-        found["dataQualityMetrics"] = nulls
-    return found
+    facets: dict[str, InputDatasetFacet] = {"dataQualityAssertions": _facet(_assertion(node, event))}
+    if (nulls := _nulls(node, event)) is not None:
+        facets["dataQualityMetrics"] = nulls
+    return facets
 
 
-def run_facets(node: Node, life: NodeFinished) -> dict[str, RunFacet]:
+def run_facets(node: Node, event: NodeFinished) -> dict[str, RunFacet]:
     """Return the execution of a test as a facet of its run; its SQL stands in the job."""
-    if node["resource_type"] not in CHECKS:
+    if node["resource_type"] not in TEST_TYPES:
         return {}
-    found_out = life.status in FOUND_OUT
-    status = ("pass" if life.status == "pass" else "fail") if found_out else "skip"
+    is_conclusive = event.status in CONCLUSIVE
+    status = ("pass" if event.status == "pass" else "fail") if is_conclusive else "skip"
     test = test_run.TestExecution(
-        name=life.unique_id,
+        name=event.unique_id,
         status=status,
         severity=_severity(node),
         type=_type(node),
         description=node.get("description") or None,
-        expected=_expected(node) if found_out else None,
-        actual=_actual(life) if found_out else None,
+        expected=_expected(node) if is_conclusive else None,
+        actual=_actual(event) if is_conclusive else None,
         params=_parameters(node),
     )
     return {"test": test_run.TestRunFacet(tests=[test])}
@@ -62,38 +62,38 @@ def _facet(assertion: data_quality_assertions_dataset.Assertion) -> InputDataset
     return data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(assertions=[assertion])
 
 
-def _assertion(node: Node, life: NodeFinished) -> data_quality_assertions_dataset.Assertion:
+def _assertion(node: Node, event: NodeFinished) -> data_quality_assertions_dataset.Assertion:
     return data_quality_assertions_dataset.Assertion(
         assertion=_type(node) if node.get("test_metadata") else node["name"],
-        success=life.status == "pass",
+        success=event.status == "pass",
         column=_column(node),
         severity=_severity(node),
         name=node["name"],
         description=node.get("description") or None,
         expected=_expected(node),
-        actual=_actual(life),
+        actual=_actual(event),
         params=_parameters(node),
     )
 
 
-def _freshness(life: NodeFinished) -> data_quality_assertions_dataset.Assertion:
+def _freshness(event: NodeFinished) -> data_quality_assertions_dataset.Assertion:
     return data_quality_assertions_dataset.Assertion(
         assertion="freshness",
-        success=life.status == "pass",
-        severity="warn" if life.status == "warn" else "error",
-        name=life.unique_id,
+        success=event.status == "pass",
+        severity="warn" if event.status == "warn" else "error",
+        name=event.unique_id,
     )
 
 
-def _nulls(node: Node, life: NodeFinished) -> InputDatasetFacet | None:
+def _nulls(node: Node, event: NodeFinished) -> InputDatasetFacet | None:
     """Return the count of nulls that a `not_null` test has found, if it has looked at all rows."""
     config, column = node.get("config", {}), _column(node)
     narrowed = config.get("where") or config.get("limit") or config.get("fail_calc", "count(*)") != "count(*)"
-    if _type(node) != "not_null" or column is None or narrowed or life.failures is None:
+    if _type(node) != "not_null" or column is None or narrowed or event.failures is None:
         return None
     metrics = data_quality_metrics_input_dataset
     return metrics.DataQualityMetricsInputDatasetFacet(
-        columnMetrics={column: metrics.ColumnMetrics(nullCount=life.failures)}
+        columnMetrics={column: metrics.ColumnMetrics(nullCount=event.failures)}
     )
 
 
@@ -118,10 +118,10 @@ def _expected(node: Node) -> str:
     return "0" if threshold.replace(" ", "") == "!=0" else threshold
 
 
-def _actual(life: NodeFinished) -> str | None:
-    return None if life.failures is None else str(life.failures)
+def _actual(event: NodeFinished) -> str | None:
+    return None if event.failures is None else str(event.failures)
 
 
 def _parameters(node: Node) -> dict[str, Any]:
-    told = (node.get("test_metadata") or {}).get("kwargs", {})
-    return {name: value for name, value in told.items() if name not in {"model", "column_name"}}
+    arguments = (node.get("test_metadata") or {}).get("kwargs", {})
+    return {name: value for name, value in arguments.items() if name not in {"model", "column_name"}}

@@ -35,12 +35,12 @@ from .columns import Origin, QueryLineage
 from .columns.schemas import NOTHING, Schemas
 from .dataset_names import DatasetNames
 from .locations import DatasetName
-from .table_facets import TYPES, described
+from .table_facets import TYPES, table_facets
 
 State = lifecycle_state_change_dataset.LifecycleStateChange
 
 
-class Datasets:
+class DatasetBuilder:
     """The tables of one run, by dbt's nodes."""
 
     def __init__(
@@ -63,19 +63,19 @@ class Datasets:
         self.namespace = self._names.namespace
         self.dialect = warehouse.dialect
 
-    def inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
-        """Return the tables that a node reads, each once; with `life`, all that is known of them."""
+    def inputs(self, node: Node, event: NodeFinished | None = None) -> list[InputDataset]:
+        """Return the tables that a node reads, each once; with `event`, its end, all that is known of them."""
         above = self._graph.tables_upstream(node)
         tables = {name: table for table in above if (name := self.name(table))}
-        if life is None:
+        if event is None:
             return [InputDataset(*name) for name in tables]
         return [
             InputDataset(
                 *name,
                 facets={**(detail(self._described, table) or {}), **(detail(self._version, table) or {})},
                 inputFacets={
-                    **(detail(checks.input_facets, node, life, table) or {}),
-                    **(detail(_bytes_read, life, alone=len(tables) == 1) or {}),
+                    **(detail(checks.input_facets, node, event, table) or {}),
+                    **(detail(_bytes_read, event, alone=len(tables) == 1) or {}),
                 },
             )
             for name, table in tables.items()
@@ -94,7 +94,7 @@ class Datasets:
         ]
         return messages
 
-    def outputs(self, node: Node, life: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
+    def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a check or a source, which are only looked at."""
         if not is_table(node) or node["resource_type"] == "source":
             return []
@@ -106,7 +106,7 @@ class Datasets:
             facets["lifecycleStateChange"] = lifecycle_state_change_dataset.LifecycleStateChangeDatasetFacet(state)
         if lineage := detail(self._column_lineage, node):
             facets["columnLineage"] = lineage
-        rows = detail(_rows, node, life, self._warehouse)
+        rows = detail(_rows, node, event, self._warehouse)
         written: dict[str, OutputDatasetFacet] = {}
         if rows is not None:
             written["outputStatistics"] = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
@@ -146,7 +146,7 @@ class Datasets:
             table, exposures = detail(self._schemas.table, node) or NOTHING, detail(self._graph.exposures, node) or []
             is_file = self._names.is_file(node)
             described_facets = detail(
-                described, node, table, exposures, warehouse=self._warehouse, owners=self._owners, is_file=is_file
+                table_facets, node, table, exposures, warehouse=self._warehouse, owners=self._owners, is_file=is_file
             )
             facets |= described_facets or {}
             if lost_details() > before:  # to be counted for each node that reads the table
@@ -209,17 +209,17 @@ def _state(node: Node, *, full_refresh: bool) -> State | None:
     return None
 
 
-def _rows(node: Node, life: NodeFinished, warehouse: Warehouse) -> int | None:
+def _rows(node: Node, event: NodeFinished, warehouse: Warehouse) -> int | None:
     """Return how many rows a node wrote; engines say -1, or nothing, where they have not counted."""
-    told = life.response.get("rows_affected")
-    if materialized(node) in TYPES or not isinstance(told, int | float) or told < 0:
+    count = event.response.get("rows_affected")
+    if materialized(node) in TYPES or not isinstance(count, int | float) or count < 0:
         return None
-    return None if told == warehouse.rows_of_create else int(told)
+    return None if count == warehouse.rows_of_create else int(count)
 
 
-def _bytes_read(life: NodeFinished, *, alone: bool) -> dict[str, InputDatasetFacet]:
+def _bytes_read(event: NodeFinished, *, alone: bool) -> dict[str, InputDatasetFacet]:
     """Return what BigQuery has billed for reading; of several tables it is not known which had how much."""
-    told = life.response.get("bytes_processed")
-    if not alone or not isinstance(told, int | float):
+    size = event.response.get("bytes_processed")
+    if not alone or not isinstance(size, int | float):
         return {}
-    return {"inputStatistics": input_statistics_input_dataset.InputStatisticsInputDatasetFacet(size=int(told))}
+    return {"inputStatistics": input_statistics_input_dataset.InputStatisticsInputDatasetFacet(size=int(size))}

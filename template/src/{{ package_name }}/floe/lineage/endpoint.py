@@ -100,6 +100,6 @@ def owner_configuration() -> str | None:
     named = os.environ.get("OPENLINEAGE_CONFIG")
     if named and not Path(named).is_file():
         raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
-    found = (str(file) for file in openlineage_files() if file.is_file())
+    files = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
-    return next(found, None) or next(variables, None)
+    return next(files, None) or next(variables, None)

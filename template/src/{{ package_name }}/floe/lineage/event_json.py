@@ -16,12 +16,12 @@ _names: dict[type, tuple[str, ...]] = {}
 
 def as_json(event: RunEvent) -> str:
     """Return an event on one line."""
-    return orjson.dumps(event, default=_told).decode()
+    return orjson.dumps(event, default=_fields_of).decode()
 
 
-def _told(value: Any) -> dict[str, Any]:
+def _fields_of(value: Any) -> dict[str, Any]:
     kind = type(value)
     if kind not in _names:
         _names[kind] = tuple(field.name for field in attr.fields(kind))
-    told = ((name, getattr(value, name)) for name in _names[kind])
-    return {name: each for name, each in told if each is not None}
+    fields = ((name, getattr(value, name)) for name in _names[kind])
+    return {name: field for name, field in fields if field is not None}

@@ -16,16 +16,16 @@ from uuid import UUID, uuid5
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import JobFacet, RunFacet
 
-from ..dbt.manifest_graph import CHECKS, HOOK, Graph, Node, bare_node
-from ..dbt.node_events import CommandFinished, CommandStarted, Life, NodeFinished, NodeStarted, Outcome
+from ..dbt.manifest_graph import HOOK, TEST_TYPES, Graph, Node, bare_node
+from ..dbt.node_events import CommandFinished, CommandStarted, DbtEvent, NodeFinished, NodeStarted, Outcome
 from ..faults import Losses, detail, lost_details
 from .columns import QueryLineage
-from .datasets import Datasets
-from .jobs import Jobs, job_type
-from .parents import Command, DagsterRun
+from .datasets import DatasetBuilder
+from .jobs import JobFacets, job_type
+from .parents import CommandInfo, RunContext
 from .run_facets import PRODUCER, RunFacets, incomplete
 
-TERMINAL = {
+TERMINAL_STATES = {
     Outcome.SUCCESS: RunState.COMPLETE,
     Outcome.WARN: RunState.COMPLETE,
     Outcome.FAIL: RunState.FAIL,
@@ -35,16 +35,16 @@ TERMINAL = {
 SKIPPED = "dbt skipped this node"
 
 
-class Lineage:
-    """Turn the lives of one dbt command into run events."""
+class RunEventBuilder:
+    """Turns the events of one dbt command into run events."""
 
     def __init__(
         self,
-        dagster_run: DagsterRun,
-        command: Command,
+        dagster_run: RunContext,
+        command: CommandInfo,
         graph: Callable[[], Graph],
-        datasets: Callable[[], Datasets],
-        jobs: Callable[[], Jobs],
+        datasets: Callable[[], DatasetBuilder],
+        jobs: Callable[[], JobFacets],
         losses: Losses | None = None,
     ) -> None:
         """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts.
@@ -67,27 +67,27 @@ class Lineage:
 
     def run_finished(self, at: datetime, outcome: Outcome, message: str | None) -> RunEvent:
         """Return the end of the Dagster run."""
-        return self._run_event(TERMINAL[outcome], at, message)
+        return self._run_event(TERMINAL_STATES[outcome], at, message)
 
-    def events(self, life: Life) -> Iterator[RunEvent]:
-        """Yield the run events that `life` is: one, none for a hook, two for a node that ends without a start."""
-        match life:
-            case NodeStarted() | NodeFinished() if life.resource_type == HOOK:
+    def events(self, event: DbtEvent) -> Iterator[RunEvent]:
+        """Yield the run events of `event`: one, none for a hook, two for a node that ends without a start."""
+        match event:
+            case NodeStarted() | NodeFinished() if event.resource_type == HOOK:
                 return  # SQL of the project that belongs to no table
             case CommandStarted():
-                self._command_run = replace(self._command_run, run_id=life.invocation_id)
+                self._command_run = replace(self._command_run, run_id=event.invocation_id)
                 with self._losses.of(self._command_run.name):
-                    detail(self._facets.command_started, life, self._command_run)
-                yield self._command_event(RunState.START, life.at)
+                    detail(self._facets.command_started, event, self._command_run)
+                yield self._command_event(RunState.START, event.at)
             case CommandFinished():
-                yield self._command_event(TERMINAL[life.outcome], life.at, life.message)
+                yield self._command_event(TERMINAL_STATES[event.outcome], event.at, event.message)
             case NodeStarted():
-                yield self._started(life)
+                yield self._started(event)
             case NodeFinished():
-                if life.started is None:
+                if event.started is None:
                     # The specification wants a START of each run; a skipped node has both at once.
-                    yield self._started(life)
-                yield self._finished(life)
+                    yield self._started(event)
+                yield self._finished(event)
 
     def _run_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
         with self._losses.of(self._run.name):
@@ -101,37 +101,37 @@ class Lineage:
         job = Job(self._command_run.namespace, self._command_run.name, {"jobType": job_type("JOB")})
         return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
 
-    def _started(self, life: NodeStarted | NodeFinished) -> RunEvent:
-        with self._losses.of(life.unique_id):
+    def _started(self, event: NodeStarted | NodeFinished) -> RunEvent:
+        with self._losses.of(event.unique_id):
             before = lost_details()
-            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
-            facets = detail(self._facets.node, node) or self._facets.minimal()
-            return self._node_event(RunState.START, life, node, facets, detail(self._inputs, node), (), before)
+            node = detail(self._node, event.unique_id) or bare_node(event.unique_id)
+            facets = detail(self._facets.started, node) or self._facets.minimal()
+            return self._node_event(RunState.START, event, node, facets, detail(self._inputs, node), (), before)
 
-    def _finished(self, life: NodeFinished) -> RunEvent:
-        state = TERMINAL[life.outcome]
-        with self._losses.of(life.unique_id):
+    def _finished(self, event: NodeFinished) -> RunEvent:
+        state = TERMINAL_STATES[event.outcome]
+        with self._losses.of(event.unique_id):
             before = lost_details()
-            node = detail(self._node, life.unique_id) or bare_node(life.unique_id)
+            node = detail(self._node, event.unique_id) or bare_node(event.unique_id)
             outputs: list[OutputDataset] = []
             query = None
             if state is RunState.COMPLETE:
-                outputs = detail(self._outputs, node, life) or []
+                outputs = detail(self._outputs, node, event) or []
                 query = detail(self._query, node) if outputs else None
                 if query is None and lost_details() > before:
                     query = QueryLineage(problem="lost by a fault in floe")
-            elif life.resource_type not in CHECKS or life.outcome is Outcome.FAIL:
-                self._bad[life.unique_id] = life.outcome
-            if life.outcome is Outcome.SKIPPED and not life.message:
-                life = replace(life, message=detail(self._reason, life.unique_id) or SKIPPED)
-            message = None if state is RunState.COMPLETE else life.message or life.status
-            facets = detail(self._end_facets, node, life, query) or self._facets.minimal(message)
-            return self._node_event(state, life, node, facets, detail(self._inputs, node, life), outputs, before)
+            elif event.resource_type not in TEST_TYPES or event.outcome is Outcome.FAIL:
+                self._bad[event.unique_id] = event.outcome
+            if event.outcome is Outcome.SKIPPED and not event.message:
+                event = replace(event, message=detail(self._reason, event.unique_id) or SKIPPED)
+            message = None if state is RunState.COMPLETE else event.message or event.status
+            facets = detail(self._end_facets, node, event, query) or self._facets.minimal(message)
+            return self._node_event(state, event, node, facets, detail(self._inputs, node, event), outputs, before)
 
     def _node_event(
         self,
         state: RunState,
-        life: NodeStarted | NodeFinished,
+        event: NodeStarted | NodeFinished,
         node: Node,
         facets: dict[str, RunFacet],
         inputs: list[InputDataset] | None,
@@ -142,10 +142,10 @@ class Lineage:
         if lost := lost_details() - lost_before:
             facets |= detail(incomplete, facets, lost) or {}
         return RunEvent(
-            eventTime=life.at.isoformat(),
+            eventTime=event.at.isoformat(),
             eventType=state,
-            run=Run(node_run_id(life.invocation_id, life.unique_id), facets),
-            job=Job(self._command_run.namespace, life.unique_id, job_facets),
+            run=Run(node_run_id(event.invocation_id, event.unique_id), facets),
+            job=Job(self._command_run.namespace, event.unique_id, job_facets),
             inputs=inputs or [],
             outputs=list(outputs),
             producer=PRODUCER,
@@ -154,12 +154,12 @@ class Lineage:
     def _node(self, unique_id: str) -> Node:
         return self._graph().node(unique_id)
 
-    def _inputs(self, node: Node, life: NodeFinished | None = None) -> list[InputDataset]:
-        return self._datasets().inputs(node, life)
+    def _inputs(self, node: Node, event: NodeFinished | None = None) -> list[InputDataset]:
+        return self._datasets().inputs(node, event)
 
-    def _outputs(self, node: Node, life: NodeFinished) -> list[OutputDataset]:
-        run_id = node_run_id(life.invocation_id, life.unique_id)
-        return self._datasets().outputs(node, life, run_id, full_refresh=self._full_refresh)
+    def _outputs(self, node: Node, event: NodeFinished) -> list[OutputDataset]:
+        run_id = node_run_id(event.invocation_id, event.unique_id)
+        return self._datasets().outputs(node, event, run_id, full_refresh=self._full_refresh)
 
     def _query(self, node: Node) -> QueryLineage | None:
         return self._datasets().query(node)
@@ -167,14 +167,16 @@ class Lineage:
     def _job_facets(self, node: Node) -> dict[str, JobFacet]:
         return self._jobs().facets(node)
 
-    def _end_facets(self, node: Node, life: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
+    def _end_facets(self, node: Node, event: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
         datasets = detail(self._datasets)
         source, left_out = (datasets.namespace, detail(datasets.left_out, node)) if datasets else ("", None)
-        return self._facets.node(node, life, detail(self._graph), source, query, left_out or ())
+        return self._facets.finished(node, event, detail(self._graph), source, query, left_out or ())
 
     def _reason(self, unique_id: str) -> str:
         blockers = self._graph().blockers(self._graph().node(unique_id), self._bad)
-        why = ", ".join(f"{each} {'was skipped' if self._bad[each] == 'skipped' else 'failed'}" for each in blockers)
+        why = ", ".join(
+            f"{blocker} {'was skipped' if self._bad[blocker] == 'skipped' else 'failed'}" for blocker in blockers
+        )
         return f"{SKIPPED}: {why}" if why else SKIPPED
 
 

@@ -43,7 +43,7 @@ class Repository:
     @classmethod
     def around(cls, folder: Path) -> Repository | None:
         """Return the checkout that `folder` lies in; nothing without git or without a remote."""
-        root = next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
+        root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
         if root is None:
             return None
         git = root / ".git"
@@ -57,7 +57,7 @@ class Repository:
         return cls(root, _https(url), version, get_git_branch(git), get_git_tag(common))
 
 
-class Jobs:
+class JobFacets:
     """The jobs of one run, by dbt's nodes; each node's facets are made once."""
 
     def __init__(

@@ -47,7 +47,7 @@ class Outbox:
             self._error = one_line(error)
         send = sender(client.transport)
         # The client adds its own facets and leaves out jobs that the owner filters; what it would send comes back.
-        client.transport = _Kept(self._keep)
+        client.transport = _JournalTransport(self._keep)
         earlier = self._take_over()  # before the backlog, which takes the journals of others as they are
         self._delivery = _delivery(send, unsent(folder, run_id), earlier or ())
 
@@ -128,7 +128,7 @@ class Outbox:
         return (line for line in lines if run_of(line)[0] == self._run_id)
 
 
-class _Kept(Transport):
+class _JournalTransport(Transport):
     """Hands on what the client would send."""
 
     kind = "journal"

@@ -29,7 +29,7 @@ class JobRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DagsterRun:
+class RunContext:
     """The Dagster run that a step belongs to.
 
     Attributes:
@@ -49,7 +49,7 @@ class DagsterRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class CommandInfo:
     """The dbt command."""
 
     project_name: str
@@ -60,36 +60,36 @@ class Command:
     @property
     def full_refresh(self) -> bool:
         """Say whether incremental tables are built anew; the last word of the command line counts."""
-        told = [each for each in self.arguments if each in {"-f", "--full-refresh", "--no-full-refresh"}]
-        return bool(told) and told[-1] != "--no-full-refresh"
+        flags = [argument for argument in self.arguments if argument in {"-f", "--full-refresh", "--no-full-refresh"}]
+        return bool(flags) and flags[-1] != "--no-full-refresh"
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
         """Return the command and its options; variables may hold secrets, so their values stay out."""
         # The first word is the program.
-        found: list[tuple[str, list[str]]] = [("command", [])]
-        for each in self.arguments[1:]:
-            if each.startswith("--"):
-                name, _, value = each.removeprefix("--").partition("=")
-                found.append((name, [value] if value else []))
+        parameters: list[tuple[str, list[str]]] = [("command", [])]
+        for argument in self.arguments[1:]:
+            if argument.startswith("--"):
+                name, _, value = argument.removeprefix("--").partition("=")
+                parameters.append((name, [value] if value else []))
             else:
-                found[-1][1].append(each)
-        return [(name, HIDDEN if name == "vars" else " ".join(values) or "true") for name, values in found]
+                parameters[-1][1].append(argument)
+        return [(name, HIDDEN if name == "vars" else " ".join(values) or "true") for name, values in parameters]
 
 
 def outer_run(environment: Mapping[str, str]) -> tuple[JobRun, JobRun] | None:
     """Return the parent given from outside and the root above it; a malformed one is warned about and left out."""
     if context := environment.get("OPENLINEAGE_CONTEXT"):
-        found = _of_context(context)
-    elif told := environment.get("OPENLINEAGE_PARENT_ID"):
-        parent = _of_text(told)
-        root = _of_text(environment.get("OPENLINEAGE_ROOT_PARENT_ID") or told)
-        found = (parent, root or parent) if parent else None
+        runs = _of_context(context)
+    elif parent_id := environment.get("OPENLINEAGE_PARENT_ID"):
+        parent = _of_text(parent_id)
+        root = _of_text(environment.get("OPENLINEAGE_ROOT_PARENT_ID") or parent_id)
+        runs = (parent, root or parent) if parent else None
     else:
         return None
-    if found is None:
+    if runs is None:
         logger.warning("OPENLINEAGE_PARENT_ID or OPENLINEAGE_CONTEXT names no run; write namespace/job/uuid")
-    return found
+    return runs
 
 
 def _of_text(text: str) -> JobRun | None:
@@ -101,15 +101,15 @@ def _of_text(text: str) -> JobRun | None:
 
 def _of_context(text: str) -> tuple[JobRun, JobRun] | None:
     try:
-        told = json.loads(text)["parent"]
-        parent, root = _of_mapping(told), _of_mapping(told.get("root") or told)
+        mapping = json.loads(text)["parent"]
+        parent, root = _of_mapping(mapping), _of_mapping(mapping.get("root") or mapping)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return (parent, root or parent) if parent else None
 
 
-def _of_mapping(told: Mapping[str, Any]) -> JobRun | None:
-    return _job_run(told["job"]["namespace"], told["job"]["name"], told["run"]["runId"])
+def _of_mapping(mapping: Mapping[str, Any]) -> JobRun | None:
+    return _job_run(mapping["job"]["namespace"], mapping["job"]["name"], mapping["run"]["runId"])
 
 
 def _job_run(namespace: str, name: str, run_id: str) -> JobRun | None:

@@ -21,13 +21,13 @@ from openlineage.client.facet_v2 import (
     tags_run,
 )
 
-from ..dbt.manifest_graph import CHECKS, Graph, Node
+from ..dbt.manifest_graph import TEST_TYPES, Graph, Node
 from ..dbt.node_events import CommandStarted, NodeFinished, Outcome
 from ..faults import detail, lost_details
 from . import checks
 from .columns import QueryLineage
 from .custom_facets import DbtRunRunFacet, DbtVersionRunFacet
-from .parents import Command, DagsterRun, JobRun
+from .parents import CommandInfo, JobRun, RunContext
 
 PRODUCER = "https://github.com/org/floe-template"
 # Of a node's configuration, what decides how it runs.
@@ -41,7 +41,7 @@ set_producer(PRODUCER)
 class RunFacets:
     """The facets of one command's runs; those that all its nodes share are made once."""
 
-    def __init__(self, dagster_run: DagsterRun, command: Command) -> None:
+    def __init__(self, dagster_run: RunContext, command: CommandInfo) -> None:
         self._dagster_run = dagster_run
         self._command = command
         self._root = dagster_run.root or dagster_run.run
@@ -49,9 +49,9 @@ class RunFacets:
         self._own: dict[str, RunFacet] = {}
         self._of_nodes: dict[str, RunFacet] = {}
 
-    def command_started(self, life: CommandStarted, run: JobRun) -> None:
+    def command_started(self, event: CommandStarted, run: JobRun) -> None:
         """Take note of the command's id and version; all facets but the Dagster run's are asked for after it."""
-        self._started = (life, run)
+        self._started = (event, run)
 
     def dagster_run(self, message: str | None) -> dict[str, RunFacet]:
         """Return the facets of the Dagster run."""
@@ -75,28 +75,39 @@ class RunFacets:
             self._own = facets
         return self._own | self._error(message)
 
-    def node(
+    def started(self, node: Node) -> dict[str, RunFacet]:
+        """Return the facets of a node's run when it starts."""
+        return {**self._shared(), **(detail(_configured, node) or {}), **(detail(_tagged, node) or {})}
+
+    def finished(
         self,
         node: Node,
-        life: NodeFinished | None = None,
-        graph: Graph | None = None,
-        source: str = "",
-        query: QueryLineage | None = None,
-        left_out: Sequence[str] = (),
+        event: NodeFinished,
+        graph: Graph | None,
+        source: str,
+        query: QueryLineage | None,
+        left_out: Sequence[str],
     ) -> dict[str, RunFacet]:
-        """Return the facets of a node's run: those of its end with `life`, the graph and the tables' namespace."""
-        facets = {**self._shared(), **(detail(_configured, node) or {}), **(detail(_tagged, node) or {})}
-        if life is None:
-            return facets
-        if life.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
+        """Return the facets of a node's run when it ends.
+
+        Args:
+            node: The node's entry in the manifest.
+            event: How it ended.
+            graph: The manifest's graph, where it can be read.
+            source: Namespace of the warehouse's datasets, which the query id belongs to; blank if unknown.
+            query: Column lineage of its output, if it has one.
+            left_out: What its inputs and outputs lack, and why.
+        """
+        facets = self.started(node)
+        if event.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
             language = "PYTHON" if node.get("language") == "python" else "SQL"
-            message = life.message or life.status
+            message = event.message or event.status
             facets |= self._error(detail(_with_file, message, graph, node) or message, language)
-        if source and (query_id := detail(_query_id, life)):
+        if source and (query_id := detail(_query_id, event)):
             facets["externalQuery"] = external_query_run.ExternalQueryRunFacet(query_id, source)
-        if node["resource_type"] in CHECKS:
-            facets |= detail(checks.run_facets, node, life) or {}
-        columns = (detail(_columns_left_out, node, query) if life.outcome is Outcome.SUCCESS else None) or []
+        if node["resource_type"] in TEST_TYPES:
+            facets |= detail(checks.run_facets, node, event) or {}
+        columns = (detail(_columns_left_out, node, query) if event.outcome is Outcome.SUCCESS else None) or []
         return facets | (detail(_left_out, [*left_out, *columns], len(query.columns) if query else 0) or {})
 
     def minimal(self, message: str | None = None) -> dict[str, RunFacet]:
@@ -123,13 +134,13 @@ class RunFacets:
     def _dbt(self) -> dict[str, RunFacet]:
         if self._started is None:
             raise RuntimeError("no dbt command has started")
-        life, command = self._started[0], self._command
-        number = life.dbt_version or ""
+        event, command = self._started[0], self._command
+        number = event.dbt_version or ""
         return {
             "processing_engine": _engine(number, "dbt"),
             "dbt_version": DbtVersionRunFacet(version=number),
             "dbt_run": DbtRunRunFacet(
-                invocation_id=life.invocation_id,
+                invocation_id=event.invocation_id,
                 project_name=command.project_name,
                 dbt_runtime="fusion" if number.startswith("2.") else "core",
                 project_version=command.project_version,
@@ -173,12 +184,12 @@ def _with_file(message: str, graph: Graph | None, node: Node) -> str:
     return f"{message}\n\ncompiled code at {file}"
 
 
-def _query_id(life: NodeFinished) -> str | None:
-    told = life.response
-    if job := told.get("job_id"):  # BigQuery's, by its full name
-        where = [told.get("project_id"), told.get("location")]
+def _query_id(event: NodeFinished) -> str | None:
+    response = event.response
+    if job := response.get("job_id"):  # BigQuery's, by its full name
+        where = [response.get("project_id"), response.get("location")]
         return f"{where[0]}:{where[1]}.{job}" if all(where) else str(job)
-    query = told.get("query_id")
+    query = response.get("query_id")
     return str(query) if query and str(query).lower() != "n/a" else None
 
 
@@ -192,8 +203,8 @@ def _tagged(node: Node) -> dict[str, RunFacet]:
     return {"tags": _tags(tags, TAG_SOURCE)} if tags else {}
 
 
-def _parameters(told: Iterable[tuple[str, str]]) -> dict[str, RunFacet]:
-    parameters = [execution_parameters_run.ExecutionParameter(key=key, value=value) for key, value in told]
+def _parameters(pairs: Iterable[tuple[str, str]]) -> dict[str, RunFacet]:
+    parameters = [execution_parameters_run.ExecutionParameter(key=key, value=value) for key, value in pairs]
     if not parameters:
         return {}
     return {"executionParameters": execution_parameters_run.ExecutionParametersRunFacet(parameters=parameters)}

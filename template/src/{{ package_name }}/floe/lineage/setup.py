@@ -23,13 +23,13 @@ from ..faults import Losses
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand, command_line
-from .columns.cache import Kept
+from .columns.cache import ColumnCache
 from .columns.schemas import Schemas, SeedTypes
 from .custom_facets import ColumnClassificationDatasetFacet
-from .datasets import Datasets
-from .events import Lineage
-from .jobs import Jobs, Repository
-from .parents import Command, DagsterRun, JobRun, outer_run
+from .datasets import DatasetBuilder
+from .events import RunEventBuilder
+from .jobs import JobFacets, Repository
+from .parents import CommandInfo, JobRun, RunContext, outer_run
 
 logger = logging.getLogger(__name__)
 
@@ -44,20 +44,22 @@ RUN_TAGS = (
 SCHEDULED = ".dagster/scheduled_execution_time"
 
 
-def lineage_of(step: Step, command: DbtCommand, settings: Settings, losses: Losses) -> tuple[Lineage, Kept]:
-    """Return what turns the command's lives into events, and the columns that are to be saved at its end."""
+def run_event_builder(
+    step: Step, command: DbtCommand, settings: Settings, losses: Losses
+) -> tuple[RunEventBuilder, ColumnCache]:
+    """Return the builder of the command's run events, and the column cache to save at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
-    kept = Kept(settings.state_dir / "columns.json")
+    column_cache = ColumnCache(settings.state_dir / "columns.json")
     project_dir = command.invocation.project_dir
     owners = _owners(command, settings.owner)
-    lineage = Lineage(
-        dagster_run_of(step, settings.namespace),
+    lineage = RunEventBuilder(
+        run_context(step, settings.namespace),
         _command(command.invocation),
         command.graph,
-        cache(lambda: _datasets(command, kept, owners)),
+        cache(lambda: _datasets(command, column_cache, owners)),
         cache(
-            lambda: Jobs(
+            lambda: JobFacets(
                 command.graph(),
                 command.warehouse()[0].dialect,
                 project_dir,
@@ -67,23 +69,23 @@ def lineage_of(step: Step, command: DbtCommand, settings: Settings, losses: Loss
         ),
         losses,
     )
-    return lineage, kept
+    return lineage, column_cache
 
 
-def lineage_of_run(step: Step, settings: Settings, losses: Losses) -> Lineage:
+def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:
     """Return what makes the events of the Dagster run where dbt was never started: there are no others to make."""
 
     def unknown() -> Any:
         raise LookupError("dbt was not started")
 
-    run = dagster_run_of(step, settings.namespace)
-    return Lineage(run, Command(project_name=""), unknown, unknown, unknown, losses)
+    run = run_context(step, settings.namespace)
+    return RunEventBuilder(run, CommandInfo(project_name=""), unknown, unknown, unknown, losses)
 
 
-def dagster_run_of(step: Step, namespace: str) -> DagsterRun:
+def run_context(step: Step, namespace: str) -> RunContext:
     """Return what OpenLineage is to know of the Dagster run."""
     outer = outer_run(os.environ)
-    return DagsterRun(
+    return RunContext(
         run=JobRun(namespace, step.display_name, step.run_id),
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
@@ -102,11 +104,11 @@ def _nominal(step: Step) -> tuple[str, str | None] | None:
     return None
 
 
-def _command(invocation: DbtCliInvocation) -> Command:
+def _command(invocation: DbtCliInvocation) -> CommandInfo:
     config = invocation.adapter.config if invocation.adapter else None
     # A command without Dagster's selection may have been given no manifest.
     manifest_name = invocation.manifest.get("metadata", {}).get("project_name")
-    return Command(
+    return CommandInfo(
         project_name=manifest_name or getattr(config, "project_name", None) or invocation.project_dir.name,
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
@@ -114,10 +116,10 @@ def _command(invocation: DbtCliInvocation) -> Command:
     )
 
 
-def _datasets(command: DbtCommand, kept: Kept, owners: Owners) -> Datasets:
+def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> DatasetBuilder:
     (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
-    schemas = Schemas(graph, warehouse.dialect, kept, _catalog(invocation), _seed_types(invocation))
-    return Datasets(graph, warehouse, connection, schemas, owners, invocation.project_dir)
+    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(invocation), _seed_types(invocation))
+    return DatasetBuilder(graph, warehouse, connection, schemas, owners, invocation.project_dir)
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:
@@ -154,11 +156,15 @@ def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
             return {}
         from dbt_common.clients.agate_helper import from_csv  # imported only where a seed has changed
 
-        told = node.get("config", {}).get("column_types") or {}
+        column_types = node.get("config", {}).get("column_types") or {}
         with warnings.catch_warnings():
             # dbt warns of a configured column that the file lacks; here agate would once more, without naming the file.
             warnings.simplefilter("ignore", RuntimeWarning)
-            table = from_csv(file, text_columns=told.keys(), delimiter=node.get("config", {}).get("delimiter") or ",")
-        return {name: told.get(name) or adapter.convert_type(table, i) for i, name in enumerate(table.column_names)}
+            table = from_csv(
+                file, text_columns=column_types.keys(), delimiter=node.get("config", {}).get("delimiter") or ","
+            )
+        return {
+            name: column_types.get(name) or adapter.convert_type(table, i) for i, name in enumerate(table.column_names)
+        }
 
     return types

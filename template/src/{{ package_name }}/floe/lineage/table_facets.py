@@ -20,7 +20,7 @@ from openlineage.client.facet_v2 import (
     tags_dataset,
 )
 
-from ..assets.meta import ColumnMeta, Owners, read_column_meta, read_node_meta, said
+from ..assets.meta import ColumnMeta, Owners, as_dict, read_column_meta, read_node_meta
 from ..dbt.manifest_graph import Node, materialized
 from ..faults import detail
 from ..warehouse import Warehouse
@@ -41,7 +41,7 @@ TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_tabl
 FORMATS = {"delta", "iceberg"}
 
 
-def described(
+def table_facets(
     node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
 ) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
@@ -79,12 +79,12 @@ def _ownership(owners: Sequence[str]) -> DatasetFacet | None:
 
 
 def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
-    told = {name.lower(): column for name, column in node.get("columns", {}).items()}
+    documented = {name.lower(): column for name, column in node.get("columns", {}).items()}
     fields = [
         schema_dataset.SchemaDatasetFacetFields(
             name=name,
             type=data_type,
-            description=told.get(name.lower(), {}).get("description") or None,
+            description=documented.get(name.lower(), {}).get("description") or None,
             # Columns that are merely documented may have others between them.
             ordinal_position=position if table.complete else None,
         )
@@ -106,7 +106,9 @@ def _tags(node: Node, classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
         own = {*column.get("tags", []), *column.get("config", {}).get("tags", [])}
         tags += [field(key=tag, value="true", source=TAG_SOURCE, field=column["name"]) for tag in sorted(own)]
     for name, column_meta in classified.items():
-        tags += [field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in said(column_meta).items()]
+        tags += [
+            field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in as_dict(column_meta).items()
+        ]
     return tags_dataset.TagsDatasetFacet(tags=tags) if tags else None
 
 
@@ -114,7 +116,7 @@ def _classification(classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
     if not classified:
         return None
     return ColumnClassificationDatasetFacet(
-        classifications={name: ColumnClassification(**said(meta)) for name, meta in classified.items()}
+        classifications={name: ColumnClassification(**as_dict(meta)) for name, meta in classified.items()}
     )
 
 
@@ -137,8 +139,8 @@ def _format(node: Node, warehouse: Warehouse) -> str | None:
     # Views and sources have no format of their own, or none that dbt knows.
     if node["resource_type"] == "source" or materialized(node) in TYPES:
         return None
-    told = config.get(warehouse.format_key)
-    return told if told in FORMATS else None
+    file_format = config.get(warehouse.format_key)
+    return file_format if file_format in FORMATS else None
 
 
 def _model(node: Node) -> DatasetFacet | None:
@@ -174,10 +176,10 @@ def _incremental(config: Node) -> DbtIncremental:
     )
 
 
-def _partition(told: Any) -> dict[str, str | list[str]] | None:
-    if isinstance(told, dict):
-        return {key: told[key] for key in ("field", "data_type", "granularity") if told.get(key)} or None
-    columns = _listed(told)
+def _partition(partition: Any) -> dict[str, str | list[str]] | None:
+    if isinstance(partition, dict):
+        return {key: partition[key] for key in ("field", "data_type", "granularity") if partition.get(key)} or None
+    columns = _listed(partition)
     return {"columns": columns} if columns else None
 
 
@@ -186,14 +188,19 @@ def _exposures(exposures: list[Node]) -> DatasetFacet | None:
         return None
     return DbtExposuresDatasetFacet(
         exposures=[
-            DbtExposure(unique_id=each["unique_id"], name=each["name"], type=each.get("type"), url=each.get("url"))
-            for each in exposures
+            DbtExposure(
+                unique_id=exposure["unique_id"],
+                name=exposure["name"],
+                type=exposure.get("type"),
+                url=exposure.get("url"),
+            )
+            for exposure in exposures
         ]
     )
 
 
-def _listed(told: Any) -> list[str] | None:
-    values = [told] if isinstance(told, str) else list(told or [])
+def _listed(value: Any) -> list[str] | None:
+    values = [value] if isinstance(value, str) else list(value or [])
     return [str(value) for value in values if value] or None
 
 

@@ -55,7 +55,7 @@ def _posted(transport: HttpTransport) -> Send:
     url, session = urljoin(transport.url, transport.endpoint), transport.session
     # requests looks through the environment for proxies, certificates and .netrc at each request, which takes as long
     # as the request itself: here it does once.
-    told = session.merge_environment_settings(url, {}, False, transport.verify, transport.cert)
+    environment = session.merge_environment_settings(url, {}, False, transport.verify, transport.cert)
     session.auth = get_netrc_auth(url)
     session.trust_env = False
 
@@ -67,9 +67,9 @@ def _posted(transport: HttpTransport) -> Send:
             data=body,
             headers=headers,
             timeout=transport.timeout,
-            verify=told["verify"],
-            cert=told["cert"],
-            proxies=told["proxies"],
+            verify=environment["verify"],
+            cert=environment["cert"],
+            proxies=environment["proxies"],
         )
         response.raise_for_status()
 
@@ -89,29 +89,29 @@ def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
 
 def run_event(text: str) -> RunEvent:
     """Return the event that `text` is; its facets stay dictionaries, but for the one that Kafka's transport reads."""
-    told = json.loads(text)
-    run, job = told["run"], told["job"]
+    content = json.loads(text)
+    run, job = content["run"], content["job"]
     facets = run.get("facets", {})
     if "parent" in facets:
         facets["parent"] = _parent(facets["parent"])
     return RunEvent(
-        eventTime=told["eventTime"],
-        eventType=RunState(told["eventType"]),
+        eventTime=content["eventTime"],
+        eventType=RunState(content["eventType"]),
         run=Run(run["runId"], facets),
         job=Job(job["namespace"], job["name"], job.get("facets", {})),
-        inputs=[InputDataset(**each) for each in told.get("inputs", [])],
-        outputs=[OutputDataset(**each) for each in told.get("outputs", [])],
-        producer=told["producer"],
+        inputs=[InputDataset(**dataset) for dataset in content.get("inputs", [])],
+        outputs=[OutputDataset(**dataset) for dataset in content.get("outputs", [])],
+        producer=content["producer"],
     )
 
 
-def _parent(told: Mapping[str, Any]) -> parent_run.ParentRunFacet:
-    root = told.get("root")
+def _parent(facet: Mapping[str, Any]) -> parent_run.ParentRunFacet:
+    root = facet.get("root")
     return parent_run.ParentRunFacet(
-        run=parent_run.Run(**told["run"]),
-        job=parent_run.Job(**told["job"]),
+        run=parent_run.Run(**facet["run"]),
+        job=parent_run.Job(**facet["job"]),
         root=parent_run.Root(run=parent_run.RootRun(**root["run"]), job=parent_run.RootJob(**root["job"]))
         if root
         else None,
-        producer=told["_producer"],
+        producer=facet["_producer"],
     )

@@ -9,7 +9,7 @@ from functools import partial
 
 from openlineage.client.event_v2 import RunEvent
 
-from ..dbt.node_events import CommandFinished, Life
+from ..dbt.node_events import CommandFinished, DbtEvent
 from ..delivery.diagnosis import EndpointError
 from ..delivery.sender import Counts
 from ..faults import Losses, detail
@@ -17,11 +17,11 @@ from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
-from .columns.cache import Kept
+from .columns.cache import ColumnCache
 from .endpoint import open_lineage
-from .events import Lineage, lean
+from .events import RunEventBuilder, lean
 from .outbox import Outbox
-from .setup import lineage_of, lineage_of_run
+from .setup import dagster_run_event_builder, run_event_builder
 
 
 class LineageWatcher:
@@ -40,7 +40,7 @@ class LineageWatcher:
             log.warning("lineage is off: %s", redact(str(error)))
         self._losses = Losses(self.name)
         # Any command's can tell of the Dagster run.
-        self._lineage: Lineage | None = None
+        self._builder: RunEventBuilder | None = None
 
     @property
     def counts(self) -> Counts | None:
@@ -55,11 +55,11 @@ class LineageWatcher:
         """Take a command; send the start of the Dagster run with the first one if the step is the whole run."""
         if self._outbox is None:
             return _ignore
-        lineage, kept = lineage_of(self._step, command, self._settings, self._losses)
-        if self._lineage is None and self._step.is_whole_run and self._step.attempt == 0:
-            self._put(self._outbox, lineage.run_started(self._step.run_started_at))
-        self._lineage = lineage
-        return partial(self._record, self._outbox, lineage, kept)
+        builder, column_cache = run_event_builder(self._step, command, self._settings, self._losses)
+        if self._builder is None and self._step.is_whole_run and self._step.attempt == 0:
+            self._put(self._outbox, builder.run_started(self._step.run_started_at))
+        self._builder = builder
+        return partial(self._record, self._outbox, builder, column_cache)
 
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it.
@@ -69,10 +69,10 @@ class LineageWatcher:
         """
         if self._outbox is None or ending.run is None or not ending.run.is_certain:
             return
-        lineage = self._lineage or lineage_of_run(self._step, self._settings, self._losses)
-        if self._lineage is None or not self._step.is_whole_run:  # without a lineage, dbt was never started
-            self._put(self._outbox, lineage.run_started(self._step.run_started_at))
-        self._put(self._outbox, lineage.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
+        builder = self._builder or dagster_run_event_builder(self._step, self._settings, self._losses)
+        if self._builder is None or not self._step.is_whole_run:  # without a lineage, dbt was never started
+            self._put(self._outbox, builder.run_started(self._step.run_started_at))
+        self._put(self._outbox, builder.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 
     def close(self, deadline: float) -> Mapping[str, Counts | None]:
         """Send what is left until `deadline`; return what became of events."""
@@ -80,12 +80,12 @@ class LineageWatcher:
         self._losses.add_to(counts)
         return {self.name: counts}
 
-    def _record(self, outbox: Outbox, lineage: Lineage, kept: Kept, life: Life) -> None:
-        """Send the events that `life` is; at a command's end, save what was worked out of its SQL."""
-        for event in lineage.events(life):
-            self._put(outbox, event)
-        if isinstance(life, CommandFinished):
-            kept.save()
+    def _record(self, outbox: Outbox, builder: RunEventBuilder, column_cache: ColumnCache, event: DbtEvent) -> None:
+        """Send the run events of `event`; at a command's end, save the column lineage worked out from its SQL."""
+        for run_event in builder.events(event):
+            self._put(outbox, run_event)
+        if isinstance(event, CommandFinished):
+            column_cache.save()
 
     def _put(self, outbox: Outbox, event: RunEvent) -> None:
         """Send an event; if a fault of ours keeps it from becoming JSON, without the details."""
@@ -99,5 +99,5 @@ class LineageWatcher:
                 outbox.put(lean(event))
 
 
-def _ignore(_: Life) -> None:
+def _ignore(_: DbtEvent) -> None:
     """Take no note: lineage is off."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from ..dbt.manifest_graph import CHECKS, HOOK, Node
+from ..dbt.manifest_graph import HOOK, TEST_TYPES, Node
 from ..dbt.node_events import NodeFinished, Outcome
 from ..dbt.raw_events import parse_time
 from ..step import Step
@@ -49,7 +49,7 @@ def step_attributes(step: Step) -> Attributes:
     """Return what all spans of a step say of Dagster: the run, the attempt, and the partition or range of them."""
     first, last = step.partitions or (None, None)
     is_range = step.partitions is not None and first != last
-    return _said(
+    return _present(
         {
             "dagster.run_id": step.run_id,
             "dagster.job.name": step.job_name,
@@ -64,7 +64,7 @@ def step_attributes(step: Step) -> Attributes:
 def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attributes:
     """Return what tells of the database."""
     port = connection.get("port")
-    return _said(
+    return _present(
         {
             "db.system.name": warehouse.db_system,
             "server.address": connection.get("host") or connection.get("account"),
@@ -75,9 +75,9 @@ def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attrib
 
 def manifest_attributes(node: Node) -> Attributes:
     """Return what dbt's manifest tells of a node: its file and its table."""
-    has_table = node["resource_type"] not in {*CHECKS, HOOK}
+    has_table = node["resource_type"] not in {*TEST_TYPES, HOOK}
     is_hook = node["resource_type"] == HOOK  # which dbt's manifest has as a view
-    return _said(
+    return _present(
         {
             "dbt.materialized": None if is_hook else node.get("config", {}).get("materialized"),
             "db.namespace": ".".join(part for part in (node.get("database"), node.get("schema")) if part),
@@ -87,17 +87,17 @@ def manifest_attributes(node: Node) -> Attributes:
     )
 
 
-def node_attributes(life: NodeFinished) -> Attributes:
+def node_attributes(event: NodeFinished) -> Attributes:
     """Return what tells of a node's execution."""
-    response = life.response
+    response = event.response
     operation = response.get("code")
-    return _said(
+    return _present(
         {
-            "dbt.invocation_id": life.invocation_id,
-            "dbt.unique_id": life.unique_id,
-            "dbt.resource_type": life.resource_type,
-            "dbt.status": life.status,
-            "dbt.failures": life.failures,
+            "dbt.invocation_id": event.invocation_id,
+            "dbt.unique_id": event.unique_id,
+            "dbt.resource_type": event.resource_type,
+            "dbt.status": event.status,
+            "dbt.failures": event.failures,
             "dbt.rows_affected": count(response.get("rows_affected")),
             "dbt.bytes_processed": count(response.get("bytes_processed")),
             "dbt.query_id": response.get("query_id") or response.get("job_id"),
@@ -108,8 +108,8 @@ def node_attributes(life: NodeFinished) -> Attributes:
 
 def error_type(outcome: Outcome, message: str | None) -> str:
     """Return the kind of a failure, one of few: dbt's own word, such as `Database Error`, if its message has one."""
-    found = ERROR.match(message or "")
-    return found[1] if found else f"dbt.{outcome}"
+    match = ERROR.match(message or "")
+    return match[1] if match else f"dbt.{outcome}"
 
 
 def count(number: object) -> int | None:
@@ -121,7 +121,7 @@ def statement_attributes(statement: Statement, attributes: Attributes) -> Attrib
     """Return what tells of a statement; its text is cut at `SQL_CHARACTERS`."""
     return {
         **attributes,
-        **_said(
+        **_present(
             {
                 "db.query.text": statement.text[:SQL_CHARACTERS],
                 "db.operation.name": statement.operation,
@@ -148,5 +148,5 @@ def statements(events: list[Mapping[str, Any]]) -> Iterator[Statement]:
             open_query = None
 
 
-def _said(values: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
+def _present(values: Mapping[str, Any]) -> dict[str, str | int | float | bool]:
     return {name: value for name, value in values.items() if isinstance(value, str | int | float) and value != ""}

@@ -15,7 +15,7 @@ from ..delivery.sender import TIMEOUT_SECONDS, Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off
 from .exporters import OtlpTarget, send_metrics, send_spans
-from .spool import KeptSpan, acknowledge_spans, keep_spans, kept_spans
+from .spool import SpooledSpan, acknowledge_spans, spool_spans, spooled_spans
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def span_folder(settings: Settings) -> Path:
     return settings.state_dir / "traces"
 
 
-def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
+def open_spans(settings: Settings) -> Delivery[ReadableSpan | SpooledSpan] | None:
     """Return the channel for spans, what earlier runs could not send in its backlog."""
     target = _known_target(settings, "traces")
     if target is None:
@@ -39,8 +39,8 @@ def open_spans(settings: Settings) -> Delivery[ReadableSpan | KeptSpan] | None:
         send_spans(target),
         batch=SPAN_BATCH,
         sent=acknowledge_spans,
-        keep=lambda items: keep_spans(folder, items),
-        backlog=kept_spans(folder),
+        keep=lambda items: spool_spans(folder, items),
+        backlog=spooled_spans(folder),
     )
 
 
@@ -96,10 +96,10 @@ def _refuse_unknown(signal: str) -> None:
 
 def resource_of(settings: Settings) -> Resource:
     """Return who sends: the service, its environment, and what OTEL_RESOURCE_ATTRIBUTES adds or says otherwise."""
-    told = {
+    configured = {
         name: value
         for name, value in Resource.create().attributes.items()
         if not (name == "service.name" and str(value).startswith("unknown_service"))
     }
     own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
-    return Resource({**own, **told})
+    return Resource({**own, **configured})

@@ -13,8 +13,8 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 
-from ..delivery.sender import REFUSALS, THREADS, RefusedError
-from .spool import KeptSpan
+from ..delivery.sender import REFUSALS, THREAD_PREFIX, RefusedError
+from .spool import SpooledSpan
 
 if TYPE_CHECKING:
     from ..delivery.http_session import HttpSession
@@ -32,7 +32,7 @@ class OtlpTarget:
     timeout: int | None
 
 
-def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan]], None]:
+def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | SpooledSpan]], None]:
     """Return what sends spans by OpenTelemetry's own OTLP exporter."""
     if target.is_grpc:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -45,8 +45,8 @@ def send_spans(target: OtlpTarget) -> Callable[[Sequence[ReadableSpan | KeptSpan
         session = _session()
         exporter = HttpExporter(endpoint=target.endpoint, timeout=target.timeout, session=session)
 
-    def send(items: Sequence[ReadableSpan | KeptSpan]) -> None:
-        _export(exporter, [item.span if isinstance(item, KeptSpan) else item for item in items], target, session)
+    def send(items: Sequence[ReadableSpan | SpooledSpan]) -> None:
+        _export(exporter, [item.span if isinstance(item, SpooledSpan) else item for item in items], target, session)
 
     return send
 
@@ -79,7 +79,7 @@ class _Overheard(logging.Filter):
         self.by_thread: dict[str | None, str] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not (record.threadName or "").startswith(THREADS):
+        if not (record.threadName or "").startswith(THREAD_PREFIX):
             return True
         # Of one export, what is said first has the reason.
         self.by_thread.setdefault(record.threadName, record.getMessage())
@@ -98,8 +98,8 @@ def _export(
         ConnectionError: The receiver has not taken it.
         RefusedError: The receiver will never take it.
     """
-    for each in type(exporter).__mro__:
-        filters = logging.getLogger(each.__module__).filters
+    for base in type(exporter).__mro__:
+        filters = logging.getLogger(base.__module__).filters
         if _overheard not in filters:
             filters.insert(0, _overheard)  # before the exporter's own, which drops what it has said before
     thread = threading.current_thread().name
@@ -120,7 +120,7 @@ def _session() -> HttpSession:
         def merge_environment_settings(
             self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
         ) -> dict[str, Any]:
-            told = self.verify if verify is None else verify
-            return dict(super().merge_environment_settings(url, proxies, stream, told, cert))
+            verified = self.verify if verify is None else verify
+            return dict(super().merge_environment_settings(url, proxies, stream, verified, cert))
 
     return OtlpSession()

@@ -14,13 +14,13 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from ..dbt.manifest_graph import CHECKS
-from ..dbt.node_events import CommandFinished, Life, NodeFinished
+from ..dbt.manifest_graph import TEST_TYPES
+from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
 from ..delivery.sender import Counts
 from .attributes import count
 
 # The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
-SECONDS = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
+DURATION_BOUNDARIES = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
 DELTA: dict[type, AggregationTemporality] = {
     Counter: AggregationTemporality.DELTA,
     Histogram: AggregationTemporality.DELTA,
@@ -34,24 +34,24 @@ class Metrics:
         self._reader = InMemoryMetricReader(preferred_temporality=DELTA)
         meter = MeterProvider([self._reader], resource=resource, shutdown_on_exit=False).get_meter("floe")
         self._duration = meter.create_histogram(
-            "dbt.node.duration", unit="s", explicit_bucket_boundaries_advisory=SECONDS
+            "dbt.node.duration", unit="s", explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES
         )
         self._rows = meter.create_counter("dbt.node.rows", unit="{row}")
         self._commands = meter.create_counter("dbt.command.count", unit="{command}")
         self._lineage = meter.create_counter("floe.lineage.events", unit="{event}")
 
-    def record(self, life: Life) -> None:
+    def record(self, event: DbtEvent) -> None:
         """Count what has ended."""
-        match life:
+        match event:
             case CommandFinished():
-                self._commands.add(1, {"dbt.status": life.outcome.value})
+                self._commands.add(1, {"dbt.status": event.outcome.value})
             case NodeFinished():
-                kind = {"dbt.resource_type": life.resource_type, "dbt.status": life.status}
-                seconds = (life.at - life.started.at).total_seconds() if life.started else 0.0
+                kind = {"dbt.resource_type": event.resource_type, "dbt.status": event.status}
+                seconds = (event.at - event.started.at).total_seconds() if event.started else 0.0
                 self._duration.record(max(0.0, seconds), kind)
-                rows = count(life.response.get("rows_affected"))
-                if rows and life.resource_type not in CHECKS:
-                    self._rows.add(rows, {"dbt.resource_type": life.resource_type})
+                rows = count(event.response.get("rows_affected"))
+                if rows and event.resource_type not in TEST_TYPES:
+                    self._rows.add(rows, {"dbt.resource_type": event.resource_type})
 
     def record_lineage(self, counts: Counts) -> None:
         """Count what became of lineage events."""

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from ..dbt.node_events import CommandFinished, CommandStarted, Life, NodeFinished, Outcome
+from ..dbt.node_events import CommandFinished, CommandStarted, DbtEvent, NodeFinished, Outcome
 from ..faults import detail
 from ..ids import node_span_id, run_span_id, trace_id
 from ..redact import redact_values, redactor
@@ -54,7 +54,7 @@ class DerivedIds(IdGenerator):
         return span_id
 
 
-class Tracing:
+class SpanBuilder:
     """The spans of one step that runs dbt."""
 
     def __init__(self, step: Step, resource: Resource, processor: SpanProcessor | None) -> None:
@@ -91,27 +91,27 @@ class Tracing:
 
     def record(
         self,
-        life: Life,
+        event: DbtEvent,
         attributes: Attributes = MappingProxyType({}),
         upstream: Iterable[str] = (),
         statements: Iterable[Statement] = (),
     ) -> None:
-        """Start or end the span that `life` tells of.
+        """Start or end the span that `event` belongs to.
 
         Args:
-            life: What happened.
-            attributes: What its spans say besides, of the node and of the warehouse.
-            upstream: The unique ids of the nodes that it reads.
-            statements: The SQL that ran for it, if it was asked for.
+            event: What happened.
+            attributes: Further attributes of its spans, from the node and the warehouse.
+            upstream: Unique ids of the nodes that it reads.
+            statements: SQL that ran for it, if it was requested.
         """
-        match life:
+        match event:
             case CommandStarted():
-                about = {"dbt.invocation_id": life.invocation_id, "dbt.version": life.dbt_version or "unknown"}
-                self._commands[life.invocation_id] = self._child(self._step, "dbt", life.at, about)
-            case CommandFinished() if command := self._commands.pop(life.started.invocation_id, None):
-                _end(command, life.outcome, life.message, life.at)
-            case NodeFinished() if command := self._commands.get(life.invocation_id):
-                self._record_node(command, life, attributes, upstream, statements)
+                about = {"dbt.invocation_id": event.invocation_id, "dbt.version": event.dbt_version or "unknown"}
+                self._commands[event.invocation_id] = self._child(self._step, "dbt", event.at, about)
+            case CommandFinished() if command := self._commands.pop(event.started.invocation_id, None):
+                _end(command, event.outcome, event.message, event.at)
+            case NodeFinished() if command := self._commands.get(event.invocation_id):
+                self._record_node(command, event, attributes, upstream, statements)
 
     def end(
         self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None, run_message: str | None = None
@@ -134,26 +134,26 @@ class Tracing:
     def _record_node(
         self,
         command: Span,
-        life: NodeFinished,
+        event: NodeFinished,
         attributes: Attributes,
         upstream: Iterable[str],
         statements: Iterable[Statement],
     ) -> None:
-        start, end = life.executed or (life.started.at if life.started else life.at, life.at)
+        start, end = event.executed or (event.started.at if event.started else event.at, event.at)
         # A unit test runs before the model that it tests; of other nodes, only what this command ran has a span.
         known = [
             unique_id
             for unique_id in upstream
-            if (life.invocation_id, unique_id) in self._ended or life.resource_type == "unit_test"
+            if (event.invocation_id, unique_id) in self._ended or event.resource_type == "unit_test"
         ]
-        links = [Link(self._context(node_span_id(life.invocation_id, unique_id))) for unique_id in known]
-        own_id = node_span_id(life.invocation_id, life.unique_id)
-        self._ended.add((life.invocation_id, life.unique_id))
-        own = detail(node_attributes, life) or {}
-        span = self._child(command, life.unique_id, start, {**attributes, **own}, own_id, links)
+        links = [Link(self._context(node_span_id(event.invocation_id, unique_id))) for unique_id in known]
+        own_id = node_span_id(event.invocation_id, event.unique_id)
+        self._ended.add((event.invocation_id, event.unique_id))
+        own = detail(node_attributes, event) or {}
+        span = self._child(command, event.unique_id, start, {**attributes, **own}, own_id, links)
         for statement in statements:
             detail(self._record_statement, span, statement, attributes, (start, end))
-        _end(span, life.outcome, life.message, end)
+        _end(span, event.outcome, event.message, end)
 
     def _record_statement(
         self, parent: Span, statement: Statement, attributes: Attributes, within: tuple[datetime, datetime]
@@ -207,8 +207,8 @@ def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None)
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, message))
         if message:
-            said: Mapping[str, Any] = {"exception.type": kind, "exception.message": message}
-            span.add_event("exception", said, timestamp=end_time)
+            exception: Mapping[str, Any] = {"exception.type": kind, "exception.message": message}
+            span.add_event("exception", exception, timestamp=end_time)
     span.end(end_time=end_time)
 
 

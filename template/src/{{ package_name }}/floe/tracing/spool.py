@@ -22,7 +22,7 @@ from ..delivery.journal import Journal, claimed
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSpan:
+class SpooledSpan:
     """A span of an earlier run, and where it is kept."""
 
     span: ReadableSpan
@@ -30,7 +30,7 @@ class KeptSpan:
     offset: int
 
 
-def keep_spans(folder: Path, items: Sequence[ReadableSpan | KeptSpan]) -> int:
+def spool_spans(folder: Path, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
     """Keep spans for the next run; return how many the disk has taken."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
@@ -48,7 +48,7 @@ def keep_spans(folder: Path, items: Sequence[ReadableSpan | KeptSpan]) -> int:
     return kept
 
 
-def kept_spans(folder: Path) -> Iterator[KeptSpan]:
+def spooled_spans(folder: Path) -> Iterator[SpooledSpan]:
     """Yield the spans that earlier runs could not send, oldest first."""
     for journal in claimed(folder):
         try:
@@ -59,16 +59,16 @@ def kept_spans(folder: Path) -> Iterator[KeptSpan]:
                 except Exception:  # torn
                     journal.acknowledge(line.offset)
                 else:
-                    yield KeptSpan(span, journal, line.offset)
+                    yield SpooledSpan(span, journal, line.offset)
             journal.settle()
         finally:
             journal.close()
 
 
-def acknowledge_spans(items: Sequence[ReadableSpan | KeptSpan]) -> None:
+def acknowledge_spans(items: Sequence[ReadableSpan | SpooledSpan]) -> None:
     """Cross off those that were kept: they need sending no more."""
     for item in items:
-        if isinstance(item, KeptSpan):
+        if isinstance(item, SpooledSpan):
             item.journal.acknowledge(item.offset)
 
 
@@ -99,10 +99,10 @@ def _context(trace_id: bytes, span_id: bytes) -> SpanContext:
     return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, flags)
 
 
-def _attributes(told: Iterable[Any]) -> Mapping[str, Any]:
-    return {each.key: _value(each.value) for each in told}
+def _attributes(entries: Iterable[Any]) -> Mapping[str, Any]:
+    return {entry.key: _value(entry.value) for entry in entries}
 
 
-def _value(told: Any) -> Any:
-    kind = told.WhichOneof("value")
-    return [_value(each) for each in told.array_value.values] if kind == "array_value" else getattr(told, kind)
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
+    return [_value(item) for item in value.array_value.values] if kind == "array_value" else getattr(value, kind)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from ..dbt.manifest_graph import ASSETS, Graph, Node, bare_node, depends_on
-from ..dbt.node_events import Life, NodeFinished, NodeStarted
+from ..dbt.node_events import DbtEvent, NodeFinished, NodeStarted
 from ..delivery.sender import Counts
 from ..faults import Losses, detail
 from ..settings import Settings
@@ -16,7 +16,7 @@ from ..watcher import DbtCommand, Ending, Record
 from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
 from .endpoint import open_metrics, open_spans, resource_of
 from .metrics import Metrics
-from .spans import Handoff, Tracing
+from .spans import Handoff, SpanBuilder
 
 
 def with_sql() -> bool:
@@ -34,13 +34,13 @@ class TraceWatcher:
         self._lineage_counts = lineage_counts
         self._delivery = open_spans(settings)
         resource = resource_of(settings)
-        self._tracing = Tracing(step, resource, Handoff(self._delivery.put) if self._delivery else None)
+        self._span_builder = SpanBuilder(step, resource, Handoff(self._delivery.put) if self._delivery else None)
         self._metrics = Metrics(resource)
         self._losses = Losses(self.name)
 
     def environment(self) -> Mapping[str, str]:
         """Return the trace that dbt is to join."""
-        return self._tracing.environment()
+        return self._span_builder.environment()
 
     def attach(self, command: DbtCommand) -> Record:
         """Return what starts and ends the command's spans."""
@@ -50,7 +50,7 @@ class TraceWatcher:
         """End the step's span, and the run's."""
         run = ending.run
         with self._losses.of("run"):
-            self._tracing.end(
+            self._span_builder.end(
                 ending.outcome,
                 ending.message,
                 run_outcome=run.outcome if run else None,
@@ -61,31 +61,31 @@ class TraceWatcher:
         """Send spans and metrics until `deadline`; return what became of each."""
         channel = open_metrics(self._settings)
         if channel:
-            if told := self._lineage_counts():
-                self._metrics.record_lineage(told)
+            if counts := self._lineage_counts():
+                self._metrics.record_lineage(counts)
             if data := self._metrics.collect():
                 channel.put(data)
         counts = self._delivery.close(deadline) if self._delivery else None
         self._losses.add_to(counts)
         return {self.name: counts, "metrics": channel.close(deadline) if channel else None}
 
-    def _record(self, command: DbtCommand, life: Life) -> None:
-        with self._losses.of(life.unique_id if isinstance(life, NodeFinished | NodeStarted) else "dbt"):
-            if isinstance(life, NodeFinished):
-                self._record_node(command, life)
+    def _record(self, command: DbtCommand, event: DbtEvent) -> None:
+        with self._losses.of(event.unique_id if isinstance(event, NodeFinished | NodeStarted) else "dbt"):
+            if isinstance(event, NodeFinished):
+                self._record_node(command, event)
             else:
-                self._tracing.record(life)
-            detail(self._metrics.record, life)
+                self._span_builder.record(event)
+            detail(self._metrics.record, event)
 
-    def _record_node(self, command: DbtCommand, life: NodeFinished) -> None:
-        node = detail(_node, command, life.unique_id) or bare_node(life.unique_id)
+    def _record_node(self, command: DbtCommand, event: NodeFinished) -> None:
+        node = detail(_node, command, event.unique_id) or bare_node(event.unique_id)
         attributes = {
             **(detail(_warehouse, command) or {}),
             **(detail(manifest_attributes, node) or {}),
             **(detail(_asset, command, node) or {}),
         }
-        upstream, ran = detail(_upstream, command, node), detail(_statements, command, life.unique_id)
-        self._tracing.record(life, attributes, upstream or [], ran or [])
+        upstream, ran = detail(_upstream, command, node), detail(_statements, command, event.unique_id)
+        self._span_builder.record(event, attributes, upstream or [], ran or [])
 
 
 def _node(command: DbtCommand, unique_id: str) -> Node:

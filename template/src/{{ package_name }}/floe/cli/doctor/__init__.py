@@ -16,7 +16,7 @@ from importlib import import_module
 from ...delivery.sender import one_line
 from ...redact import redact
 from ...settings import Settings
-from .finding import SECONDS, CheckThread, Finding
+from .finding import CHECK_SECONDS, CheckThread, Finding
 from .off import is_off, switched_off
 
 # In the order in which they are shown. Modules are loaded where their checks run: dbt need not wait for OpenTelemetry.
@@ -29,7 +29,7 @@ CHECKS = (
     ("endpoints", "lineage"),
     ("endpoints", "traces"),
     ("endpoints", "metrics"),
-    ("project", "doubles"),
+    ("project", "duplicate_emitters"),
 )
 PATIENCE_SECONDS = 60.0  # for what comes before a check's request
 SPARE_SECONDS = 1.0  # of these, for a check to say so itself
@@ -74,6 +74,6 @@ def _late(name: str, thread: CheckThread, latest: float) -> Finding | None:
             if thread.deadline is None:
                 late = f"not tried: this machine is so busy that {PATIENCE_SECONDS:.0f} s were too short to start it"
                 return Finding(name, "warn", late)
-            return Finding(name, "fail", f"no answer in {SECONDS:.0f} s: it hangs")
+            return Finding(name, "fail", f"no answer in {CHECK_SECONDS:.0f} s: it hangs")
         thread.join(POLL_SECONDS)
     return None

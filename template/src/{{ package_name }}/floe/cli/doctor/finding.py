@@ -11,10 +11,10 @@ from typing import Literal
 
 from dotenv import dotenv_values
 
-from ...delivery.sender import THREADS
+from ...delivery.sender import THREAD_PREFIX
 from ...settings import ROOT
 
-SECONDS = 8.0  # that a check has from its request on
+CHECK_SECONDS = 8.0  # that a check has from its request on
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class CheckThread(threading.Thread):
     """A check; a daemon, so that one which hangs does not keep the process either."""
 
     def __init__(self, name: str, target: Callable[[], None]) -> None:
-        super().__init__(target=target, name=f"{THREADS}doctor-{name}", daemon=True)
+        super().__init__(target=target, name=f"{THREAD_PREFIX}doctor-{name}", daemon=True)
         self.requested_at: float | None = None
         self.excused_seconds = 0.0
 
     @property
     def deadline(self) -> float | None:
         """Return when the check has to be done, or nothing as long as no request of its has left."""
-        return None if self.requested_at is None else self.requested_at + SECONDS + self.excused_seconds
+        return None if self.requested_at is None else self.requested_at + CHECK_SECONDS + self.excused_seconds
 
 
 def request_leaves(excused_seconds: float = 0.0) -> float:
@@ -49,10 +49,10 @@ def request_leaves(excused_seconds: float = 0.0) -> float:
     """
     thread, now = threading.current_thread(), time.monotonic()
     if not isinstance(thread, CheckThread):
-        return now + SECONDS
+        return now + CHECK_SECONDS
     thread.requested_at = thread.requested_at or now
     thread.excused_seconds = excused_seconds
-    return thread.requested_at + SECONDS + excused_seconds
+    return thread.requested_at + CHECK_SECONDS + excused_seconds
 
 
 def origin(*variables: str) -> str:

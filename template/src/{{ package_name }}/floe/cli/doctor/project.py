@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ...dbt.catalog import CatalogError, catalog_file, made_at, read_catalog
 from ...dbt.profile import ProfileError, profiles_file, read_output, variables
-from ...delivery.sender import THREADS
+from ...delivery.sender import THREAD_PREFIX
 from ...settings import Settings
-from .finding import SECONDS, Finding, origin, request_leaves
+from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 
 # Each would send a second event or span for what this project sends already.
 DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
@@ -63,7 +63,9 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
         yield Finding("dbt debug", "fail", f"dbt is neither beside {sys.executable} nor on PATH: `uv sync` installs it")
         return
     lines: list[str] = []
-    reader = threading.Thread(target=_read, args=[process, lines], name=f"{THREADS}doctor-dbt-output", daemon=True)
+    reader = threading.Thread(
+        target=_read, args=[process, lines], name=f"{THREAD_PREFIX}doctor-dbt-output", daemon=True
+    )
     reader.start()
     queued: float | None = None
     while reader.is_alive():
@@ -79,9 +81,9 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
         yield Finding("dbt debug", "ok", "dbt reaches the warehouse")
         return
     lines = [line.partition("  ")[2].strip() for line in lines]
-    told = [line for line in lines if re.search(r"rror|not|fail", line) and "checks passed" not in line]
+    errors = [line for line in lines if re.search(r"rror|not|fail", line) and "checks passed" not in line]
     detail = "\n".join(filter(None, lines))
-    yield Finding("dbt debug", "fail", (told or lines or ["it says nothing"])[-1], detail)
+    yield Finding("dbt debug", "fail", (errors or lines or ["it says nothing"])[-1], detail)
 
 
 def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
@@ -98,7 +100,9 @@ def _queued_seconds(process: subprocess.Popen[str]) -> float:
 def _late(*, has_started: bool) -> Finding:
     if not has_started:
         return Finding("dbt debug", "warn", "not tried: dbt was still loading; this machine is busy")
-    late = f"dbt has not connected in {SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops what is sent"
+    late = (
+        f"dbt has not connected in {CHECK_SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops what is sent"
+    )
     return Finding("dbt debug", "fail", f"{late}; `dbt debug` by hand says which")
 
 
@@ -107,8 +111,8 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
     file = settings.dbt_project_dir / "target" / "manifest.json"
     if not file.is_file():
         if settings.dbt_target == "prod":
-            told = f"{file} is missing: `DBT_TARGET=prod uv run floe prepare` makes it, when the image is built"
-            yield Finding("manifest", "fail", told)
+            message = f"{file} is missing: `DBT_TARGET=prod uv run floe prepare` makes it, when the image is built"
+            yield Finding("manifest", "fail", message)
         else:
             yield Finding("manifest", "off", f"{file} is missing: `dg` makes it at its next start")
         return
@@ -122,11 +126,11 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
     if by is None:
         yield Finding("manifest", "fail", f"{file} is no manifest of dbt: {again}")
     elif by[1] != version("dbt-core"):
-        told = f"made {at} by dbt {by[1]}, installed is {version('dbt-core')}: {again}"
-        yield Finding("manifest", "warn", told)
+        message = f"made {at} by dbt {by[1]}, installed is {version('dbt-core')}: {again}"
+        yield Finding("manifest", "warn", message)
     elif newer:
-        told = f"made {at}; {len(newer)} files changed since, such as {newer[0].name}: {again}"
-        yield Finding("manifest", "warn", told)
+        message = f"made {at}; {len(newer)} files changed since, such as {newer[0].name}: {again}"
+        yield Finding("manifest", "warn", message)
     else:
         yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
 
@@ -158,18 +162,18 @@ def state(settings: Settings, _: float) -> Iterator[Finding]:
     try:
         journal = Journal.create(folder, "doctor")
     except OSError as error:
-        told = f"{where}: {error.strerror}; a dead receiver's events would be lost: set FLOE_STATE_DIR to a folder"
-        yield Finding("state folder", "fail", f"{told} that can be written")
+        message = f"{where}: {error.strerror}; a dead receiver's events would be lost: set FLOE_STATE_DIR to a folder"
+        yield Finding("state folder", "fail", f"{message} that can be written")
         return
     journal.remove()
     yield Finding("state folder", "ok", f"{where} can be written")
 
 
-def doubles(_: Settings, __: float) -> Iterator[Finding]:
+def duplicate_emitters(_: Settings, __: float) -> Iterator[Finding]:
     """Name installed packages that would send everything twice."""
     for name in DOUBLES:
         try:
-            found = version(name)
+            installed = version(name)
         except PackageNotFoundError:
             continue
-        yield Finding(name, "warn", f"{found} is installed: switched on, it sends what this project sends already")
+        yield Finding(name, "warn", f"{installed} is installed: switched on, it sends what this project sends already")

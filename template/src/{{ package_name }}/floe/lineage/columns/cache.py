@@ -20,7 +20,7 @@ from . import ColumnLineage, Origin, QueryLineage
 VERSION = 3
 
 
-class Kept:
+class ColumnCache:
     """The entries of one project; read at the first question, written by `save` if there are new ones."""
 
     def __init__(self, file: Path | None) -> None:
@@ -84,6 +84,6 @@ class Kept:
         if self._entries is None:
             self._entries = {}
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                told = json.loads(self._file.read_bytes()) if self._file else {}
-                self._entries = told["nodes"] if told["version"] == VERSION else {}
+                content = json.loads(self._file.read_bytes()) if self._file else {}
+                self._entries = content["nodes"] if content["version"] == VERSION else {}
         return self._entries

@@ -107,4 +107,4 @@ def is_lost_unit(unit: exp.Var, expression: exp.Expr, scope: Scope) -> bool:
     """Say whether sqlglot may have taken a column for the unit of a function."""
     if isinstance(expression, exp.Interval | exp.WeekStart) or unit.name.upper() in DATE_PARTS | ABBREVIATED:
         return False
-    return means(scope.names.kept(unit.name), scope) or means(unit.name.lower(), scope)
+    return means(scope.names.stored(unit.name), scope) or means(unit.name.lower(), scope)

@@ -147,7 +147,7 @@ class Names:
         """Say whether an identifier may be a function without brackets."""
         return not identifier.args.get("quoted") and identifier.name.lower() in self.words
 
-    def kept(self, name: str, *, quoted: bool = False) -> str:
+    def stored(self, name: str, *, quoted: bool = False) -> str:
         """Return a name as the engine keeps it."""
         if isinstance(self._engine, Redshift):
             return name.lower()  # quoted or not, unless a session asks otherwise
@@ -159,7 +159,7 @@ class Names:
 
     def spelled(self, identifier: exp.Expr) -> str:
         """Return an identifier as the engine keeps it."""
-        return self.kept(identifier.name, quoted=bool(identifier.args.get("quoted")))
+        return self.stored(identifier.name, quoted=bool(identifier.args.get("quoted")))
 
     def key(self, name: str) -> str:
         """Return what is the same for two names, as the engine keeps them, that are one column."""
@@ -228,4 +228,4 @@ class Names:
 
 def fold(name: str, dialect: str, *, quoted: bool = False) -> str:
     """Return a column's name as the engine keeps it."""
-    return Names(dialect).kept(name, quoted=quoted)
+    return Names(dialect).stored(name, quoted=quoted)

@@ -33,7 +33,7 @@ CLAUSES = {
     "offset": "FILTER",
 }
 # What else a query may have: read elsewhere, or without a bearing on columns.
-OTHERS = {
+KNOWN_ARGUMENTS = {
     *("with_", "kind", "expressions", "hint", "distinct", "from_", "operation_modifiers", "laterals", "joins"),
     *("windows", "distribute", "locks", "sample", "settings", "format", "options", "this", "expression", "by_name"),
     *("alias", "pivots"),
@@ -211,7 +211,7 @@ def _columns_of(lineage: ColumnLineage) -> set[tuple[str, str]] | None:
 
 
 def _has_unread(expression: exp.Expr) -> bool:
-    return any(value for name, value in expression.args.items() if name not in CLAUSES and name not in OTHERS)
+    return any(value for name, value in expression.args.items() if name not in CLAUSES and name not in KNOWN_ARGUMENTS)
 
 
 def _items(clause: exp.Expr) -> Iterator[exp.Expr]:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from ...dbt.deferral import DEFERRED
 from ...dbt.manifest_graph import Graph, Node, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
-from .cache import Kept
+from .cache import ColumnCache
 from .snapshots import with_snapshot_columns
 
 # A seed's file and settings -> the types of its columns, as dbt's adapter makes them.
@@ -41,11 +41,11 @@ class Schemas:
     """The columns of one run's tables; each is worked out once, models with unchanged SQL not at all."""
 
     def __init__(
-        self, graph: Graph, dialect: str, kept: Kept, catalog: Mapping[str, Any], seed_types: SeedTypes
+        self, graph: Graph, dialect: str, column_cache: ColumnCache, catalog: Mapping[str, Any], seed_types: SeedTypes
     ) -> None:
         self._graph = graph
         self._dialect = dialect
-        self._kept = kept
+        self._cache = column_cache
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
         self._seed_types = seed_types
         self._tables: dict[tuple[str, str], TableColumns] = {}
@@ -90,13 +90,13 @@ class Schemas:
         return TableColumns(known | documented, complete=False)
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
-        told = {
+        known_types = {
             name.lower(): data_type
             for source in (self._documented(node), self._cataloged(node))
             for name, data_type in source.items()
             if data_type
         }
-        types = {name: data_type or told.get(name.lower()) for name, data_type in table.columns.items()}
+        types = {name: data_type or known_types.get(name.lower()) for name, data_type in table.columns.items()}
         return TableColumns(types, table.complete)
 
     def _documented(self, node: Node) -> dict[str, str | None]:
@@ -107,34 +107,34 @@ class Schemas:
 
     def _cataloged(self, node: Node) -> dict[str, str | None]:
         columns = self._catalog.get(node["unique_id"], {}).get("columns", {}).values()
-        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda each: each["index"])}
+        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
 
     def _seed(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
         checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
-        if (kept := self._kept.get(node["unique_id"], checksum)) is None:
+        if (cached := self._cache.get(node["unique_id"], checksum)) is None:
             if not file.is_file():
                 return NOTHING
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
-            kept = [[name, types.get(name)] for name in _header(file, node)]
-            self._kept.put(node["unique_id"], checksum, kept)
+            cached = [[name, types.get(name)] for name in _header(file, node)]
+            self._cache.put(node["unique_id"], checksum, cached)
         # Where unquoted names become upper case, dbt quotes a seed's header only if it is told to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
-        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in kept})
+        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
 
     def _read(self, node: Node) -> QueryLineage | None:
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
             # Not part of this run: what was last known of it, if it is still the same model.
-            return self._kept.query(_kept_as(node), checksum=node.get("checksum"))
-        upstream = {relation_text(each): each for each in self._graph.tables_upstream(node)}
+            return self._cache.query(_cache_key(node), checksum=node.get("checksum"))
+        upstream = {relation_text(table): table for table in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
-        query = self._kept.query(_kept_as(node), key=key)
+        query = self._cache.query(_cache_key(node), key=key)
         if query is None:
-            query = read_query(sql, self._dialect, {name: self.table(each) for name, each in upstream.items()})
+            query = read_query(sql, self._dialect, {name: self.table(table) for name, table in upstream.items()})
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
-            self._kept.put_query(_kept_as(node), key, node.get("checksum"), query)
+            self._cache.put_query(_cache_key(node), key, node.get("checksum"), query)
         return query
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
@@ -161,7 +161,7 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
         raise
 
 
-def _kept_as(node: Node) -> str:
+def _cache_key(node: Node) -> str:
     """Return the name under which a node's query is kept: a table that is deferred to has its own."""
     return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pipeline.floe.dbt.node_events import CommandFinished, Lives, NodeFinished, Outcome
+from pipeline.floe.dbt.node_events import CommandFinished, EventTracker, NodeFinished, Outcome
 
 NOW = datetime(2026, 11, 25, 17, tzinfo=UTC)
 MODEL, HOOK = "model.shop.m", "operation.shop.shop-on-run-start-0"
@@ -62,7 +62,7 @@ def lives(
     def details(_unique_id: str, _is_wanted: Callable[[Any], bool]) -> Sequence[dict[str, Any]]:
         return log
 
-    tracker = Lives(details)
+    tracker = EventTracker(details)
     yielded = [life for event in raws for life in tracker.feed(event)]
     yielded += [*tracker.skip(skipped, at=NOW), *tracker.end(at=NOW, message=message)]
     ends: dict[str, list[NodeFinished | CommandFinished]] = {}

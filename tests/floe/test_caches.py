@@ -9,7 +9,7 @@ from unittest import mock
 import dagster as dg
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster_dbt import DbtCliResource
-from pipeline.floe.dbt.caches import spare_outputs, spare_version
+from pipeline.floe.dbt.caches import cache_dbt_version, cache_output_keys
 
 ASSETS = 5
 
@@ -21,7 +21,7 @@ def test_outputs() -> None:
 
     @dg.multi_asset(specs=[dg.AssetSpec(f"a{number}") for number in range(ASSETS)])
     def assets(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        spare_outputs(context)
+        cache_output_keys(context)
         for number in range(ASSETS):
             yield dg.MaterializeResult(asset_key=f"a{number}")
         found.append(context.get_step_execution_context().get_output_asset_keys())
@@ -39,12 +39,12 @@ def test_outputs() -> None:
 def test_version(project: Path) -> None:
     """The version is where dagster-dbt keeps it, and what dbt itself would have said."""
     told, asked = (DbtCliResource(project_dir=str(project / "dbt")) for _ in range(2))
-    spare_version(told)
+    cache_dbt_version(told)
 
     assert asked._cli_version == told.__dict__["_cli_version"] == told._cli_version
 
 
 def test_no_step() -> None:
     """A context without a step, as tests make them, is left alone."""
-    spare_outputs(dg.build_asset_context())
-    spare_outputs(SimpleNamespace())
+    cache_output_keys(dg.build_asset_context())
+    cache_output_keys(SimpleNamespace())
