@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tests.rendering import render, snapshot
@@ -125,7 +126,7 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
     jobs = JobFacets(graph, "duckdb", folder, None, owners)
     dagster_run = RunContext(run=JobRun("shop", "daily", INVOCATION))
     lineage = RunEventBuilder(
-        dagster_run, CommandInfo(project_name="shop"), lambda: graph, lambda: datasets, lambda: jobs
+        dagster_run, CommandInfo(project_name="shop"), SimpleNamespace(graph=graph, datasets=datasets, jobs=jobs)
     )
     lives = EventTracker()
     in_json = 0.0

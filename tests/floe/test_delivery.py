@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 from pipeline.floe.delivery import sender as module
-from pipeline.floe.delivery.sender import Delivery, RefusedError
+from pipeline.floe.delivery.channel import Channel, RefusedError
+from pipeline.floe.delivery.sender import Delivery
 
 
 def soon() -> float:
@@ -19,6 +20,45 @@ def soon() -> float:
 def failing(_: Sequence[str]) -> None:
     """Stand in for a dead endpoint."""
     raise ConnectionError("refused")
+
+
+class ListChannel(Channel[str]):  # type: ignore[misc]
+    """A channel of words, made of functions."""
+
+    name = "test"
+
+    def __init__(
+        self,
+        send: Callable[[Sequence[str]], None],
+        *,
+        batch: int = 1,
+        size: Callable[[str], int] = lambda _: 4_096,
+        sequence: Callable[[str], str | None] = lambda _: None,
+        acknowledge: Callable[[Sequence[str]], None] = lambda _: None,
+        spool: Callable[[Sequence[str]], int] = lambda _: 0,
+        backlog: Iterable[str] = (),
+    ) -> None:
+        self.batch = batch
+        self._functions = (send, size, sequence, acknowledge, spool)
+        self._backlog = iter(backlog)
+
+    def send(self, items: Sequence[str]) -> None:
+        self._functions[0](items)
+
+    def size(self, item: str) -> int:
+        return self._functions[1](item)
+
+    def sequence(self, item: str) -> str | None:
+        return self._functions[2](item)
+
+    def acknowledge(self, items: Sequence[str]) -> None:
+        self._functions[3](items)
+
+    def spool(self, items: Sequence[str]) -> int:
+        return self._functions[4](items)
+
+    def backlog(self) -> Iterator[str]:
+        return self._backlog
 
 
 class Held:
@@ -39,7 +79,7 @@ class TestDelivery:
     def test_sent(self) -> None:
         """Everything arrives, once, in order."""
         arrived: list[str] = []
-        channel: Delivery[str] = Delivery("test", arrived.extend)
+        channel = Delivery(ListChannel(arrived.extend))
         for number in range(100):
             channel.put(str(number))
 
@@ -57,7 +97,7 @@ class TestDelivery:
             gate.wait(10)
             sizes.append(len(items))
 
-        channel: Delivery[str] = Delivery("test", send, batch=10)
+        channel = Delivery(ListChannel(send, batch=10))
         for number in range(35):
             channel.put(str(number))
         gate.set()
@@ -69,7 +109,7 @@ class TestDelivery:
     def test_lingers(self) -> None:
         """What comes one by one leaves together, and none waits once the run is over."""
         sizes: list[int] = []
-        channel: Delivery[str] = Delivery("test", lambda items: sizes.append(len(items)), batch=50)
+        channel = Delivery(ListChannel(lambda items: sizes.append(len(items)), batch=50))
         for number in range(20):
             channel.put(str(number))
             time.sleep(0.005)
@@ -88,7 +128,7 @@ class TestDelivery:
             calls.append(items)
             failing(items)
 
-        channel: Delivery[str] = Delivery("test", send, keep=keeper(kept))
+        channel = Delivery(ListChannel(send, spool=keeper(kept)))
         for number in range(50):
             channel.put(str(number))
         time.sleep(0.2)
@@ -110,7 +150,7 @@ class TestDelivery:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send)
+        channel = Delivery(ListChannel(send))
         for number in range(10):
             channel.put(str(number))
         time.sleep(0.2)
@@ -130,7 +170,7 @@ class TestDelivery:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send)
+        channel = Delivery(ListChannel(send))
         for item in ("a", "bad", "b", "c"):
             channel.put(item)
         time.sleep(0.1)
@@ -146,7 +186,7 @@ class TestDelivery:
             if items[0] == "bad":
                 raise RefusedError("422")
 
-        channel: Delivery[str] = Delivery("test", send, keep=keeper(kept))
+        channel = Delivery(ListChannel(send, spool=keeper(kept)))
         channel.put("bad")
         channel.put("good")
         counts = channel.close(soon())
@@ -157,7 +197,7 @@ class TestDelivery:
         """An endpoint that hangs costs no more than the deadline, and nothing is lost."""
         kept: list[str] = []
         held = Held()
-        channel: Delivery[str] = Delivery("test", held, keep=keeper(kept))
+        channel = Delivery(ListChannel(held, spool=keeper(kept)))
         for number in range(1000):
             channel.put(str(number))
 
@@ -175,7 +215,7 @@ class TestDelivery:
         monkeypatch.setattr(module, "QUEUE_BYTES", 10)
         held = Held()
         kept: list[str] = []
-        channel: Delivery[str] = Delivery("test", held, keep=keeper(kept), size=lambda _: 1)
+        channel = Delivery(ListChannel(held, spool=keeper(kept), size=lambda _: 1))
         for number in range(100):
             channel.put(str(number))
         early = len(kept)
@@ -195,7 +235,7 @@ class TestDelivery:
             tried.wait(10)
             raise TimeoutError
 
-        channel: Delivery[str] = Delivery("test", send)
+        channel = Delivery(ListChannel(send))
         for number in range(5):
             channel.put(str(number))
         threading.Timer(0.1, tried.set).start()
@@ -220,7 +260,7 @@ class TestDelivery:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, batch=batch)
+        channel = Delivery(ListChannel(send, batch=batch))
         for number in range(50):
             channel.put(str(number))
         threading.Timer(0.1, gate.set).start()
@@ -239,7 +279,7 @@ class TestDelivery:
                 raise RefusedError("413")
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, batch=50)
+        channel = Delivery(ListChannel(send, batch=50))
         for number in range(200):
             channel.put(str(number))
         counts = channel.close(soon())
@@ -256,7 +296,7 @@ class TestDelivery:
                 raise RefusedError("400")
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, batch=50)
+        channel = Delivery(ListChannel(send, batch=50))
         for number in range(60):
             channel.put(str(number))
         counts = channel.close(soon())
@@ -284,7 +324,7 @@ class TestOrder:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, order=lambda item: item[0])
+        channel = Delivery(ListChannel(send, sequence=lambda item: item[0]))
         if early:
             gate.set()
         for item in ("a1", "b1", "a2", "c1", "b2", "a3", "c2"):
@@ -308,7 +348,7 @@ class TestOrder:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, order=lambda item: item[0], keep=keeper(kept))
+        channel = Delivery(ListChannel(send, sequence=lambda item: item[0], spool=keeper(kept)))
         for item in ("a1", "b1", "a2", "b2"):
             channel.put(item)
         channel.close(soon())
@@ -326,8 +366,8 @@ class TestOrder:
             gate.wait(10)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery(
-            "test", send, order=lambda item: item[0], keep=keeper(kept), size=lambda item: len(item) - 1
+        channel = Delivery(
+            ListChannel(send, sequence=lambda item: item[0], spool=keeper(kept), size=lambda item: len(item) - 1)
         )
         for item in ("b1", "b22", "a333"):
             channel.put(item)
@@ -347,7 +387,7 @@ class TestBacklog:
         """It is sent too, and told apart."""
         arrived: list[str] = []
         done: list[str] = []
-        channel: Delivery[str] = Delivery("test", arrived.extend, sent=done.extend, backlog=["old", "older"])
+        channel = Delivery(ListChannel(arrived.extend, acknowledge=done.extend, backlog=["old", "older"]))
         channel.put("new")
         counts = channel.close(soon())
 
@@ -362,7 +402,7 @@ class TestBacklog:
             time.sleep(0.01)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, backlog=[f"old {number}" for number in range(500)])
+        channel = Delivery(ListChannel(send, backlog=[f"old {number}" for number in range(500)]))
         channel.put("new")
         channel.close(time.monotonic() + 0.2)
 
@@ -380,7 +420,7 @@ class TestBacklog:
                 failing(items)
 
         backlog = (f"old {number}" for number in range(50))
-        channel: Delivery[str] = Delivery("test", send, sent=done.extend, backlog=backlog)
+        channel = Delivery(ListChannel(send, acknowledge=done.extend, backlog=backlog))
         time.sleep(0.1)
         channel.put("new")
         counts = channel.close(soon())
@@ -400,7 +440,7 @@ class TestBacklog:
                 failing(items)
             arrived.extend(items)
 
-        channel: Delivery[str] = Delivery("test", send, backlog=[f"old {number}" for number in range(50)])
+        channel = Delivery(ListChannel(send, backlog=[f"old {number}" for number in range(50)]))
         time.sleep(0.1)
         channel.put("new")
         counts = channel.close(soon())
@@ -415,7 +455,7 @@ class TestBacklog:
             raise OSError("no such file")
 
         arrived: list[str] = []
-        channel: Delivery[str] = Delivery("test", arrived.extend, backlog=broken())
+        channel = Delivery(ListChannel(arrived.extend, backlog=broken()))
         time.sleep(0.1)
         channel.put("new")
         channel.close(soon())

@@ -18,8 +18,9 @@ import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
+from pipeline.floe.delivery.counts import Counts
 from pipeline.floe.delivery.diagnosis import LINEAGE, diagnose
-from pipeline.floe.delivery.sender import BUDGET_SECONDS, Counts
+from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.tracing.endpoint import open_spans

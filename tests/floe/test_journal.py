@@ -24,7 +24,7 @@ from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
 from pipeline.floe.lineage.columns.cache import ColumnCache as Cache
 from pipeline.floe.lineage.outbox import Outbox, replay
-from pipeline.floe.tracing.spool import spool_spans
+from pipeline.floe.tracing.spool import SpanSpool
 
 from tests.faults.drive import fill, full_volume
 from tests.faults.server import Fault, faulty
@@ -108,7 +108,7 @@ class TestRun:
             Cache(tmp_path / "first" / "columns.json").put("model.shop.orders", "key", "value")
             for state in (tmp_path / "first", tmp_path / "second"):
                 dead(state / "lineage", event(1))
-                spool_spans(state / "traces", [])
+                SpanSpool(state / "traces").append([])
                 columns = Cache(state / "columns.json")
                 columns.put("model.shop.orders", "key", "value")
                 columns.save()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from openlineage.client.event_v2 import RunEvent
@@ -113,7 +114,7 @@ def run_events(
         project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"]
     )
     jobs = JobFacets(graph, engine.dialect, Path("/project/dbt"), None, owners)
-    lineage = RunEventBuilder(run, command, lambda: graph, lambda: datasets, lambda: jobs)
+    lineage = RunEventBuilder(run, command, SimpleNamespace(graph=graph, datasets=datasets, jobs=jobs))
     lives = EventTracker(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])
     events = [lineage.run_started(AT)]
     for raw in lines(folder / "events.jsonl") if raws is None else raws:

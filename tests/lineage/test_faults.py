@@ -57,12 +57,16 @@ LINEAGE = [
     "lineage.setup:_datasets",
 ]
 TRACES = [
-    "tracing.metrics:Metrics.record",
     "tracing.spans:error_type",
     "tracing.spans:node_attributes",
     "tracing.watcher:_asset",
     "tracing.watcher:manifest_attributes",
     "tracing.watcher:warehouse_attributes",
+]
+METRICS = [
+    "tracing.metrics:Metrics.collect",
+    "tracing.metrics:Metrics.record",
+    "tracing.metrics:Metrics.record_lineage",
 ]
 BOTH = [
     "dbt.debug_log:DebugLog.finished",
@@ -170,7 +174,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     return observe(tmp_path_factory.mktemp("truth"))
 
 
-@pytest.fixture(scope="module", params=[*LINEAGE, *TRACES, *BOTH])
+@pytest.fixture(scope="module", params=[*LINEAGE, *TRACES, *METRICS, *BOTH])
 def place(request: pytest.FixtureRequest) -> str:
     """Return each function that is to raise."""
     return str(request.param)
@@ -196,14 +200,13 @@ def observed(place: str, tmp_path_factory: pytest.TempPathFactory) -> Observed:
 
 def test_fault(truth: Observed, observed: Observed, place: str) -> None:
     """Whatever raises, each node has one start, its true end and its span; the tag counts who has lost detail."""
-    lost = {signal: observed.lost(signal) for signal in ("lineage", "traces")}
+    lost = {signal: observed.lost(signal) for signal in ("lineage", "traces", "metrics")}
     different, uncounted = len(changed(observed, truth)), UNCOUNTED.get(place, 0)
 
     assert truth.states == observed.states
     assert truth.statuses == observed.statuses
-    assert {"lineage": place not in TRACES, "traces": place not in LINEAGE} == {
-        signal: number > 0 for signal, number in lost.items()
-    }
+    assert (place in [*LINEAGE, *BOTH], place in [*TRACES, *BOTH]) == (lost["lineage"] > 0, lost["traces"] > 0)
+    assert place in BOTH or (place in METRICS) == (lost["metrics"] > 0)  # what dbt's events lack, metrics may lack
     assert different <= lost["lineage"] + uncounted
     assert place not in LINEAGE or different == lost["lineage"] + uncounted
 
@@ -213,7 +216,9 @@ def test_told(observed: Observed) -> None:
     last = [record.getMessage() for record in observed.log if record.name == "tests.faults.run"][-1]
     planted = [record for record in observed.log if record.exc_info and "planted" in str(record.exc_info[1])]
 
-    assert [f"{signal}: {observed.tags[f'floe/{signal}']}" in last for signal in ("lineage", "traces")] == [True, True]
+    assert [
+        f"{signal}: {observed.tags[f'floe/{signal}']}" in last for signal in ("lineage", "traces", "metrics")
+    ] == 3 * [True]
     assert "a fault in floe itself, whose traceback is in the log: ValueError: planted in" in last
     assert len({record.getMessage().partition(" lost ")[0] for record in planted}) == len(planted) > 0
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
-from pipeline.floe.delivery.sender import THREAD_PREFIX, Counts
+from pipeline.floe.delivery.counts import Counts
+from pipeline.floe.delivery.sender import THREAD_PREFIX
 from pipeline.floe.settings import read_settings
 from pipeline.floe.step import Step
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of
@@ -91,7 +92,7 @@ def send(seconds: float = 10) -> Counts | None:
         key="dbt_models",
         run_started_at=datetime.now(UTC),
     )
-    tracing = SpanBuilder(step, resource_of(settings), Handoff(spans.put) if spans else None)
+    tracing = SpanBuilder(step, resource_of(settings), Handoff(spans.put if spans else lambda _: None))
     assert "TRACEPARENT" in tracing.environment()
     tracing.end(Outcome.SUCCESS, None, run_outcome=Outcome.SUCCESS)
     metrics = Metrics(resource_of(settings))

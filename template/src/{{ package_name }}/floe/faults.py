@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
-from .delivery.sender import Counts, one_line
+from .delivery.counts import Counts, one_line
 
 logger = logging.getLogger(__name__)
 

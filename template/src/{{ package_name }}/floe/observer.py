@@ -7,10 +7,9 @@ unchanged, and through `dbt/node_events.py` to the watchers. A fault in a watche
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,17 @@ from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from .dbt.debug_log import DebugLog
-from .dbt.deferral import Deferral
 from .dbt.log_records import read_events
-from .dbt.manifest_graph import Graph, is_executed, materialized
+from .dbt.manifest_graph import is_executed, materialized
 from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
 from .dbt.profile import describe_missing_connection
 from .faults import SHARED, FaultGuard
 from .redact import redact, redact_error
 from .run_end import StepEnd, command_end
 from .settings import Settings
-from .step import Context
+from .step import Context, trace_environment
 from .step_watch import StepWatch
-from .target import TARGET
-from .tracing.watcher import with_sql
-from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
-from .watcher import DbtCommand, Record, command_line
+from .watcher import DbtCommand, Record
 
 # Of SQL, Jinja and YAML: dbt says so before it connects.
 PARSE_ERROR = re.compile(r"\b(Compilation|Parsing) Error\b")
@@ -52,7 +47,7 @@ class Observer:
         self._records: list[tuple[str, Record]] = []
         self._tracker = EventTracker()
         self._log: DebugLog | None = None
-        self._skipped: Callable[[], Mapping[str, tuple[str, str | None]]] | None = None
+        self._command: DbtCommand | None = None
         self._guard = FaultGuard()
         with self._guard():
             self._watch = StepWatch.of(context, settings, self._guard)
@@ -61,7 +56,7 @@ class Observer:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that dbt is to get."""
-        variables: dict[str, str] = {}
+        variables = trace_environment(self._watch.step) if self._watch else {}
         for watcher in self._watch.watchers if self._watch else ():
             with self._guard(watcher.name):
                 variables.update(watcher.environment())
@@ -77,15 +72,12 @@ class Observer:
         with self._guard():
             if self._watch:
                 self._watch.last_target = invocation.target_path
-            self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=with_sql())
+            watchers = self._watch.watchers if self._watch else []
+            statements = any(watcher.wants_statements for watcher in watchers)
+            self._log = log = DebugLog(invocation.target_path / "dbt.log", statements=statements)
             self._tracker = EventTracker(log.finished, self._guard.losses_of(SHARED))
-            graph = cache(lambda: _graph(invocation))
-            results = invocation.target_path / "run_results.json"
-            self._skipped = lambda: _skipped(results, self._invocation_id, graph())
-            command = DbtCommand(
-                invocation=invocation, graph=graph, warehouse=cache(lambda: _warehouse(graph(), invocation)), log=log
-            )
-            for watcher in self._watch.watchers if self._watch else ():
+            self._command = command = DbtCommand(invocation, log)
+            for watcher in watchers:
                 with self._guard(watcher.name):
                     self._records.append((watcher.name, watcher.attach(command)))
 
@@ -113,9 +105,10 @@ class Observer:
         raised = end.message
         with self._guard():
             end = replace(end, message=raised and redact(self._tracker.reason(raised, is_of_dbt=is_of_dbt)))
-        if self._skipped and end.outcome is not Outcome.INTERRUPTED and (raised or self._tracker.has_failed):
+        if self._command and end.outcome is not Outcome.INTERRUPTED and (raised or self._tracker.has_failed):
             with self._guard():
-                self._record(self._tracker.skip(self._skipped(), at=datetime.now(UTC)))
+                skipped = _skipped(self._command, self._invocation_id)
+                self._record(self._tracker.skip(skipped, at=datetime.now(UTC)))
         with self._guard():
             interrupted = end.outcome is Outcome.INTERRUPTED
             self._record(self._tracker.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
@@ -172,8 +165,9 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
-def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, tuple[str, str | None]]:
+def _skipped(command: DbtCommand, invocation_id: str) -> dict[str, tuple[str, str | None]]:
     """Return the nodes that the command's results call skipped: unique id -> resource type, and dbt's message."""
+    run_results = command.invocation.target_path / "run_results.json"
     if not run_results.is_file():
         return {}
     artifact = orjson.loads(run_results.read_bytes())
@@ -182,22 +176,9 @@ def _skipped(run_results: Path, invocation_id: str, graph: Graph) -> dict[str, t
     messages = {
         result["unique_id"]: result.get("message") for result in artifact["results"] if result["status"] == "skipped"
     }
-    nodes = map(graph.node, messages)
+    nodes = map(command.graph.node, messages)
     return {
         node["unique_id"]: (node["resource_type"], messages[node["unique_id"]])
         for node in nodes
         if is_executed(node["resource_type"], materialized(node))
     }
-
-
-def _graph(invocation: DbtCliInvocation) -> Graph:
-    deferral = Deferral.of(command_line(invocation), invocation.project_dir)
-    return Graph.read(invocation.target_path, invocation.manifest, deferral)
-
-
-def _warehouse(graph: Graph, invocation: DbtCliInvocation) -> tuple[Warehouse, Connection]:
-    adapter = graph.metadata["adapter_type"]
-    known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
-    warehouse = known.get(adapter) or other_warehouse(adapter)
-    credentials = invocation.adapter.config.credentials if invocation.adapter else None
-    return warehouse, {key: getattr(credentials, key, None) for key in warehouse.connection_keys}

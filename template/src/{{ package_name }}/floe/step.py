@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from .ids import step_span_id
+from .ids import step_span_id, trace_id
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,18 @@ def read_step(context: Context) -> Step:
         window=_window(context),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
     )
+
+
+def trace_environment(step: Step, *, is_sampled: bool = False) -> dict[str, str]:
+    """Return the variables that hand the step's trace to dbt (https://www.w3.org/TR/trace-context/).
+
+    Args:
+        step: The step, whose span is the parent.
+        is_sampled: Whether its trace is sent.
+    """
+    traceparent = f"00-{trace_id(step.run_id):032x}-{step.span_id:016x}-{is_sampled:02x}"
+    # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
+    return {TRACEPARENT: traceparent, f"DBT_ENV_CUSTOM_ENV_{TRACEPARENT}": traceparent}
 
 
 def _partitions(context: Context) -> tuple[str, str] | None:

@@ -18,8 +18,9 @@ from typing import Protocol
 import dagster as dg
 
 from .dbt.node_events import Outcome
+from .delivery.counts import Counts
 from .delivery.run_tags import add_counts
-from .delivery.sender import BUDGET_SECONDS, Counts
+from .delivery.sender import BUDGET_SECONDS
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
@@ -27,9 +28,11 @@ from .redact import redact
 from .run_end import StepEnd, run_end, step_end
 from .settings import Settings
 from .step import Context, read_step
-from .tracing.watcher import TraceWatcher
+from .tracing.watcher import MetricsWatcher, TraceWatcher
 from .watcher import Ending, Watcher
 
+# In the order in which they are closed: the metrics count what became of the lineage events.
+WATCHERS: tuple[type[Watcher], ...] = (LineageWatcher, TraceWatcher, MetricsWatcher)
 ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
 UNREAD = "The asset ended without reading all events of this dbt command."
 LOST = "The process ended before Dagster reported the end of the step."
@@ -56,15 +59,16 @@ class StepWatch(logging.Handler):
         self._reasons: dict[str, str] = {}
         self.last_target: Path | None = None  # dbt's target folder of the last command
         self.step = step = read_step(context)
-        self.watchers: list[Watcher] = []
         with guard("the log"):
             enter_step(step)
-        lineage: LineageWatcher | None = None
-        with guard(LineageWatcher.name):
-            lineage = LineageWatcher(step, settings, context.log)
-            self.watchers.append(lineage)
-        with guard(TraceWatcher.name):
-            self.watchers.append(TraceWatcher(step, settings, lambda: lineage.counts if lineage else None))
+        self.watchers: list[Watcher] = []
+        self._off: list[str] = []  # names of signals
+        for kind in WATCHERS:
+            with guard(kind.name):
+                if watcher := kind.open(step, settings, context.log):
+                    self.watchers.append(watcher)
+                else:
+                    self._off.append(kind.name)
         # A test without Dagster has a plain logger, and no end but that of its command.
         self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
         if self._outlives_commands:
@@ -133,13 +137,13 @@ class StepWatch(logging.Handler):
 
     def _close(self) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
-        counts: dict[str, Counts | None] = {}
+        closed: dict[str, Counts] = {}
         for watcher in self.watchers:
             with self.guard(watcher.name):
-                counts |= watcher.close(deadline)
-                self.guard.add_to(counts.get(watcher.name), watcher.name)
+                closed[watcher.name] = counts = watcher.close(deadline, closed)
+                self.guard.add_to(counts, watcher.name)
         with self.guard():
-            self._report(counts)
+            self._report({kind.name: closed.get(kind.name) for kind in WATCHERS if kind.name in {*closed, *self._off}})
 
     def _report(self, counts: dict[str, Counts | None]) -> None:
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())

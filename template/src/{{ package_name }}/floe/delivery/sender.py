@@ -1,10 +1,9 @@
-"""The sender: a bounded queue and one daemon thread, which adds at most 3 seconds to a run.
+"""The sender: a bounded queue and one daemon thread per channel, which add at most 3 seconds to a run.
 
-Nothing here blocks the run, raises into it or outlives it by more than its budget. An item that fails is tried again
-behind the others, except for those that must not overtake it. After `FAILURES` in a row the channel rests for
-`REST_SECONDS`, or gives up if the run is over. Whatever is unsent at the end is kept on disk if the channel can;
-otherwise it is counted as dropped. The backlog, which earlier runs have left, is sent whenever the run has nothing to
-send.
+Nothing here blocks the run, raises into it or outlives it by more than its budget. An item that fails is sent again
+after the others, except for those that must not overtake it. After `FAILURES` in a row the channel rests for
+`REST_SECONDS`, or gives up if the run is over. Whatever is unsent at the end is spooled if the channel has a spool;
+otherwise it is counted as dropped. The backlog of earlier runs is sent whenever the run has nothing to send.
 """
 
 from __future__ import annotations
@@ -12,104 +11,35 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Generator, Iterator, Sequence
+from typing import Generic
 
-Item = TypeVar("Item")
+from .channel import Channel, Item, RefusedError
+from .counts import Counts, one_line
 
 BUDGET_SECONDS = 3.0  # that all deliveries of a run together may add to it
 QUEUE_BYTES = 32 * 1024 * 1024  # of each channel
 FAILURES = 3  # in a row: then it is the endpoint, not the item
 REST_SECONDS = 10.0
 LINGER_SECONDS = 1.0  # that a batch waits for more
-TIMEOUT_SECONDS = 2  # of one attempt; the journal takes the place of retries
 THREAD_PREFIX = "floe-"  # what the names of the threads begin with
-REFUSALS = {400, 413, 422}  # statuses of HTTP that do not change by sending the same item again
-
-
-class RefusedError(Exception):
-    """The receiver will never take this item: it is dropped, not kept."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What became of the items of a run.
-
-    `replayed` are those of earlier runs. `incomplete` are the nodes that have lost detail through a fault of ours, and
-    `fault` is the first such fault.
-    """
-
-    sent: int = 0
-    replayed: int = 0
-    spooled: int = 0
-    dropped: int = 0
-    last_error: str = ""
-    disk_error: str = ""
-    incomplete: set[str] = field(default_factory=set)
-    fault: str = ""
-
-    def __str__(self) -> str:
-        """Return the counts that are not zero, as a person reads them."""
-        numbers = ((name, getattr(self, name)) for name in ("sent", "replayed", "spooled", "dropped"))
-        text = ", ".join(f"{number} {name}" for name, number in numbers if number) or "0 sent"
-        if nodes := len(self.incomplete):
-            text += f" (detail lost for {nodes} {'node' if nodes == 1 else 'nodes'})"
-        return text
-
-    @property
-    def is_bad(self) -> bool:
-        """Say whether something was not sent, was sent without all detail, or would have been lost with the process."""
-        return bool(self.spooled or self.dropped or self.disk_error or self.incomplete)
-
-    @property
-    def reason(self) -> str:
-        """Return why, on one line."""
-        fault = f"a fault in floe itself, whose traceback is in the log: {self.fault}" if self.fault else ""
-        sending = self.last_error if self.spooled or self.dropped else ""
-        return "; ".join(filter(None, (sending, self.disk_error, fault)))
 
 
 class Delivery(Generic[Item]):
-    """One channel.
+    """The delivery of one channel's items, in a thread of its own.
 
-    Args:
-        name: What its thread is called.
-        send: Called in the thread with at most `batch` items; raises if it fails.
-        batch: How many items leave at once at most; fewer wait `LINGER_SECONDS` for more.
-        size: An item's bytes in memory; more than `QUEUE_BYTES` do not wait.
-        order: Name of the sequence that an item belongs to, within which none is sent before an earlier one.
-        sent: Told of items that need no sending any more.
-        keep: Told of items that were not sent; returns how many of them are on disk.
-        waiting: Items to send first.
-        backlog: Items of earlier runs, read in the thread, in an order that keeps their sequences. Whatever is not
-            `sent` is the backlog's to keep, or to yield again.
+    Attributes:
+        counts: What has become of the items so far.
     """
 
-    def __init__(
-        self,
-        name: str,
-        send: Callable[[Sequence[Item]], None],
-        *,
-        batch: int = 1,
-        size: Callable[[Item], int] = lambda _: 4_096,
-        order: Callable[[Item], str | None] = lambda _: None,
-        sent: Callable[[Sequence[Item]], None] = lambda _: None,
-        keep: Callable[[Sequence[Item]], int] = lambda _: 0,
-        waiting: Sequence[Item] = (),
-        backlog: Iterable[Item] = (),
-    ) -> None:
+    def __init__(self, channel: Channel[Item], waiting: Sequence[Item] = ()) -> None:
+        """Start the thread; `waiting` are items to send first."""
         self.counts = Counts()
-        self._send = send
-        self._batch = batch
-        self._limit = batch  # fewer after a batch was refused
-        self._size = size
-        self._order = order
-        self._sent = sent
-        self._keep = keep
-        self._backlog: Iterator[Item] | None = iter(backlog)
+        self._channel = channel
+        self._limit = channel.batch  # smaller after a batch was refused
+        self._backlog: Iterator[Item] | None = channel.backlog()
         self._waiting = deque(waiting)
-        self._bytes = sum(map(size, waiting))
+        self._bytes = sum(map(channel.size, waiting))
         self._in_hand: Sequence[Item] = ()
         self._left_to_disk: set[str] = set()  # sequences that the next run goes on with
         self._failures = 0
@@ -119,27 +49,28 @@ class Delivery(Generic[Item]):
         self._closing = False
         self._abandoned = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._work, name=f"{THREAD_PREFIX}{name}", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{THREAD_PREFIX}{channel.name}", daemon=True)
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Take an item for sending; if too much waits already, it is kept or dropped at once."""
+        """Take an item for sending; if too much waits already, it is spooled or dropped at once."""
         with self._changed:
-            fits = self._bytes + self._size(item) <= QUEUE_BYTES and self._order(item) not in self._left_to_disk
+            size = self._channel.size(item)
+            fits = self._bytes + size <= QUEUE_BYTES and self._channel.sequence(item) not in self._left_to_disk
             if fits:
                 self._waiting.append(item)
-                self._bytes += self._size(item)
+                self._bytes += size
                 self._changed.notify()
         if not fits:
             self.leave(item, "too much waits already")
 
     def leave(self, item: Item, reason: str) -> None:
         """Leave an item, and what follows it in its sequence, to the next run; drop it if it is not on disk."""
-        if self._give_up([item], reason) and (sequence := self._order(item)) is not None:
+        if self._give_up([item], reason) and (sequence := self._channel.sequence(item)) is not None:
             self._left_to_disk.add(sequence)
 
     def close(self, deadline: float) -> Counts:
-        """Send what is left until `deadline` (of `time.monotonic`), keep or drop the rest, say what became of all."""
+        """Send what is left until `deadline` (of `time.monotonic`), spool or drop the rest, and return the counts."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -164,7 +95,7 @@ class Delivery(Generic[Item]):
     def _send_all(self) -> None:
         while not self._abandoned:
             with self._changed:
-                if self._waiting and self._batch > 1:
+                if self._waiting and self._channel.batch > 1:
                     self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._limit, LINGER_SECONDS)
                 items = self._in_hand = self._take()
                 idle = not items and self._backlog is None
@@ -180,7 +111,7 @@ class Delivery(Generic[Item]):
 
     def _take(self) -> Sequence[Item]:
         items = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
-        self._bytes -= sum(map(self._size, items))
+        self._bytes -= sum(map(self._channel.size, items))
         return items
 
     def _deliver(self, items: Sequence[Item]) -> bool:
@@ -196,11 +127,11 @@ class Delivery(Generic[Item]):
                 # It may be one of them, or all together may be too large: smaller batches will tell.
                 self._limit = len(items) // 2
                 self._waiting.extendleft(reversed(items))
-                self._bytes += sum(map(self._size, items))
+                self._bytes += sum(map(self._channel.size, items))
                 return True
             if error is None:
                 self._failures = 0
-                self._limit = min(self._batch, 2 * self._limit)
+                self._limit = min(self._channel.batch, 2 * self._limit)
                 self.counts.sent += len(items)
             elif isinstance(error, RefusedError):
                 self.counts.dropped += len(items)
@@ -211,17 +142,18 @@ class Delivery(Generic[Item]):
                     return True
                 self._changed.wait_for(lambda: self._closing, REST_SECONDS)
                 return not self._closing
-        self._sent(items)
+        self._channel.acknowledge(items)
         return True
 
     def _put_back(self, items: Sequence[Item]) -> None:
         """Put items that failed at the end of the line, and behind them those that must not overtake them."""
-        sequences = {self._order(item) for item in items} - {None}
-        behind = [item for item in self._waiting if self._order(item) in sequences] if sequences else []
+        sequence = self._channel.sequence
+        sequences = {sequence(item) for item in items} - {None}
+        behind = [item for item in self._waiting if sequence(item) in sequences] if sequences else []
         if behind:
-            self._waiting = deque(item for item in self._waiting if self._order(item) not in sequences)
+            self._waiting = deque(item for item in self._waiting if sequence(item) not in sequences)
         self._waiting.extend([*items, *behind])
-        self._bytes += sum(map(self._size, items))
+        self._bytes += sum(map(self._channel.size, items))
 
     def _replay(self, backlog: Iterator[Item]) -> None:
         try:
@@ -238,7 +170,7 @@ class Delivery(Generic[Item]):
         if error is None or isinstance(error, RefusedError):
             self._backlog_failures = 0
             self._not_replayed.discard(item)
-            self._sent([item])
+            self._channel.acknowledge([item])
             if error is None:
                 self.counts.replayed += 1
             else:
@@ -261,21 +193,15 @@ class Delivery(Generic[Item]):
 
     def _try(self, items: Sequence[Item]) -> Exception | None:
         try:
-            self._send(items)
+            self._channel.send(items)
         except Exception as error:  # a transport may raise anything
             return error
         return None
 
     def _give_up(self, items: Sequence[Item], error: str) -> int:
         """Count items as spooled or dropped; return how many are on disk."""
-        on_disk = self._keep(items)
+        on_disk = self._channel.spool(items)
         self.counts.spooled += on_disk
         self.counts.dropped += len(items) - on_disk
         self.counts.last_error = error
         return on_disk
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, shortened to its first line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

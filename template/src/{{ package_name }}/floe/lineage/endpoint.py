@@ -10,8 +10,9 @@ import yaml
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.async_http import AsyncHttpTransport
 
+from ..delivery.channel import TIMEOUT_SECONDS
+from ..delivery.counts import one_line
 from ..delivery.diagnosis import EndpointError
-from ..delivery.sender import TIMEOUT_SECONDS, one_line
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 

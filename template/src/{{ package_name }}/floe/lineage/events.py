@@ -8,9 +8,10 @@ skipped or is stopped claims none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID, uuid5
 
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
@@ -35,6 +36,22 @@ TERMINAL_STATES = {
 SKIPPED = "dbt skipped this node"
 
 
+class Sources(Protocol):
+    """The sources of node events, read when the first node starts; each may raise."""
+
+    @property
+    def graph(self) -> Graph:
+        """Return the graph of dbt's manifest."""
+
+    @property
+    def datasets(self) -> DatasetBuilder:
+        """Return the builder of datasets."""
+
+    @property
+    def jobs(self) -> JobFacets:
+        """Return the facets of jobs."""
+
+
 class RunEventBuilder:
     """Turns the events of one dbt command into run events."""
 
@@ -42,22 +59,22 @@ class RunEventBuilder:
         self,
         dagster_run: RunContext,
         command: CommandInfo,
-        graph: Callable[[], Graph],
-        datasets: Callable[[], DatasetBuilder],
-        jobs: Callable[[], JobFacets],
+        sources: Sources | None,
         losses: Losses | None = None,
     ) -> None:
-        """Take the names above the nodes, and what tells of nodes: asked for when the first of them starts.
+        """Take the names above the nodes.
 
-        `losses` takes the nodes whose events lack details because of a fault of ours.
+        Args:
+            dagster_run: The Dagster run.
+            command: The dbt command.
+            sources: The sources of node events; nothing where dbt was never started.
+            losses: Counts the nodes whose events lack details because of a fault of ours.
         """
         self._run = dagster_run.run
         self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
         self._full_refresh = command.full_refresh
         self._facets = RunFacets(dagster_run, command)
-        self._graph = graph
-        self._datasets = datasets
-        self._jobs = jobs
+        self._sources = sources
         self._losses = losses or Losses("lineage")
         self._bad: dict[str, str] = {}
 
@@ -151,6 +168,18 @@ class RunEventBuilder:
             producer=PRODUCER,
         )
 
+    @property
+    def _known(self) -> Sources:
+        if self._sources is None:
+            raise LookupError("dbt was not started")
+        return self._sources
+
+    def _graph(self) -> Graph:
+        return self._known.graph
+
+    def _datasets(self) -> DatasetBuilder:
+        return self._known.datasets
+
     def _node(self, unique_id: str) -> Node:
         return self._graph().node(unique_id)
 
@@ -165,7 +194,7 @@ class RunEventBuilder:
         return self._datasets().query(node)
 
     def _job_facets(self, node: Node) -> dict[str, JobFacet]:
-        return self._jobs().facets(node)
+        return self._known.jobs.facets(node)
 
     def _end_facets(self, node: Node, event: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
         datasets = detail(self._datasets)

@@ -18,8 +18,10 @@ from openlineage.client.event_v2 import RunEvent, RunState
 from openlineage.client.serde import Serde
 from openlineage.client.transport import Transport
 
+from ..delivery.channel import Channel, RefusedError
+from ..delivery.counts import Counts, one_line
 from ..delivery.journal import Journal, Line, journals, read_lines
-from ..delivery.sender import Counts, Delivery, RefusedError, one_line
+from ..delivery.sender import Delivery
 from ..redact import redact_json, redactor
 from .backlog import Entry, end_of, run_of, unsent
 from .event_json import as_json
@@ -49,7 +51,7 @@ class Outbox:
         # The client adds its own facets and leaves out jobs that the owner filters; what it would send comes back.
         client.transport = _JournalTransport(self._keep)
         earlier = self._take_over()  # before the backlog, which takes the journals of others as they are
-        self._delivery = _delivery(send, unsent(folder, run_id), earlier or ())
+        self._delivery = Delivery(LineageChannel(send, unsent(folder, run_id)), earlier or ())
 
     @property
     def counts(self) -> Counts:
@@ -142,30 +144,50 @@ class _JournalTransport(Transport):
 
 def replay(transport: Transport, folder: Path, deadline: float) -> Counts:
     """Send what dead processes have left until `deadline` of `time.monotonic`, and end the runs that they left open."""
-    return _delivery(sender(transport), unsent(folder, deadline=deadline - SPARE_SECONDS)).close(deadline)
+    channel = LineageChannel(sender(transport), unsent(folder, deadline=deadline - SPARE_SECONDS))
+    return Delivery(channel).close(deadline)
 
 
-def _delivery(send: Send, backlog: Iterator[Entry], waiting: Sequence[Entry] = ()) -> Delivery[Entry]:
-    def acknowledge(entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            entry.acknowledge()
+class LineageChannel(Channel[Entry]):
+    """Sends run events, in order within each run; all of them are in a journal before they are sent."""
 
-    def send_text(entries: Sequence[Entry]) -> None:
-        for entry in entries:
+    name = "lineage"
+
+    def __init__(self, send: Send, backlog: Iterator[Entry]) -> None:
+        self._send = send
+        self._backlog = backlog
+
+    def send(self, items: Sequence[Entry]) -> None:
+        """Send events.
+
+        Raises:
+            RefusedError: The receiver will never take one, or its line in the journal is torn.
+        """
+        for entry in items:
             if not (text := entry.text):
                 raise RefusedError("a line of a journal was torn")
-            send(text)
+            self._send(text)
 
-    return Delivery(
-        "lineage",
-        send_text,
-        size=lambda entry: len(entry.in_memory or ""),
-        order=lambda entry: entry.run_id or None,
-        sent=acknowledge,
-        keep=lambda entries: sum(entry.offset is not None for entry in entries),
-        waiting=waiting,
-        backlog=backlog,
-    )
+    def size(self, item: Entry) -> int:
+        """Return the bytes of an event that is in memory; others are read when they are sent."""
+        return len(item.in_memory or "")
+
+    def sequence(self, item: Entry) -> str | None:
+        """Return the id of the event's run."""
+        return item.run_id or None
+
+    def acknowledge(self, items: Sequence[Entry]) -> None:
+        """Cross events off in their journals."""
+        for entry in items:
+            entry.acknowledge()
+
+    def spool(self, items: Sequence[Entry]) -> int:
+        """Return how many events are in a journal already."""
+        return sum(entry.offset is not None for entry in items)
+
+    def backlog(self) -> Iterator[Entry]:
+        """Yield what dead processes have left."""
+        return self._backlog
 
 
 def _lines(file: Path) -> list[Line]:

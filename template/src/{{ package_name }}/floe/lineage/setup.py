@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from dagster_dbt import DbtCliInvocation
 
 from ..assets.meta import Owners, read_node_meta, resolve_owners
 from ..dbt.catalog import CatalogError, catalog_file, read_catalog
-from ..dbt.manifest_graph import ASSETS, Node
+from ..dbt.manifest_graph import ASSETS, Graph, Node
 from ..faults import Losses
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
-from ..watcher import DbtCommand, command_line
+from ..watcher import DbtCommand
 from .columns.cache import ColumnCache
 from .columns.schemas import Schemas, SeedTypes
 from .custom_facets import ColumnClassificationDatasetFacet
@@ -51,35 +51,39 @@ def run_event_builder(
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     column_cache = ColumnCache(settings.state_dir / "columns.json")
-    project_dir = command.invocation.project_dir
-    owners = _owners(command, settings.owner)
-    lineage = RunEventBuilder(
-        run_context(step, settings.namespace),
-        _command(command.invocation),
-        command.graph,
-        cache(lambda: _datasets(command, column_cache, owners)),
-        cache(
-            lambda: JobFacets(
-                command.graph(),
-                command.warehouse()[0].dialect,
-                project_dir,
-                Repository.around(project_dir.resolve()),
-                owners,
-            )
-        ),
-        losses,
-    )
-    return lineage, column_cache
+    sources = CommandSources(command, column_cache, _owners(command, settings.owner))
+    run = run_context(step, settings.namespace)
+    return RunEventBuilder(run, _command_info(command), sources, losses), column_cache
 
 
 def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:
-    """Return what makes the events of the Dagster run where dbt was never started: there are no others to make."""
+    """Return the builder of the Dagster run's own events, where dbt was never started."""
+    return RunEventBuilder(run_context(step, settings.namespace), CommandInfo(project_name=""), None, losses)
 
-    def unknown() -> Any:
-        raise LookupError("dbt was not started")
 
-    run = run_context(step, settings.namespace)
-    return RunEventBuilder(run, CommandInfo(project_name=""), unknown, unknown, unknown, losses)
+class CommandSources:
+    """The sources of a command's node events, read when the first node starts."""
+
+    def __init__(self, command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> None:
+        self._command = command
+        self._column_cache = column_cache
+        self._owners = owners
+
+    @property
+    def graph(self) -> Graph:
+        """Return the graph of the command's manifest."""
+        return self._command.graph
+
+    @cached_property
+    def datasets(self) -> DatasetBuilder:
+        """Return the builder of the datasets of the command's warehouse."""
+        return _datasets(self._command, self._column_cache, self._owners)
+
+    @cached_property
+    def jobs(self) -> JobFacets:
+        """Return the facets of the jobs in the command's project."""
+        project_dir, dialect = self._command.invocation.project_dir, self._command.warehouse.dialect
+        return JobFacets(self.graph, dialect, project_dir, Repository.around(project_dir.resolve()), self._owners)
 
 
 def run_context(step: Step, namespace: str) -> RunContext:
@@ -104,7 +108,8 @@ def _nominal(step: Step) -> tuple[str, str | None] | None:
     return None
 
 
-def _command(invocation: DbtCliInvocation) -> CommandInfo:
+def _command_info(command: DbtCommand) -> CommandInfo:
+    invocation = command.invocation
     config = invocation.adapter.config if invocation.adapter else None
     # A command without Dagster's selection may have been given no manifest.
     manifest_name = invocation.manifest.get("metadata", {}).get("project_name")
@@ -112,14 +117,14 @@ def _command(invocation: DbtCliInvocation) -> CommandInfo:
         project_name=manifest_name or getattr(config, "project_name", None) or invocation.project_dir.name,
         project_version=str(config.version) if config and getattr(config, "version", None) else None,
         profile_name=getattr(config, "profile_name", None),
-        arguments=command_line(invocation),
+        arguments=command.arguments,
     )
 
 
 def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> DatasetBuilder:
-    (warehouse, connection), graph, invocation = command.warehouse(), command.graph(), command.invocation
-    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(invocation), _seed_types(invocation))
-    return DatasetBuilder(graph, warehouse, connection, schemas, owners, invocation.project_dir)
+    graph, warehouse, invocation = command.graph, command.warehouse, command.invocation
+    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(command), _seed_types(invocation))
+    return DatasetBuilder(graph, warehouse, command.connection, schemas, owners, invocation.project_dir)
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:
@@ -130,7 +135,7 @@ def _owners(command: DbtCommand, default: str) -> Owners:
         owner = read_node_meta(node, _ignore).owner
         # Only what the project builds is the project's: a source or a test without an owner has none.
         fallback = default if node["resource_type"] in ASSETS else None
-        return resolve_owners(owner, translator.get_owners(command.graph().with_group(node)), fallback, _ignore)
+        return resolve_owners(owner, translator.get_owners(command.graph.with_group(node)), fallback, _ignore)
 
     return owners
 
@@ -139,10 +144,10 @@ def _ignore(_: str) -> None:
     """Do nothing: the translator has warned already."""
 
 
-def _catalog(invocation: DbtCliInvocation) -> dict[str, Any]:
+def _catalog(command: DbtCommand) -> dict[str, Any]:
     """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
     try:
-        return read_catalog(catalog_file(invocation.project_dir, command_line(invocation)))
+        return read_catalog(catalog_file(command.invocation.project_dir, command.arguments))
     except CatalogError as error:
         logger.warning("lineage does without dbt's catalog: %s", error)
         return {}

@@ -15,8 +15,8 @@ from openlineage.client.transport.http import HttpTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
+from ..delivery.channel import REFUSALS, RefusedError
 from ..delivery.http_session import HttpSession, post_directly
-from ..delivery.sender import REFUSALS, RefusedError
 
 MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
 

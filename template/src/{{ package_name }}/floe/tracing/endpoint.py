@@ -10,16 +10,17 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.diagnosis import EndpointError
-from ..delivery.sender import TIMEOUT_SECONDS, Delivery
+from ..delivery.sender import Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off
-from .exporters import OtlpTarget, send_metrics, send_spans
-from .spool import SpooledSpan, acknowledge_spans, spool_spans, spooled_spans
+from .channels import MetricChannel, SpanChannel
+from .exporters import OtlpTarget
+from .spool import SpooledSpan
 
 logger = logging.getLogger(__name__)
 
-SPAN_BATCH = 512
 PROTOCOLS = ("http/protobuf", "grpc")
 
 
@@ -29,25 +30,15 @@ def span_folder(settings: Settings) -> Path:
 
 
 def open_spans(settings: Settings) -> Delivery[ReadableSpan | SpooledSpan] | None:
-    """Return the channel for spans, what earlier runs could not send in its backlog."""
+    """Return the delivery of spans, which also sends those of earlier runs; nothing where traces are off."""
     target = _known_target(settings, "traces")
-    if target is None:
-        return None
-    folder = span_folder(settings)
-    return Delivery(
-        "traces",
-        send_spans(target),
-        batch=SPAN_BATCH,
-        sent=acknowledge_spans,
-        keep=lambda items: spool_spans(folder, items),
-        backlog=spooled_spans(folder),
-    )
+    return Delivery(SpanChannel(target, span_folder(settings))) if target else None
 
 
 def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
-    """Return the channel for metrics, which are not kept."""
+    """Return the delivery of metrics; nothing where they are off."""
     target = _known_target(settings, "metrics")
-    return Delivery("metrics", send_metrics(target)) if target else None
+    return Delivery(MetricChannel(target)) if target else None
 
 
 def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
@@ -75,7 +66,7 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     # Only the general endpoint gets the signal's path, and only over HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
     timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
-    return OtlpTarget(variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
+    return OtlpTarget(signal, variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
 
 
 def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:

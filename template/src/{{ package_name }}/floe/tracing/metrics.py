@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 
 from ..dbt.manifest_graph import TEST_TYPES
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
-from ..delivery.sender import Counts
+from ..delivery.counts import Counts
 from .attributes import count
 
 # The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/

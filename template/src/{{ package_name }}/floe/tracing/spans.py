@@ -25,7 +25,7 @@ from ..dbt.node_events import CommandFinished, CommandStarted, DbtEvent, NodeFin
 from ..faults import detail
 from ..ids import node_span_id, run_span_id, trace_id
 from ..redact import redact_values, redactor
-from ..step import Step
+from ..step import Step, trace_environment
 from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
 from .sampler import HashedIdSampler
 
@@ -57,16 +57,15 @@ class DerivedIds(IdGenerator):
 class SpanBuilder:
     """The spans of one step that runs dbt."""
 
-    def __init__(self, step: Step, resource: Resource, processor: SpanProcessor | None) -> None:
-        """Start the step's span. Without `processor` the ids are as valid, and nothing is kept or sent."""
+    def __init__(self, step: Step, resource: Resource, processor: SpanProcessor) -> None:
+        """Start the step's span; `processor` takes each span that ends."""
         self._run_step = step
         self._shared = step_attributes(step)
         self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         provider.sampler = HashedIdSampler(provider.sampler)
-        if processor:
-            provider.add_span_processor(processor)
+        provider.add_span_processor(processor)
         # Each process of the run decides alike: the specification's samplers look only at the trace id.
         sampled = provider.sampler.should_sample(None, trace_id(step.run_id), "run")
         recorded = sampled.decision is Decision.RECORD_AND_SAMPLE
@@ -83,11 +82,8 @@ class SpanBuilder:
         self._ended: set[tuple[str, str]] = set()  # invocation id and unique id
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that hand the trace to dbt (https://www.w3.org/TR/trace-context/)."""
-        carrier: dict[str, str] = {}
-        PROPAGATOR.inject(carrier, trace.set_span_in_context(NonRecordingSpan(self._context(self._run_step.span_id))))
-        # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
-        return {"TRACEPARENT": carrier["traceparent"], "DBT_ENV_CUSTOM_ENV_TRACEPARENT": carrier["traceparent"]}
+        """Return the variables that hand the trace to dbt."""
+        return trace_environment(self._run_step, is_sampled=self._flags.sampled)
 
     def record(
         self,

@@ -1,7 +1,4 @@
-"""The spool: spans that could not be sent, as OTLP requests in a journal.
-
-https://opentelemetry.io/docs/specs/otlp/ says what a request holds.
-"""
+"""The spool of spans that could not be sent: OTLP requests (https://opentelemetry.io/docs/specs/otlp/) in a journal."""
 
 from __future__ import annotations
 
@@ -23,53 +20,57 @@ from ..delivery.journal import Journal, claimed
 
 @dataclass(frozen=True, slots=True)
 class SpooledSpan:
-    """A span of an earlier run, and where it is kept."""
+    """A span of an earlier run, and its place in the spool."""
 
     span: ReadableSpan
     journal: Journal
     offset: int
 
 
-def spool_spans(folder: Path, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
-    """Keep spans for the next run; return how many the disk has taken."""
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+class SpanSpool:
+    """The spans that wait in one folder."""
 
-    try:
-        journal = Journal.create(folder, uuid4().hex[:8])
-    except OSError:
-        return 0
-    lines = (
-        json.dumps({"otlp": b64encode(encode_spans([item]).SerializeToString()).decode()})
-        for item in items
-        if isinstance(item, ReadableSpan)
-    )
-    kept = sum(journal.append(line) is not None for line in lines)
-    journal.close()
-    return kept
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
+    def append(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
+        """Write spans to disk for the next run; return how many it has taken. Spooled ones are there already."""
+        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-def spooled_spans(folder: Path) -> Iterator[SpooledSpan]:
-    """Yield the spans that earlier runs could not send, oldest first."""
-    for journal in claimed(folder):
         try:
-            lines = list(journal.read())
-            for line in (line for line in lines if line.is_waiting):
-                try:
-                    span = _span(b64decode((line.content or {})["otlp"]))
-                except Exception:  # torn
-                    journal.acknowledge(line.offset)
-                else:
-                    yield SpooledSpan(span, journal, line.offset)
-            journal.settle()
-        finally:
-            journal.close()
+            journal = Journal.create(self._folder, uuid4().hex[:8])
+        except OSError:
+            return 0
+        lines = (
+            json.dumps({"otlp": b64encode(encode_spans([item]).SerializeToString()).decode()})
+            for item in items
+            if isinstance(item, ReadableSpan)
+        )
+        written = sum(journal.append(line) is not None for line in lines)
+        journal.close()
+        return written
 
+    def backlog(self) -> Iterator[SpooledSpan]:
+        """Yield the spans that earlier runs could not send, oldest first."""
+        for journal in claimed(self._folder):
+            try:
+                lines = list(journal.read())
+                for line in (line for line in lines if line.is_waiting):
+                    try:
+                        span = _span(b64decode((line.content or {})["otlp"]))
+                    except Exception:  # torn
+                        journal.acknowledge(line.offset)
+                    else:
+                        yield SpooledSpan(span, journal, line.offset)
+                journal.settle()
+            finally:
+                journal.close()
 
-def acknowledge_spans(items: Sequence[ReadableSpan | SpooledSpan]) -> None:
-    """Cross off those that were kept: they need sending no more."""
-    for item in items:
-        if isinstance(item, SpooledSpan):
-            item.journal.acknowledge(item.offset)
+    def acknowledge(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
+        """Cross off spooled spans: they need sending no more."""
+        for item in items:
+            if isinstance(item, SpooledSpan):
+                item.journal.acknowledge(item.offset)
 
 
 def _span(request: bytes) -> ReadableSpan:
@@ -84,8 +85,8 @@ def _span(request: bytes) -> ReadableSpan:
         parent=_context(span.trace_id, span.parent_span_id) if span.parent_span_id else None,
         resource=Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url),
         attributes=_attributes(span.attributes),
-        events=[Event(each.name, _attributes(each.attributes), each.time_unix_nano) for each in span.events],
-        links=[Link(_context(each.trace_id, each.span_id), _attributes(each.attributes)) for each in span.links],
+        events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
+        links=[Link(_context(link.trace_id, link.span_id), _attributes(link.attributes)) for link in span.links],
         kind=SpanKind(span.kind - 1),  # OTLP has an "unspecified" before
         status=Status(StatusCode(span.status.code), span.status.message or None),
         start_time=span.start_time_unix_nano,

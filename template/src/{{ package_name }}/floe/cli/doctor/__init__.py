@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 
-from ...delivery.sender import one_line
+from ...delivery.counts import one_line
 from ...redact import redact
 from ...settings import Settings
 from .finding import CHECK_SECONDS, CheckThread, Finding

@@ -16,15 +16,15 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
+from ...delivery.counts import one_line
 from ...delivery.diagnosis import LINEAGE, OTLP, EndpointError, diagnose
-from ...delivery.sender import one_line
 from ...lineage.endpoint import journal_folder, lineage_client, owner_configuration
 from ...lineage.outbox import replay
 from ...lineage.transports import sender
 from ...redact import redact
 from ...settings import Settings
 from ...tracing.endpoint import open_spans, otlp_target, resource_of, span_folder
-from ...tracing.exporters import OtlpTarget, send_metrics, send_spans
+from ...tracing.exporters import OtlpSender, OtlpTarget
 from ...tracing.spans import Handoff
 from .finding import Finding, origin, request_leaves
 from .off import switched_off, waiting
@@ -71,9 +71,9 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     provider = TracerProvider(resource=resource_of(settings), shutdown_on_exit=False)
     provider.add_span_processor(Handoff(spans.append))
     provider.get_tracer("floe").start_span("floe.doctor").end()
-    send = send_spans(target)
+    otlp = OtlpSender(target)
     source = _otlp_source(target, "traces")
-    works = yield from _tried("traces", source, "a test span", lambda: send(spans), OTLP)
+    works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), OTLP)
     channel = open_spans(settings) if works else None
     latest = min(deadline, request_leaves()) - SPARE_SECONDS
     yield from waiting("traces", "spans", folder, channel.close(latest) if channel else None)
@@ -93,10 +93,10 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     meter = MeterProvider([reader], resource=resource_of(settings), shutdown_on_exit=False).get_meter("floe")
     meter.create_counter("floe.doctor").add(1)
     data: MetricsData | None = reader.get_metrics_data()
-    send = send_metrics(target)
     if data:
+        otlp = OtlpSender(target)
         source = _otlp_source(target, "metrics")
-        yield from _tried("metrics", source, "a test metric", lambda: send([data]), OTLP)
+        yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), OTLP)
 
 
 def _tried(

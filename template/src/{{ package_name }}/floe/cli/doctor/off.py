@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...delivery.counts import Counts
 from ...delivery.journal import Journal, journals
-from ...delivery.sender import Counts
 from ...settings import Settings, lineage_is_off, otlp_is_off
 from .finding import Finding
 

@@ -1,0 +1,54 @@
+"""The channels of spans and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from opentelemetry.sdk.metrics.export import MetricsData
+from opentelemetry.sdk.trace import ReadableSpan
+
+from ..delivery.channel import Channel
+from .exporters import OtlpSender, OtlpTarget
+from .spool import SpanSpool, SpooledSpan
+
+
+class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
+    """Sends spans in batches; those that could not be sent wait in a folder."""
+
+    name = "traces"
+    batch = 512
+
+    def __init__(self, target: OtlpTarget, folder: Path) -> None:
+        self._sender = OtlpSender(target)
+        self._spool = SpanSpool(folder)
+
+    def send(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
+        """Send spans; raise what `OtlpSender.send` raises."""
+        self._sender.send([item.span if isinstance(item, SpooledSpan) else item for item in items])
+
+    def acknowledge(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
+        """Cross off those that were spooled."""
+        self._spool.acknowledge(items)
+
+    def spool(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
+        """Write spans to disk for the next run; return how many it has taken."""
+        return self._spool.append(items)
+
+    def backlog(self) -> Iterator[ReadableSpan | SpooledSpan]:
+        """Yield the spans that earlier runs could not send, oldest first."""
+        return self._spool.backlog()
+
+
+class MetricChannel(Channel[MetricsData]):
+    """Sends metrics, which are not spooled: each process sends its own once."""
+
+    name = "metrics"
+
+    def __init__(self, target: OtlpTarget) -> None:
+        self._sender = OtlpSender(target)
+
+    def send(self, items: Sequence[MetricsData]) -> None:
+        """Send metrics; raise what `OtlpSender.send` raises."""
+        for data in items:
+            self._sender.send(data)

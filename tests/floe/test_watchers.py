@@ -1,0 +1,71 @@
+"""Watchers: a third one is one class and one line; one that is off does not exist."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pipeline.floe import step_watch
+from pipeline.floe.dbt.node_events import DbtEvent, NodeFinished
+from pipeline.floe.delivery.counts import Counts
+from pipeline.floe.settings import Settings
+from pipeline.floe.step import Step
+from pipeline.floe.watcher import DbtCommand, Ending, Record
+
+from tests.lineage.test_faults import observe
+
+
+class StatusWatcher:
+    """Counts how nodes end, and sends nothing."""
+
+    name = "statuses"
+    wants_statements = False
+
+    def __init__(self) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.ending: Ending | None = None
+        self.closed: Mapping[str, Counts] = {}
+
+    @classmethod
+    def open(cls, _: Step, __: Settings, ___: logging.Logger) -> StatusWatcher:
+        opened.append(watcher := cls())
+        return watcher
+
+    def environment(self) -> Mapping[str, str]:
+        return {"STATUSES": "counted"}
+
+    def attach(self, command: DbtCommand) -> Record:
+        self.command = command
+        return self._record
+
+    def finish(self, ending: Ending) -> None:
+        self.ending = ending
+
+    def close(self, _: float, closed: Mapping[str, Counts]) -> Counts:
+        self.closed = dict(closed)
+        return Counts(sent=self.statuses.total())
+
+    def _record(self, event: DbtEvent) -> None:
+        if isinstance(event, NodeFinished):
+            self.statuses[event.status] += 1
+
+
+opened: list[StatusWatcher] = []
+
+
+def test_third_watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One class and one line: it sees each event and the end, and has its tag beside the others."""
+    opened.clear()
+    monkeypatch.setattr(step_watch, "WATCHERS", (*step_watch.WATCHERS, StatusWatcher))
+
+    observed = observe(tmp_path / "run")
+
+    (watcher,) = opened
+    ends = Counter(event["eventType"] for event in observed.events if event["job"]["name"].count(".") >= 2)
+    assert watcher.statuses.total() == sum(ends.values()) - ends["START"]
+    assert f"{watcher.statuses.total()} sent" == observed.tags["floe/statuses"]
+    assert watcher.ending is not None
+    assert {"lineage", "traces", "metrics"} == set(watcher.closed)
