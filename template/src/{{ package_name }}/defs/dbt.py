@@ -6,9 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource, dbt_assets
 
-from ..floe.assets.translator import FloeTranslator
-from ..floe.dbt.prepare import load_manifest
-from ..floe.run import observe
+from ..floe.run import FloeTranslator, load_manifest, observe
 from ..project import dbt_project
 
 

@@ -1,6 +1,7 @@
 """The entry point: `observe` runs a dbt command for Dagster and watches it.
 
-What follows from that, lineage, spans and logs, starts in `observer.py`.
+`defs/` needs nothing else of this package than what is listed in `__all__`. The work behind `observe`, such as lineage,
+spans and logs, starts in `observer.py`.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
+from .assets.translator import FloeTranslator
 from .dbt.caches import cache_dbt_version, cache_output_keys
 from .dbt.command import start
-from .dbt.prepare import environment
+from .dbt.prepare import environment, load_manifest
 from .settings import settings
+
+__all__ = ["FloeTranslator", "load_manifest", "observe"]
 
 
 def observe(
