@@ -13,6 +13,11 @@ import nox
 HERE = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
+# What has to be green before anything lands, besides `lint` and `tests`: `uvx nox -s lanes`.
+QUICK_TARGETS = [target for target in TARGETS if target not in {"databricks", "spark"}]
+LANES = ("answers", "runs", "updates", "demo", "sign_in", *(f"targets({target})" for target in QUICK_TARGETS))
+# What takes too long for that, and is run before a release and after a change that concerns it.
+BY_HAND = ("targets(databricks)", "targets(spark)", "sql")
 ROWS: list[dict[str, str]] = []  # of the targets session
 
 nox.needs_version = ">=2025.5"
@@ -57,6 +62,32 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def answers(session: nox.Session) -> None:
+    """Render every combination of answers twice, parse and load what is distinct; type 200 hostile sets of answers."""
+    install_all(session, "tests")
+    session.run(
+        "pytest",
+        "--every-combination",
+        "--hypothesis-profile=answers",
+        *(
+            session.posargs
+            or [
+                *("--numprocesses=2", "--dist=loadgroup"),
+                *("tests/test_combinations.py", "tests/test_contents.py", "tests/test_hostile.py"),
+            ]
+        ),
+    )
+
+
+@nox.session(default=False)
+def runs(session: nox.Session) -> None:
+    """Run whole projects through Dagster: several dbt commands per step, existing projects, deferral, images."""
+    install_all(session, "tests")
+    options = "--override-ini=addopts=--strict-markers"
+    session.run("pytest", options, *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/runs"]))
+
+
+@nox.session(default=False)
 def hostile(session: nox.Session) -> None:
     """Type 2,000 hostile sets of answers, never the same: each is refused, or is what the rendered project says."""
     install(session, "tests")
@@ -78,6 +109,13 @@ def lint(session: nox.Session) -> None:
             session.run("ruff", "check")
             session.run("ruff", "format", "--check")
     session.run("mypy")
+
+
+@nox.session(default=False)
+def lanes(session: nox.Session) -> None:
+    """Run all that has to be green before a change lands, after `lint` and `tests`."""
+    for lane in LANES:
+        session.notify(lane)
 
 
 @nox.session(default=False)
@@ -117,7 +155,7 @@ def sign_in(session: nox.Session) -> None:
     facts = (HERE / "extensions" / "targets").glob("*.yml")
     adapters = [re.search(r'^requirement: "(.+)"', file.read_text(), re.MULTILINE) for file in sorted(facts)]
     install_rendered(session, *(found[1] for found in adapters if found))
-    session.run("pytest", *(session.posargs or ["tests/targets/test_sign_in.py", "tests/test_prepare.py"]))
+    session.run("pytest", *(session.posargs or ["tests/targets/test_sign_in.py", "tests/runs/test_prepare.py"]))
 
 
 @nox.session(default=False)
@@ -160,7 +198,7 @@ def updates(session: nox.Session) -> None:
     session.run(
         "pytest",
         "--override-ini=addopts=--strict-markers",
-        *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/test_update.py", "tests/update"]),
+        *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/update"]),
     )
 
 
@@ -170,7 +208,7 @@ def release_check(session: nox.Session) -> None:
     install(session, "tests")
     session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
     if not session.posargs:
-        for lane in ("lint", "tests", "updates", "sign_in", "targets"):
+        for lane in ("lint", "tests", *LANES, *BY_HAND):
             session.notify(lane)
 
 

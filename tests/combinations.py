@@ -1,4 +1,4 @@
-"""Every combination of the structural answers, and what each renders.
+"""The combinations of the structural answers, and what each renders.
 
 A structural answer is one that a template file or another question may branch on. Which there are, and which values
 they take, is read from copier.yml: the choices, both values of a yes-or-no question, and of free text the default and
@@ -146,9 +146,22 @@ class Rendered:
         return folder
 
 
-def render_all(template: Path, folder: Path) -> Rendered:
-    """Render every combination twice, on all cores; `folder` takes the contents."""
+def covering(every: list[Combination]) -> list[Combination]:
+    """Return few combinations in which each answer to each question stands at least once."""
+    chosen: list[Combination] = []
+    left = {answer for combination in every for answer in combination.asked.items()}
+    while left:
+        # The first one with the most answers that are still missing.
+        best = max(every, key=lambda combination: len(left & combination.asked.items()))
+        chosen.append(best)
+        left -= best.asked.items()
+    return chosen
+
+
+def render_all(template: Path, folder: Path, *, every: bool) -> Rendered:
+    """Render combinations twice, on all cores: `every` one, or those of `covering`; `folder` takes the contents."""
     found = combinations(template)
+    found = found if every else covering(found)
     asked = [combination.asked for combination in found]
     slices = max(1, (os.cpu_count() or 2) // 2)
     orders = [list(range(first, len(asked), slices)) for first in range(slices)]

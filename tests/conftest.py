@@ -24,8 +24,9 @@ os.environ["FLOE_RAISE"] = "1"  # a fault in lineage or tracing is an error here
 os.environ["DAGSTER_CLI_TELEMETRY"] = "0"
 
 
-# The fast lane tries the same examples each time; `nox -s hostile` ever new ones.
-settings.register_profile("fast", max_examples=200, derandomize=True, deadline=None, database=None)
+# The fast lane and `nox -s answers` try the same examples each time; `nox -s hostile` tries new ones.
+settings.register_profile("fast", max_examples=25, derandomize=True, deadline=None, database=None)
+settings.register_profile("answers", settings.get_profile("fast"), max_examples=200)
 settings.register_profile(
     "hostile", settings.get_profile("fast"), max_examples=2000, derandomize=False, print_blob=True
 )
@@ -53,9 +54,16 @@ def project() -> Path:
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    """Return every combination of the structural answers, rendered twice."""
-    return render_all(_TEMPLATE, tmp_path_factory.mktemp("combinations"))
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """Return combinations of the structural answers, rendered twice: with `--every-combination` all of them."""
+    every = bool(request.config.getoption("every_combination"))
+    return render_all(_TEMPLATE, tmp_path_factory.mktemp("combinations"), every=every)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--every-combination`."""
+    text = "render all combinations of answers; without it, each answer at least once"
+    parser.addoption("--every-combination", action="store_true", help=text)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -1,4 +1,4 @@
-"""Every combination of the structural answers, rendered twice: what holds for each tree."""
+"""Combinations of the structural answers, rendered twice: what holds for each tree."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Updates: the template's releases in a git repository of their own, and projects that are made from them.
 
-`releases.py` makes both, `edits.py` holds what an owner may have done in between. tests/test_update.py is the part for
-every day; the rest runs in `nox -s updates`.
+`releases.py` makes both; `edits.py` holds what an owner may have done in between.
 """
