@@ -144,7 +144,7 @@ def sql(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Kill runs and endpoints, mutate 10,000 of dbt's events, and write the cost of each fault: benchmarks/faults.md."""
+    """Kill runs and endpoints, mutate 10,000 dbt events, write the cost of each fault: benchmarks/faults.md."""
     install_all(session, "tests")
     if session.posargs:
         session.run("python", "-m", "tests.faults.table", *session.posargs)
@@ -155,7 +155,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def updates(session: nox.Session) -> None:
-    """Update projects: all targets and pairs of targets, each version of copier, the update workflow; print a table."""
+    """Update projects: all targets, all pairs of targets, each version of copier, the update workflow; print a table."""
     install_all(session, "tests")
     session.run(
         "pytest",
@@ -166,7 +166,7 @@ def updates(session: nox.Session) -> None:
 
 @nox.session(name="release-check", default=False)
 def release_check(session: nox.Session) -> None:
-    """Check a release, then run its test sessions; "-- write" writes its promises, "-- notes" prints its notes."""
+    """Check a release, then run all tests that it needs; "-- write" writes its promises, "-- notes" prints its notes."""
     install(session, "tests")
     session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
     if not session.posargs:
@@ -184,7 +184,7 @@ def record(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Compare with stock dagster-dbt and others, into benchmarks/RESULTS.md; "-- NAME" runs one, "--quick" a short one."""
+    """Compare with stock dagster-dbt and others, into benchmarks/RESULTS.md; "-- NAME" runs one, "--quick" is short."""
     install_all(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
