@@ -155,7 +155,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def updates(session: nox.Session) -> None:
-    """Update projects: all targets, all pairs of targets, each version of copier, the update workflow; print a table."""
+    """Update projects: all targets and pairs of targets, each version of copier, the update workflow; show a table."""
     install_all(session, "tests")
     session.run(
         "pytest",
@@ -166,7 +166,7 @@ def updates(session: nox.Session) -> None:
 
 @nox.session(name="release-check", default=False)
 def release_check(session: nox.Session) -> None:
-    """Check a release, then run all tests that it needs; "-- write" writes its promises, "-- notes" prints its notes."""
+    """Check a release, then run all its tests; "-- write" writes its promises, "-- notes" prints its notes."""
     install(session, "tests")
     session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
     if not session.posargs:
