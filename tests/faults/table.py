@@ -22,7 +22,7 @@ columns mean:
 - *seconds added*: the time that the fault adds, as the median of {rounds} pairs. The budget is {budget:g} seconds.
 - *lost*: events and spans that neither arrived nor were counted as dropped, after the endpoint was healthy again and
   the next run had replayed everything that was kept.
-- *dropped*: events and spans that were counted as dropped, because the receiver refused them or there was no space for them.
+- *dropped*: events and spans that were counted as dropped, because the receiver refused them or there was no space.
 - *twice*: events and spans that arrived twice.
 - *out of order*: runs whose end arrived before their start.
 - *warnings*: how often the run warned.
