@@ -1,7 +1,7 @@
-"""The main job, from nothing to a green, observed pipeline: `uvx nox -s demo [-- FOLDER]`.
+"""A demo from nothing to a green, observed pipeline: `uvx nox -s demo [-- FOLDER]`.
 
-Renders the template's defaults, installs them, builds everything through Dagster on DuckDB with a real endpoint for
-lineage and traces on loopback, and shows what happened.
+Renders the template's defaults, installs the project, builds everything through Dagster on DuckDB with a real endpoint
+for lineage and traces on loopback, and shows the results.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.receiver import Receiver, receiver
 from tests.rendering import render, snapshot
 
-# What Dagster says of a run, read in the project's own environment.
+# Reads Dagster's summary of the last run, in the project's own environment.
 SUMMARY = """
 import json, sys
 import dagster as dg
@@ -45,18 +45,18 @@ json.dump({name: connection.sql(f'select count(*) from "{name}"').fetchall()[0][
 
 
 def main() -> int:
-    """Run the demo into the folder of the first argument, else a new one; return the exit code."""
+    """Run the demo in the folder of the first argument, or in a new one; return the exit code."""
     started = time.monotonic()
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-project").resolve()
     if folder.exists() and any(folder.iterdir()):
-        print(f"{folder} is not empty: name another, `uvx nox -s demo -- FOLDER`, or remove it", file=sys.stderr)
+        print(f"{folder} is not empty: remove it, or name another: `uvx nox -s demo -- FOLDER`", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as scratch, receiver() as endpoint:
-        with step(f"render the defaults to {folder}"):
+        with step(f"rendering the defaults to {folder}"):
             render(snapshot(Path(scratch)), folder, project_name="demo-project")
-        with step("install them"):
+        with step("installing the project"):
             call(folder, "uv", "sync", "--quiet")
-        # Without a home, `dg launch` keeps its runs in a folder that it throws away.
+        # Without DAGSTER_HOME, `dg launch` stores its runs in a temporary folder.
         home = folder / ".dagster"
         home.mkdir()
         environment = {
@@ -64,7 +64,7 @@ def main() -> int:
             "OPENLINEAGE_URL": endpoint.url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url,
         }
-        with step("build everything through Dagster"):
+        with step("building everything through Dagster"):
             build(folder, environment)
         run = json.loads(call(folder, "uv", "run", "python", "-c", SUMMARY, environment=environment))
         rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "data/warehouse.duckdb"))
@@ -76,7 +76,7 @@ def main() -> int:
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Say what begins, and how long it took."""
+    """Print the name of a step, and how long it took."""
     print(f"· {what} …", flush=True)
     started = time.monotonic()
     yield
@@ -94,13 +94,13 @@ def call(folder: Path, *command: str, environment: dict[str, str] | None = None)
 
 
 def outside() -> dict[str, str]:
-    """Return the environment without nox's own: the project has a virtual environment of its own."""
+    """Return the environment without nox's variables, because the project has its own virtual environment."""
     own = {"VIRTUAL_ENV", "UV_PYTHON", "UV_PROJECT_ENVIRONMENT"}
     return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def build(folder: Path, environment: dict[str, str]) -> None:
-    """Materialise every asset, with a line for each that is built and each test that does not pass."""
+    """Materialise every asset; print a line for each node that is built and each test that does not pass."""
     log = folder / ".dagster" / "build.log"
     command = ["uv", "run", "dg", "launch", "--assets", "*"]
     settings = outside() | environment | {"DBT_USE_COLORS": "false"}
@@ -119,13 +119,13 @@ def build(folder: Path, environment: dict[str, str]) -> None:
 
 
 def shorten(line: str) -> str:
-    """Return dbt's line without its dots, at most as wide as a terminal."""
+    """Return dbt's line without its dots, cut to the width of the terminal."""
     words = [word for word in line.split() if set(word) != {"."}]
     return " ".join(words)[: shutil.get_terminal_size().columns - 3]
 
 
 def show(run: dict[str, object], rows: dict[str, int], endpoint: Receiver, seconds: float) -> None:
-    """Print the table."""
+    """Print the results as a table."""
     kinds = Counter(event["eventType"] for event in endpoint.events)
     traces = {span.trace_id.hex() for span in endpoint.spans}
     events = ", ".join(f"{count} {kind}" for kind, count in kinds.items())

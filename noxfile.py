@@ -1,6 +1,6 @@
-"""The commands to work on the template: `uvx nox --list` shows them.
+"""Commands for working on the template: `uvx nox --list` shows them.
 
-A session that runs rendered code installs what a rendered project depends on, read from the rendering itself.
+Sessions that run rendered code render a project and install its dependencies.
 """
 
 import json
@@ -13,12 +13,12 @@ import nox
 HERE = Path(__file__).parent
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
-# What has to be green before anything lands, besides `lint` and `tests`: `uvx nox -s lanes`.
+# Must be green before a change lands, after `lint` and `tests`: `uvx nox -s lanes`.
 QUICK_TARGETS = [target for target in TARGETS if target not in {"databricks", "spark"}]
 LANES = ("answers", "runs", "updates", "demo", "sign_in", *(f"targets({target})" for target in QUICK_TARGETS))
-# What takes too long for that, and is run before a release and after a change that concerns it.
+# Too slow for that: run before a release, and after a change that concerns them.
 BY_HAND = ("targets(databricks)", "targets(spark)", "sql")
-ROWS: list[dict[str, str]] = []  # of the targets session
+ROWS: list[dict[str, str]] = []  # collected by the session `targets`
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -32,7 +32,7 @@ def install(session: nox.Session, group: str) -> None:
 
 
 def install_rendered(session: nox.Session, *requirements: str) -> None:
-    """Install what the default rendering depends on, and `requirements`, in one resolution."""
+    """Install the dependencies of the default project and `requirements`, in one resolution."""
     rendered = Path(session.create_tmp()) / "rendered"
     shutil.rmtree(rendered, ignore_errors=True)
     session.run("python", "-m", "tests.rendering", str(rendered), silent=True)
@@ -41,7 +41,7 @@ def install_rendered(session: nox.Session, *requirements: str) -> None:
 
 
 def install_all(session: nox.Session, group: str) -> None:
-    """Install a dependency group, uv, which installs rendered projects, and what the default rendering depends on."""
+    """Install a dependency group, the dependencies of the default project, and uv, which installs rendered projects."""
     install(session, group)
     session.install("uv")
     install_rendered(session)
@@ -49,14 +49,14 @@ def install_all(session: nox.Session, group: str) -> None:
 
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
-    """Render the defaults, install them, build everything through Dagster, and show what happened."""
+    """Render the defaults, install the project, build everything through Dagster, and show the results."""
     session.install("uv", "opentelemetry-proto>=1.45,<2", *nox.project.dependency_groups(PYPROJECT, "render"))
     session.run("python", "demo.py", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Test the template and what it renders: the fast lane."""
+    """Test the template and the projects that it renders: the fast tests."""
     install_all(session, "tests")
     session.run("pytest", *(session.posargs or ["--numprocesses=2", "--dist=loadgroup"]))
 
@@ -89,11 +89,11 @@ def runs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def hostile(session: nox.Session) -> None:
-    """Type 2,000 hostile sets of answers, never the same: each is refused, or is what the rendered project says."""
+    """Try 2,000 hostile sets of answers, random each time: each is refused, or rendered correctly."""
     install(session, "tests")
     session.run(
         "pytest",
-        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not installed here
         "--hypothesis-profile=hostile",
         *(session.posargs or ["tests/test_hostile.py"]),
     )
@@ -101,7 +101,7 @@ def hostile(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lint(session: nox.Session) -> None:
-    """Check format, rules and types of the template's own Python and of the sources under template/ as they lie."""
+    """Check format, rules and types of the template's own Python, and of the sources under template/ in place."""
     install(session, "tests")
     install_rendered(session, "nox")
     for folder in (".", "template"):
@@ -113,14 +113,14 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lanes(session: nox.Session) -> None:
-    """Run all that has to be green before a change lands, after `lint` and `tests`."""
+    """Run what must be green before a change lands, after `lint` and `tests`."""
     for lane in LANES:
         session.notify(lane)
 
 
 @nox.session(default=False)
 def readme(session: nox.Session) -> None:
-    """Write what is generated: the README's tables, the issue form's targets, the table of SQL in docs/lineage.md."""
+    """Write the generated parts: the READMEs' tables, the issue form's targets, the SQL table in docs/lineage.md."""
     install(session, "render")
     session.run("python", "-m", "tests.readme")
 
@@ -128,14 +128,14 @@ def readme(session: nox.Session) -> None:
 @nox.session(default=False)
 @nox.parametrize("target", TARGETS, ids=TARGETS)
 def targets(session: nox.Session, target: str) -> None:
-    """Build a target's sample project through Dagster on its engine, twice, then try mistakes; show what it took."""
+    """Build a target's sample project twice through Dagster on its engine, then try mistakes; show the times."""
     install(session, "tests")
     session.install("uv")
     row = Path(session.create_tmp()) / "row.json"
     row.unlink(missing_ok=True)
     session.run(
         "pytest",
-        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is only in the projects here
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which only the projects install here
         f"--target={target}",
         f"--row={row}",
         *(
@@ -144,13 +144,13 @@ def targets(session: nox.Session, target: str) -> None:
         ),
     )
     ROWS.append(json.loads(row.read_text()))
-    # All rows so far: the last session of a run prints the whole table.
+    # Print all rows so far, so that the last target prints the whole table.
     print(table(ROWS))
 
 
 @nox.session(default=False)
 def sign_in(session: nox.Session) -> None:
-    """Try each way to sign in, and `floe prepare`, with each target's adapter: all seven in one environment."""
+    """Try each way to sign in, and `floe prepare`, with the adapters of all seven targets in one environment."""
     install(session, "tests")
     facts = (HERE / "extensions" / "targets").glob("*.yml")
     adapters = [re.search(r'^requirement: "(.+)"', file.read_text(), re.MULTILINE) for file in sorted(facts)]
@@ -160,19 +160,19 @@ def sign_in(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def public(session: nox.Session) -> None:
-    """Clone three public dbt projects, build them through Dagster on DuckDB, and compare events with the warehouse."""
+    """Build three public dbt projects through Dagster on DuckDB, and compare the events with the warehouse."""
     install_all(session, "tests")
     session.run("pytest", "--override-ini=addopts=--strict-markers", *(session.posargs or ["-rA", "tests/public"]))
 
 
 @nox.session(default=False)
 def sql(session: nox.Session) -> None:
-    """Try what the column reader says of each shape of SQL on DuckDB, PostgreSQL and Spark; show shapes by dialect."""
+    """Check the column reader's answers for each shape of SQL on DuckDB, PostgreSQL and Spark; count the shapes."""
     install(session, "sql")
     session.install("uv")
     session.run(
         "pytest",
-        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not needed here
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which is not installed here
         "--override-ini=addopts=--strict-markers",
         "-W=ignore:unclosed <socket:ResourceWarning",  # PySpark leaves the socket of each result open
         *(session.posargs or ["tests/sql"]),
@@ -182,7 +182,7 @@ def sql(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
-    """Kill runs and their endpoints in every way, mutate 10,000 of dbt's events; write what each fault costs a run."""
+    """Kill runs and endpoints, mutate 10,000 dbt events, write the cost of each fault: benchmarks/faults.md."""
     install_all(session, "tests")
     if session.posargs:
         session.run("python", "-m", "tests.faults.table", *session.posargs)
@@ -193,7 +193,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def updates(session: nox.Session) -> None:
-    """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
+    """Update projects: all targets and pairs of targets, each version of copier, the update workflow; show a table."""
     install_all(session, "tests")
     session.run(
         "pytest",
@@ -204,7 +204,7 @@ def updates(session: nox.Session) -> None:
 
 @nox.session(name="release-check", default=False)
 def release_check(session: nox.Session) -> None:
-    """Check what a release needs, then run every lane; "-- write" writes its promises, "-- notes" prints its notes."""
+    """Check a release, then run all its tests; "-- write" writes its promises, "-- notes" prints its notes."""
     install(session, "tests")
     session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
     if not session.posargs:
@@ -214,7 +214,7 @@ def release_check(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def record(session: nox.Session) -> None:
-    """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
+    """Record dbt's output on each target again, or on those named after "--", into tests/recorded/."""
     install(session, "tests")
     session.install("uv")
     session.run("python", "-m", "tests.record", *session.posargs)
@@ -222,19 +222,19 @@ def record(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure beside stock and the peers: benchmarks/RESULTS.md. After "--": the name of one, --quick to try it."""
+    """Compare with stock dagster-dbt and others, into benchmarks/RESULTS.md; "-- NAME" runs one, "--quick" is short."""
     install_all(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(default=False)
 def bench_truth(session: nox.Session) -> None:
-    """Show that the benchmarks notice a slow emitter and refuse what cannot be compared."""
+    """Test that the benchmarks notice a slow emitter and refuse unfair comparisons."""
     install_all(session, "tests")
     session.run("pytest", *(session.posargs or ["tests/bench"]))
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Return rows, all with the same keys, as a Markdown table."""
+    """Return rows with the same keys as a Markdown table."""
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,1 +1,1 @@
-"""Figures, measured side by side with the peers."""
+"""Benchmarks of the template and its projects, compared with other tools."""

@@ -1,7 +1,7 @@
 """Run all benchmarks, or those that are named: `python -m benchmarks [NAME …] [--quick]`.
 
-A full run writes its figures to results.json, in place of those of the benchmarks that it ran, and RESULTS.md from it.
-`--quick` takes small projects and few repeats, prints the tables and writes nothing.
+A full run replaces the figures of its benchmarks in results.json and writes RESULTS.md from that file. `--quick` uses
+small projects and few repeats, prints the tables and writes nothing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""dagster-otel 0.5 beside ours: one project, one receiver, one table.
+"""A comparison with dagster-otel 0.5: one project, one receiver, one table.
 
     python -m benchmarks.compare_dagster_otel [--keep FOLDER]
 
-The sample project gets a model that fails, one that is skipped for it, and a test that fails. Both are run by Dagster's
-multiprocess executor and send OTLP over HTTP to a receiver on loopback; their spans are then held against dbt's
-manifest and run_results.json. Needs uv.
+The sample project gets a failing model, a model that is skipped because of it, and a failing test. Dagster's
+multiprocess executor runs both projects, which send OTLP over HTTP to a receiver on loopback. The spans are then
+compared with dbt's manifest and run_results.json. Needs uv.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A rendered project whose endpoints are dead, refused or hanging, beside the same one with a live receiver.
+"""The cost of endpoints that refuse or hang, compared with the same project and a live receiver.
 
-What could not be sent is kept for the next run: it is deleted between runs, so that none sends what another has left.
+Unsent events and spans are kept for the next run. They are deleted between runs, so that no run sends those of another.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""CPU that lineage costs per node, at 100 and at 1,000 tables: first run, and again with nothing changed.
+"""The CPU time of lineage per node, with 100 and 1,000 tables: on the first run, and again with nothing changed.
 
-A project is made up: each table reads one to three of those before it and has one test. dbt's events are made up with
-it, so that only our own work is measured: reading them, making events, and turning these into JSON.
+The project is generated: each table reads one to three earlier tables and has one test. dbt's events are generated too,
+so only our own work is measured: reading them, creating events and serializing these to JSON.
 """
 
 from __future__ import annotations
@@ -156,5 +156,7 @@ def benchmark(quick: bool) -> dict[str, Any]:
             count = 2 * tables
             again[tables] = (second + as_json) / count
             shown = {"first run": first, "unchanged": second, "as JSON": as_json}
-            rows[str(tables)] = {f"CPU ms a node, {key}": round(1000 * each / count, 2) for key, each in shown.items()}
+            rows[str(tables)] = {
+                f"CPU ms per node, {key}": round(1000 * each / count, 2) for key, each in shown.items()
+            }
     return {"sizes": rows, "ratio": round(again[sizes[-1]] / again[sizes[0]], 2)}

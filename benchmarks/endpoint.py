@@ -1,4 +1,4 @@
-"""A receiver in a process of its own, so that its work is not counted: healthy, refusing or hanging."""
+"""A receiver in its own process, so that its work is not counted: healthy, refusing or hanging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lineage events say, held against dbt's manifest and the specification: facts delivered, facts wrong."""
+"""The facts in lineage events, checked against dbt's manifest and the specification: right ones and wrong ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def count(events: list[Event], manifest: Path) -> dict[str, Any]:
     return {
         "events": len(events),
         "runs": len({event["run"]["runId"] for event in events}),
-        "nodes told of": len(truth.told(events)),
+        "nodes reported": len(truth.told(events)),
         "nodes executed": len(truth.executed),
         "datasets": len(names(events)),
         "kinds of facets": len(facets(events)),
@@ -56,18 +56,21 @@ class Truth:
         """Return what counts the wrong claims of each kind."""
         return {
             **(
-                {"not valid, or a facet out of place": _invalid, "runs without one START and one end": _cycles}
+                {
+                    "invalid events, or facets in the wrong place": _invalid,
+                    "runs without exactly one START and one end": _cycles,
+                }
                 if SPEC.is_dir()
                 else {}
             ),
             "datasets that do not exist": lambda events: len(
                 {n for n in names(events) if n.lower() not in self._tables}
             ),
-            "outputs of what failed or was skipped": failed_outputs,
+            "outputs of failed or skipped nodes": failed_outputs,
             "failures without dbt's message": lambda events: sum(
                 event["eventType"] == "FAIL" and "errorMessage" not in event["run"]["facets"] for event in events
             ),
-            "column lineage of tables not read": lambda events: sum(
+            "column lineage from tables that were not read": lambda events: sum(
                 1 for _, origin in column_lineage(events) if origin.lower() not in self._tables
             ),
         }

@@ -1,8 +1,8 @@
-"""From nothing to a green run: commands typed, files edited by hand, seconds with warm caches.
+"""The way from nothing to a green run: commands typed, files edited by hand, and seconds with warm caches.
 
-Beside `create-dagster project`, `dbt init` and the component of dagster-dbt, which come as far as dbt's starter project
-on DuckDB, its nodes as assets and checks. Not there, and not counted: production profiles, lineage, tracing, CI, tests.
-The edits are made by the script in no time.
+The comparison uses `create-dagster project`, `dbt init` and dagster-dbt's component. They produce dbt's starter project
+on DuckDB, with its nodes as assets and checks. They do not include production profiles, lineage, tracing, CI or tests,
+and the work to add these is not counted. A script makes the edits, so they take no time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build everything in a project, measured, and say which nodes were built: what two sides must agree on."""
+"""Measured builds of a project, and the nodes that each built, on which two sides must agree."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Loading the code location in a fresh process, a rendered project beside stock; the manifest is there.
+"""The time to load the code location in a fresh process, compared with stock dagster-dbt. The manifest already exists.
 
-Two measures: the whole of `dagster definitions validate`, which starts a code server as `dg dev` does; and, within one
-process that has imported dagster and dagster-dbt, the time from importing the project's definitions until all assets,
-checks, jobs and resources are resolved.
+There are two measures. One is the whole of `dagster definitions validate`, which starts a code server like `dg dev`.
+The other is taken inside a process that has already imported dagster and dagster-dbt: the time from importing the
+project's definitions until all assets, checks, jobs and resources are resolved.
 """
 
 from __future__ import annotations

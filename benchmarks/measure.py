@@ -1,4 +1,4 @@
-"""Run a command and measure its whole tree of processes; run two sides in turn and compare them. Linux only."""
+"""The cost of a command with its whole tree of processes, and the comparison of sides that run in turn. Linux only."""
 
 from __future__ import annotations
 

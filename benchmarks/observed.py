@@ -1,7 +1,7 @@
-"""A rendered project with both endpoints live, beside the same dbt project with stock dagster-dbt.
+"""The cost of a rendered project with both endpoints live, compared with the same dbt project on stock dagster-dbt.
 
-Both are launched by `dg launch --assets '*'`. The manifest, dbt's partial parse and, but for the row "cold", the column
-lineage of the run before are there; warehouse and Dagster's history are empty.
+`dg launch --assets '*'` runs both. The manifest, dbt's partial parse and the column lineage of the previous run already
+exist, except in the row "cold", which has no column lineage. The warehouse and Dagster's history are empty.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What others emit of the same dbt project: cost over the bare run, facts delivered, facts wrong.
+"""The cost and facts of other emitters on the same dbt project: cost over the bare run, facts right and wrong.
 
-Each peer stands in an environment of its own, at the version pinned in pyproject.toml, with the same Dagster and dbt
-as the rest. dbt-ol is set beside `dbt build`, all others beside stock dagster-dbt. All send to the same receiver over
-HTTP. The dbt project has, besides its tables, a seed, a snapshot, a source, a view and ephemeral models; a table that
-fails, two that are skipped for it and a test that fails.
+Each emitter has its own environment, at the version pinned in pyproject.toml, with the same Dagster and dbt as the
+rest. dbt-ol is compared with `dbt build`, all others with stock dagster-dbt. All send to the same receiver over HTTP.
+The dbt project has tables, a seed, a snapshot, a source, a view and ephemeral models. One table fails, two are skipped
+because of it, and one test fails.
 """
 
 from __future__ import annotations

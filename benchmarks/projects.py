@@ -1,8 +1,8 @@
-"""The projects that are measured: one generated dbt project, and what runs it.
+"""The measured projects: one generated dbt project, and the Dagster projects that run it.
 
-The dbt project has tables in ten layers of equal size. The first layer makes its rows up (100 each); each later table
-reads one table of the layer before and one of any layer before: two CTEs, a join, ten columns of which eight are worked
-out. Every column is documented, every fifth table has two tests on its key.
+The dbt project has tables in ten layers of equal size. Each table of the first layer generates 100 rows. Each later
+table reads one table of the previous layer and one of any earlier layer: two CTEs, a join, and ten columns of which
+eight are computed. Every column is documented, and every fifth table has two tests on its key.
 """
 
 from __future__ import annotations

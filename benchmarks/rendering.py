@@ -1,7 +1,8 @@
-"""`copier copy` of the template with its defaults, beside an empty template of as many files and beside public ones.
+"""The time of `copier copy` with the template's defaults, compared with an empty template and with public templates.
 
-Each template is a git repository with one tagged commit, as users meet it, and already on this machine. Tasks of the
-public ones are skipped: rendering alone is measured. One that cannot be cloned is left out.
+The empty template has as many files as ours. Each template is a git repository with one tagged commit, as users get it,
+and is already on this machine. Tasks of the public templates are skipped, so only rendering is measured. A template
+that cannot be cloned is left out.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def test_broken(template: Path, tmp_path: Path) -> None:
     settings = (other / "copier.yml").read_text()
     for before, after in (
         ("redshift, databricks, postgres, spark]", "redshift, databricks, spark]"),
-        ("gRPC - port 4317 as a rule: grpc", "gRPC - port 4317 as a rule: grpcs"),
+        ("gRPC - usually port 4317: grpc", "gRPC - usually port 4317: grpcs"),
         ("'otlp_protocol', 'update_workflow'", "'otlp_protocol', 'weekly_updates'"),
         ("update_workflow:\n", "weekly_updates:\n"),
         ("'update_workflow' if update_workflow else ''", "''"),

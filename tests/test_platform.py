@@ -63,7 +63,7 @@ def test_commands(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["compute_traget", "facts", "overlay"])
 def test_unknown_answer(template: Path, tmp_path: Path, name: str) -> None:
     """A misspelt key, or one that is no question, is refused before anything is written: copier itself ignores it."""
-    with pytest.raises(FilterArgumentError, match=f'"{name}" is no question of this template: correct it in -d'):
+    with pytest.raises(FilterArgumentError, match=f'"{name}" is not a question of this template: correct it in -d'):
         copier.run_copy(str(template), tmp_path / "project", data={name: "spark"}, defaults=True, quiet=True)
 
     assert not (tmp_path / "project").exists()

@@ -1,2 +1,2 @@
--- Dagster needs one model to load; replace this one by yours.
+-- Dagster needs at least one model to load; replace this one with yours.
 select 1 as id

@@ -1,4 +1,4 @@
-{# BigQuery wants NUMERIC bare and Spark knows only DECIMAL: the adapter knows. #}
+{# The adapter knows the type's name: BigQuery needs NUMERIC without arguments, Spark only has DECIMAL. #}
 {% macro decimal_type(precision, scale) -%}
     {{ api.Column.numeric_type('numeric', precision, scale) }}
 {%- endmacro %}
@@ -9,7 +9,7 @@
 {%- endmacro %}
 
 
-{# Divides by a decimal: an integer division would lose the cents on most engines. #}
+{# Divides by a decimal, because an integer division would lose the cents on most engines. #}
 {% macro cents_to_amount(expression) -%}
     {{ amount('(' ~ expression ~ ') / 100.0') }}
 {%- endmacro %}

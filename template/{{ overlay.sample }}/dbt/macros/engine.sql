@@ -1,7 +1,7 @@
 {#
-    What differs between engines, decided when dbt runs: the same project builds on DuckDB on a
-    laptop and on the warehouse in production. Only the file format stands elsewhere
-    (dbt_project.yml), for YAML cannot call a macro.
+    Differences between engines, resolved when dbt runs, so that the same project builds on DuckDB
+    on a laptop and on the warehouse in production. Only the file format is set elsewhere, in
+    dbt_project.yml, because YAML cannot call a macro.
 #}
 
 
@@ -12,13 +12,13 @@
     {%- elif target.type in ('bigquery', 'databricks', 'snowflake') -%}
         {{ return('merge') }}
     {%- else -%}
-        {# PostgreSQL has MERGE from 15 on only. #}
+        {# PostgreSQL supports MERGE only from version 15 on. #}
         {{ return('delete+insert') }}
     {%- endif -%}
 {% endmacro %}
 
 
-{# A partition for the engines that prune or overwrite by it; the others cluster on their own. #}
+{# A partition for the engines that prune or overwrite by partition; the others cluster on their own. #}
 {% macro day_partition(column_name) %}
     {%- if target.type == 'bigquery' -%}
         {{ return({'field': column_name, 'data_type': 'date', 'granularity': 'month'}) }}

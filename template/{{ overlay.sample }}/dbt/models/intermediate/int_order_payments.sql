@@ -4,7 +4,7 @@ with payments as (
 
 ),
 
--- A coupon settles an order but brings no money, so it is kept apart from what was paid.
+-- A coupon settles an order but brings in no money, so it is not part of the paid amount.
 final as (
 
     select

@@ -32,7 +32,7 @@ cohorts as (
 
 ),
 
--- Both dates are the first of a month: engines disagree on the months between other days.
+-- Both dates are the first of a month, because engines count months between other days differently.
 activity as (
 
     select

@@ -12,8 +12,8 @@ with orders as (
     select * from {{ ref('orders') }}
 
     {% if is_incremental() %}
-    -- A refund lowers the revenue of the day of its order, so the days that a refund can still
-    -- reach are computed again. They keep their row even if all of their orders are cancelled.
+    -- A refund lowers the revenue of the day of its order, so this computes all days again that
+    -- a refund can still affect. A day keeps its row even if all of its orders are cancelled.
     where ordered_on >= (
         select
             coalesce(

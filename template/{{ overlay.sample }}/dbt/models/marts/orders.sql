@@ -10,7 +10,7 @@ payments as (
 
 ),
 
--- An order without any payment counts as zero, not as unknown.
+-- The amounts of an order without payments are zero, not unknown.
 joined as (
 
     select

@@ -1,4 +1,4 @@
--- The seed payments_export stands in for the tool that loads the source. Once a real one lands
+-- The seed payments_export replaces the tool that would load the source. Once a real tool loads
 -- the table, delete the seed, its entry in seeds.yml and the next line.
 -- depends_on: {{ ref('payments_export') }}
 
