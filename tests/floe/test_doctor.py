@@ -379,10 +379,10 @@ class TestProject:
             ("config: {send_anonymous_usage_stats: false}", "and {file} has none"),
             (
                 "pipeline: {outputs: {dev: {type: x}}}",
-                "DBT_TARGET=local is none of the outputs dev of pipeline in {file}",
+                "DBT_TARGET=local is not an output of pipeline in {file}; its outputs: dev",
             ),
-            ("pipeline: {target: dev}", "DBT_TARGET=local is none of the outputs"),
-            ("pipeline: [", "{file} cannot be read, correct it"),
+            ("pipeline: {target: dev}", "DBT_TARGET=local is not an output"),
+            ("pipeline: [", "{file} cannot be read; correct it"),
             ("", "{file} is not a mapping"),
         ],
     )
