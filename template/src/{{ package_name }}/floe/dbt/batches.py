@@ -37,7 +37,7 @@ class Batches:
             self._skipped[unique_id] = self._skipped.get(unique_id, 0) + 1
 
     def __contains__(self, unique_id: str) -> bool:
-        """Say whether a node is known to have batches."""
+        """Return whether a node is known to have batches."""
         return unique_id in self._totals
 
     def failure(self, unique_id: str, finished: Iterable[Mapping[str, Any]]) -> str | None:

@@ -33,7 +33,7 @@ from .parents import CommandInfo, JobRun, RunContext, outer_run
 
 logger = logging.getLogger(__name__)
 
-# Tags of a Dagster run that tell why it runs, and its schedule's tick.
+# Tags of a Dagster run that give the reason for it, and its schedule's tick.
 RUN_TAGS = (
     "dagster/partition",
     *RANGE_TAGS,

@@ -100,9 +100,7 @@ def _queued_seconds(process: subprocess.Popen[str]) -> float:
 def _late(*, has_started: bool) -> Finding:
     if not has_started:
         return Finding("dbt debug", "warn", "not tried: dbt was still loading because this machine is busy")
-    late = (
-        f"dbt did not connect in {CHECK_SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops the packets"
-    )
+    late = f"dbt did not connect in {CHECK_SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops the packets"
     return Finding("dbt debug", "fail", f"{late}; run `dbt debug` to find out which")
 
 

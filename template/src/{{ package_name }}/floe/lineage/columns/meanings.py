@@ -67,7 +67,7 @@ def row_called(key: str, scope: Scope) -> Source | None:
 
 
 def is_row(column: exp.Column, scope: Scope) -> bool:
-    """Say whether a name means a whole row."""
+    """Return whether a name means a whole row."""
     key = scope.names.table_key(column.this)
     is_bare = len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
     return is_bare and not scope.candidates(key) and row_called(key, scope) is not None
