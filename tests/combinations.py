@@ -1,4 +1,4 @@
-"""Every combination of the structural answers, and what each renders.
+"""All combinations of the structural answers, and what each one renders.
 
 A structural answer is one that a template file or another question may branch on. Which there are, and which values
 they take, is read from copier.yml: the choices, both values of a yes-or-no question, and of free text the default and

@@ -1,4 +1,4 @@
-"""Every combination of the structural answers, rendered twice: what holds for each tree."""
+"""Tests of every combination of the structural answers, each rendered twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dbt project that was there before."""
+"""Tests of the template around an existing dbt project."""
 
 from __future__ import annotations
 

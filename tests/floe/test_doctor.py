@@ -1,4 +1,4 @@
-"""`floe doctor` names the true fault, whatever is wrong, and soon."""
+"""Tests that `floe doctor` quickly names the true cause, whatever is wrong."""
 
 from __future__ import annotations
 
@@ -352,7 +352,7 @@ class TestProject:
 
         assert "ok" == finding.state
         assert str(tmp_path / folder / "catalog.json") in finding.message
-        assert "3 days ago: the columns of 1 sources" in finding.message
+        assert "3 days ago: lists the columns of 1 sources" in finding.message
 
     @pytest.mark.parametrize(
         ("configured", "content", "file"),

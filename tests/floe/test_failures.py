@@ -1,4 +1,4 @@
-"""Why a dbt command failed: the first cause, in dbt's words."""
+"""Tests of the reason for a failed dbt command: the first cause, with dbt's message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`meta.floe` in Dagster: what is merged in, what is kept, and what a wrong entry does."""
+"""Tests of `meta.floe` in Dagster: merged entries, entries that stay, and the effect of a wrong entry."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ class TestWarned:
             (floe(owner=None), "meta.floe.owner is None; write a string"),
             (floe(sla="soon"), "meta.floe.sla 'soon' is not one of: a duration such as 24h, tier1, tier2, tier3"),
             (floe(sla="0h"), "meta.floe.sla '0h' is not one of"),
-            (floe(classification="top secret!"), "it shows as 'top-secret-'"),
+            (floe(classification="top secret!"), "it appears as 'top-secret-'"),
             (
                 {"meta": {"floe": "team:x"}},
                 "meta.floe is 'team:x'; write it as a mapping of owner, classification, sla",

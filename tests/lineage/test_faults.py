@@ -1,4 +1,4 @@
-"""Faults of our own while dbt runs: a real observer over recorded events, one function of ours raising at a time.
+"""Tests of internal errors while dbt runs: a real observer over recorded events, with one function raising at a time.
 
 Lineage and spans go to a real receiver.
 """

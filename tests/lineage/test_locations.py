@@ -1,4 +1,4 @@
-"""Data that lies in files: what dbt-duckdb reads and writes outside of its database."""
+"""Tests of data in files: what dbt-duckdb reads and writes outside its database."""
 
 from __future__ import annotations
 

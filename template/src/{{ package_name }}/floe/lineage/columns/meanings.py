@@ -25,7 +25,7 @@ def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
             return with_fields(own.lineage, keys[1:])
         case Relation() as relation, int() as position:
             return with_fields(relation.get(keys[position], scope.names), keys[position + 1 :])
-    # A field of an alias, or of a column that may be hidden. If a table has this name, its meaning is not certain.
+    # A field of an alias, or of a column that may be hidden. If a source of this name lacks the column, it is unknown.
     return UNKNOWN if scope.called((keys[0],)) else with_fields(unqualified(keys[0], scope), keys[1:])
 
 

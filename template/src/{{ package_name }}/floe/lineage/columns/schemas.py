@@ -161,7 +161,7 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
 
 
 def _cache_key(node: Node) -> str:
-    """Return the cache key of a node's query; a deferred table has a key of its own."""
+    """Return the cache key of a node's query; a table that dbt defers to has a key of its own."""
     return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 
 
