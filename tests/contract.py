@@ -1,4 +1,4 @@
-"""What a release promises to the projects made from it, and which of it the template as it lies breaks.
+"""The contract of a release with the projects made from it, and what the working tree breaks of it.
 
 `tests/released/` holds the promises of each supported release, written by `uvx nox -s release-check -- write`.
 """

@@ -1,4 +1,4 @@
-"""Load a rendered project as Dagster does. Imported once by a server process that forks for each project."""
+"""The loading of a rendered project as Dagster does it; a server process imports this once and forks per project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read rendered files, each by its kind."""
+"""Parsers of rendered files, by file type."""
 
 from __future__ import annotations
 

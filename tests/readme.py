@@ -1,4 +1,4 @@
-"""Write what is generated in the README, docs/lineage.md and the issue form: `python -m tests.readme`."""
+"""`python -m tests.readme`: writes the generated parts of the README, docs/lineage.md and the issue form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record what dbt prints and writes while it builds each target: the fixtures of the lineage and tracing tests.
+"""The command that records dbt's output while it builds each target: the fixtures of the lineage and tracing tests.
 
     python -m tests.record [TARGET …]      (nox -s record)
 

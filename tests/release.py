@@ -1,4 +1,4 @@
-"""What a release has to be before it gets its tag, and its notes: `uvx nox -s release-check`.
+"""The requirements of a release before it is tagged, and its notes: `uvx nox -s release-check`.
 
 `python -m tests.release check | write | notes`: check, write tests/released/<version>.yml, print the release's notes.
 """

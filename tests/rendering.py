@@ -1,4 +1,4 @@
-"""Render the template as it lies in the work tree: what every test starts from."""
+"""The rendering of the template in the working tree, from which every test starts."""
 
 from __future__ import annotations
 

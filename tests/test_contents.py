@@ -1,4 +1,4 @@
-"""What costs more than a look, run once for each distinct content among all combinations."""
+"""Slower checks of file contents, run once per distinct content among all combinations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a release promised, all later ones keep."""
+"""Tests that later releases keep the contract of a release."""
 
 from __future__ import annotations
 

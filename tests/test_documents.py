@@ -1,4 +1,4 @@
-"""What people who carry on the work look for: documents, the issue form, updates of actions, the licence."""
+"""Tests of what maintainers look for: documents, the issue form, updates of actions, the licence."""
 
 from __future__ import annotations
 

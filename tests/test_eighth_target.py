@@ -1,4 +1,4 @@
-"""Adding a target is one facts file, one overlay folder and one choice."""
+"""Test that adding a target takes one facts file, one overlay folder and one choice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is typed into the free-text questions is refused there, or renders a project that says what was typed."""
+"""Tests of hostile free-text answers: each is refused, or renders a project that contains the answer unchanged."""
 
 from __future__ import annotations
 

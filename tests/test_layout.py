@@ -1,4 +1,4 @@
-"""The layout of the package `floe`: imports point downwards, and the tree is small enough to find one's way."""
+"""Tests of the layout of the package `floe`: imports point downwards, and the tree is easy to navigate."""
 
 from __future__ import annotations
 

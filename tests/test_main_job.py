@@ -1,4 +1,4 @@
-"""The main job, as a new user does it: the bare command, install, check, build, test; with a real endpoint."""
+"""Test of the main job as a new user does it: the bare command, install, check, build, test; with a real endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/platform.md, as a platform team follows it: its defaults file, and many projects without a question."""
+"""Tests of docs/platform.md as a platform team follows it: its defaults file, and many projects without questions."""
 
 from __future__ import annotations
 

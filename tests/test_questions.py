@@ -1,4 +1,4 @@
-"""What the questions take, refuse and ask."""
+"""Tests of what the questions accept, refuse and ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recordings of dbt on each target that lineage and tracing are tested with: complete, and fit to be published."""
+"""Tests of the recordings of dbt on each target: they are complete and can be published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a release back."""
+"""Tests of what prevents a release."""
 
 from __future__ import annotations
 

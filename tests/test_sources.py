@@ -1,4 +1,4 @@
-"""The sources under template/ are real source as they lie, and what is written twice says the same twice."""
+"""Tests that the files under template/ are valid source code, and that duplicated texts agree."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""That the benchmarks tell the truth."""
+"""Tests that the benchmarks report the truth."""

@@ -1,4 +1,4 @@
-"""The benchmarks notice what they are there to notice; slow, on a quiet machine: `nox -s bench_truth`."""
+"""Tests that the benchmarks detect what they should; slow, for a quiet machine: `nox -s bench_truth`."""
 
 from __future__ import annotations
 

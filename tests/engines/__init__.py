@@ -1,4 +1,4 @@
-"""The engines that the targets are built on: one module a target, found by the target's name.
+"""The engines on which the targets are built: one module per target, found by the target's name.
 
 Each module has a class `ENGINE`, an `Engine`: `start()` returns the environment variables that the rendered profile
 asks for, by the names that the target's facts give them, and `stop()` leaves nothing behind. Its docstring says

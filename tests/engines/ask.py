@@ -1,4 +1,4 @@
-"""Run one query with a DB-API driver: a JSON request on stdin, rows as JSON on stdout, every value as text.
+"""A program that runs one query with a DB-API driver: JSON request on stdin, rows as JSON on stdout, values as text.
 
 Runs by itself in the environment that has the driver, so it imports nothing of this repository.
 """

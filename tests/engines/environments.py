@@ -1,4 +1,4 @@
-"""Environments for what only an engine needs: a dependency group `engine-<name>` of pyproject.toml each.
+"""Environments for the packages of a single engine, each from a dependency group `engine-<name>` of pyproject.toml.
 
 They are apart because the groups contradict one another and the adapters (three versions of DuckDB, two of Spark).
 """

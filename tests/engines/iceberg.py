@@ -1,4 +1,4 @@
-"""What Spark needs to keep Iceberg tables, from the packages of the group `engine-spark`, and Java."""
+"""The requirements of Spark for Iceberg tables: packages of the group `engine-spark`, and Java."""
 
 from __future__ import annotations
 

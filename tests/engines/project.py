@@ -1,4 +1,4 @@
-"""The rendered sample project of a target beside its running engine: what the builds and the recordings start from."""
+"""A target's rendered sample project with its running engine, from which builds and recordings start."""
 
 from __future__ import annotations
 

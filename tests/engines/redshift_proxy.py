@@ -1,4 +1,4 @@
-"""Let Redshift's driver talk to PostgreSQL: `redshift_proxy.py PORT POSTGRESQL_PORT`, both on 127.0.0.1.
+"""A proxy between Redshift's driver and PostgreSQL: `redshift_proxy.py PORT POSTGRESQL_PORT`, both on 127.0.0.1.
 
 Speaks PostgreSQL's protocol 3.0 (https://www.postgresql.org/docs/current/protocol-message-formats.html). Changed on
 the way: the start-up packet loses what only Redshift knows, and the texts of statements lose or quote what only

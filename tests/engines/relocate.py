@@ -1,4 +1,4 @@
-"""Relocate Java packages: what maven-shade does, by rewriting names in the constant pools of class files.
+"""The relocation of Java packages, as by maven-shade: it rewrites names in the constant pools of class files.
 
 The Iceberg jar on PyPI lacks the Jackson that its classes name under a package of their own; Spark's Jackson, of the
 same interface, is given that name here. Format: https://docs.oracle.com/javase/specs/jvms/se17/html/jvms-4.html#jvms-4.4

@@ -1,4 +1,4 @@
-"""What Dagster is spared is still what it asks for, and stays what it was."""
+"""Tests that the cached values equal those that Dagster would compute, and do not change."""
 
 from collections.abc import Iterator
 from pathlib import Path

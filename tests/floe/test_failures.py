@@ -1,4 +1,4 @@
-"""Why a dbt command failed: the first cause, in dbt's words."""
+"""Tests of the reason for a failed dbt command: the first cause, with dbt's message."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MESSAGES = f"{PARSED}Database Error in model b (models/b.sql)\n  no such column"
     ("code", "messages", "expected"),
     [
         (1, MESSAGES, "Database Error in model b (models/b.sql)\n  no such column"),
-        (-9, "", "dbt ended with exit code -9 and gave no reason; see its lines in the run's log."),
+        (-9, "", "dbt exited with code -9 and gave no reason; see its output in the run's log."),
     ],
 )
 def test_dbt_message(code: int, messages: str, expected: str) -> None:
@@ -121,7 +121,7 @@ def test_early_end(tmp_path: Path) -> None:
     raws = [raw("LogStartLine", 1, "model.shop.slow"), *model(2, MODEL, "no b")]
     messages = fail(tmp_path, raws, ERROR, Lines())
 
-    assert f"dbt ended before this node did: {MODEL}: no b" == messages["model.shop.slow"]
+    assert f"dbt exited before this node finished: {MODEL}: no b" == messages["model.shop.slow"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Log lines: one formatter for all loggers, ids that join, no secret."""
+"""Tests of log lines: one formatter for all loggers, matching ids, no secrets."""
 
 from __future__ import annotations
 

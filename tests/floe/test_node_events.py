@@ -1,4 +1,4 @@
-"""dbt's events, in the order in which dbt 1.11 writes them -> what becomes of its nodes."""
+"""Tests of the typed events that follow from dbt's events, in the order in which dbt 1.11 writes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets: each kind of value in each form is hidden in each place that text leaves by, and ordinary text stays."""
+"""Tests of redaction: every kind and form of secret is redacted wherever text leaves, and ordinary text stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`meta.floe` in Dagster: what is merged in, what is kept, and what a wrong entry does."""
+"""Tests of `meta.floe` in Dagster: merged entries, entries that stay, and the effect of a wrong entry."""
 
 from __future__ import annotations
 
@@ -125,11 +125,11 @@ class TestWarned:
             (floe(colour="red"), "meta.floe.colour is unknown; use one of owner, classification, sla"),
             (floe(owner="data platform"), "write 'team:data-platform'"),
             (floe(owner="!!!"), "write 'team:unknown'"),
-            (floe(owner=7), "meta.floe.owner is 7; write a text"),
-            (floe(owner=None), "meta.floe.owner is None; write a text"),
-            (floe(sla="soon"), "meta.floe.sla 'soon' is neither of: a duration such as 24h, tier1, tier2, tier3"),
-            (floe(sla="0h"), "meta.floe.sla '0h' is neither of"),
-            (floe(classification="top secret!"), "it shows as 'top-secret-'"),
+            (floe(owner=7), "meta.floe.owner is 7; write a string"),
+            (floe(owner=None), "meta.floe.owner is None; write a string"),
+            (floe(sla="soon"), "meta.floe.sla 'soon' is not one of: a duration such as 24h, tier1, tier2, tier3"),
+            (floe(sla="0h"), "meta.floe.sla '0h' is not one of"),
+            (floe(classification="top secret!"), "it appears as 'top-secret-'"),
             (
                 {"meta": {"floe": "team:x"}},
                 "meta.floe is 'team:x'; write it as a mapping of owner, classification, sla",

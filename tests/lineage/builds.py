@@ -1,4 +1,4 @@
-"""Real dbt on DuckDB, run for a small project of a test's own, and the OpenLineage events that the run would send."""
+"""Builds of small test projects with real dbt on DuckDB, and the OpenLineage events that the run would send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorded dbt events -> the OpenLineage events that a run with them would send; no dbt, no warehouse, no network."""
+"""Replays: the OpenLineage events that a run with recorded dbt events would send, without dbt or a warehouse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenLineage specification as a check: run events -> what is wrong with them.
+"""The OpenLineage specification as a check: run events -> their violations.
 
 The schemas lie beside the repository, not in it; without them `problems` still checks what no schema says.
 """

@@ -1,4 +1,4 @@
-"""Column lineage against answers that were worked out by hand."""
+"""Tests of column lineage against answers that were determined by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where dbt puts the SQL that it compiles: microbatch models, snapshots; on real dbt."""
+"""Tests of where dbt writes compiled SQL, for microbatch models and snapshots; with real dbt."""
 
 from __future__ import annotations
 

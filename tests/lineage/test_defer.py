@@ -1,4 +1,4 @@
-"""`--defer`: the tables that the compiled SQL reads, which dbt's manifest does not tell; on real dbt."""
+"""Tests of `--defer`: the tables that the compiled SQL reads, which dbt's manifest does not show; with real dbt."""
 
 from __future__ import annotations
 

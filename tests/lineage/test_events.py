@@ -1,4 +1,4 @@
-"""The events of recorded commands: runs, claims, facets, against the OpenLineage specification."""
+"""Tests of the events of recorded commands: runs, inputs, outputs and facets, by the OpenLineage specification."""
 
 from __future__ import annotations
 

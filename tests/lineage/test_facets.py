@@ -1,4 +1,4 @@
-"""Facets that recorded builds have no occasion for."""
+"""Tests of facets that do not occur in recorded builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that lies in files: what dbt-duckdb reads and writes outside of its database."""
+"""Tests of data in files: what dbt-duckdb reads and writes outside its database."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_called_like_a_model(run: Build) -> None:
 def test_unnamed(run: Build) -> None:
     """A list of files is left out, and with it each column that is made of it; both are counted."""
     assert {("duckdb:///data/warehouse.duckdb", "warehouse.main.orders")} == names(run, "model.shop.from_list")
-    assert "source.shop.meta.listed has a location that OpenLineage has no certain name for" in "; ".join(
+    assert "the location of source.shop.meta.listed has no certain name in OpenLineage" in "; ".join(
         run.left_out("model.shop.from_list")
     )
 

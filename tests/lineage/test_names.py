@@ -1,4 +1,4 @@
-"""Dataset names: those of OpenLineage's own naming classes where they exist, and what stitches with other tools."""
+"""Tests of dataset names: they equal those of OpenLineage's naming classes, and match the names of other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What dbt calls a node and how it ended, in a real run: batches, hooks, exposures, unit tests."""
+"""Tests of the types and ends of dbt's nodes in a real run: batches, hooks, exposures, unit tests."""
 
 from __future__ import annotations
 

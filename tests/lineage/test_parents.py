@@ -1,4 +1,4 @@
-"""What a command runs within, as the environment and the command line tell it."""
+"""Tests of a command's parent run and options, from the environment and the command line."""
 
 from __future__ import annotations
 

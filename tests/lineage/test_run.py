@@ -1,4 +1,4 @@
-"""The Dagster run above the dbt commands: what is said of it, and which step tells its end."""
+"""Tests of the Dagster run above the dbt commands: its facets, and which step reports its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of columns without asking the warehouse."""
+"""Tests of the columns that are known without querying the warehouse."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Public dbt projects, built through Dagster on DuckDB: what their events say, beside what the warehouse has."""
+"""Public dbt projects, built through Dagster on DuckDB: their events are compared with the warehouse."""

@@ -1,4 +1,4 @@
-"""Every schema and every origin of a column that is sent, beside the columns that the warehouse really has."""
+"""Tests that compare all sent schemas and column origins with the real columns in the warehouse."""
 
 from __future__ import annotations
 

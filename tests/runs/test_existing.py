@@ -1,4 +1,4 @@
-"""A dbt project that was there before."""
+"""Tests of the template around an existing dbt project."""
 
 from __future__ import annotations
 
@@ -81,5 +81,5 @@ def test_production_manifest(template: Path, tmp_path: Path) -> None:
     made = run("python", "-c", prepare, cwd=project, **production)
     loaded = run("python", "-c", load, cwd=project, **production)
 
-    assert "manifest.json is missing: make it when the image is built, `DBT_TARGET=prod floe prepare`" in missing.stderr
+    assert "manifest.json is missing: run `DBT_TARGET=prod floe prepare` when you build the image" in missing.stderr
     assert (1, 0, 0) == (missing.returncode, made.returncode, loaded.returncode), made.stderr + loaded.stderr

@@ -1,4 +1,4 @@
-"""`floe prepare`: the manifest of an image, made where nothing is set and used where everything is."""
+"""Tests of `floe prepare`: an image's manifest is made without any variables and used with all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dagster run of real dbt on DuckDB: what its events say of owners, catalog, deferral and compiled SQL."""
+"""Tests of the events of a Dagster run with real dbt on DuckDB: owners, catalog, deferral and compiled SQL."""
 
 from __future__ import annotations
 

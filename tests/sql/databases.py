@@ -1,4 +1,4 @@
-"""The engines that the shapes are tried on: DuckDB and Spark in this process, PostgreSQL as a server."""
+"""The engines that run the shapes: DuckDB and Spark in this process, PostgreSQL as a server."""
 
 from __future__ import annotations
 

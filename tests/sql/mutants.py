@@ -1,4 +1,4 @@
-"""Shapes of SQL changed and combined at random: what a stranger's query may look like."""
+"""Shapes of SQL, changed and combined at random to resemble unknown users' queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine itself shows of a query: the names of its columns, and which data each of them depends on.
+"""The oracle: the names of a query's columns and the data on which each depends, as the engine itself shows them.
 
 The query is stored as a table. Then each column of each table that it reads is changed in several ways, and what
 changes in the result depends on it.

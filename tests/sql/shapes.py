@@ -1,4 +1,4 @@
-"""The shapes of SQL that the column reader is tried on, from the YAML files beside this one.
+"""The shapes of SQL for tests of the column reader, from the YAML files in this folder.
 
 A shape is one piece of grammar. Its SQL has placeholders for tables, such as `{orders}`; what holds for one dialect
 only stands below `dialects`, and a dialect without the shape below `not_there`, with the reason. Answers are written

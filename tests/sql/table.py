@@ -1,4 +1,4 @@
-"""Write the table of shapes in template/docs/lineage.md; `python -m tests.sql.table` shows the counts."""
+"""The table of shapes in template/docs/lineage.md; `python -m tests.sql.table` shows the counts."""
 
 from __future__ import annotations
 

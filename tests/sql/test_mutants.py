@@ -1,4 +1,4 @@
-"""Shapes changed and combined at random: never an exception, and on DuckDB never a contradiction."""
+"""Tests of randomly changed and combined shapes: no exception, and no contradiction on DuckDB."""
 
 from __future__ import annotations
 

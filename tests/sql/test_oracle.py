@@ -1,4 +1,4 @@
-"""The oracle notices each kind of wrong answer, on DuckDB."""
+"""Tests that the oracle detects every kind of wrong answer, on DuckDB."""
 
 from __future__ import annotations
 

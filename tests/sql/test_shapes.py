@@ -1,4 +1,4 @@
-"""The column reader over the grammar walk: right or left out, in seven dialects, without an engine."""
+"""Tests of the column reader on all shapes: right or left out, in seven dialects, without an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that are a column in one engine and a keyword or a function in another, where the table has such a column."""
+"""Tests of words that are columns in one engine and keywords or functions in another, if the table has the column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The types that the column reader states, beside those of an engine's own result."""
+"""The column reader's data types, compared with those of an engine's result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The projects of the targets, each beside its engine; `--target` chooses one."""
+"""The projects of the targets, each with its engine; `--target` chooses one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each target's sample project, built twice through Dagster on its engine, and what then stands in the engine.
+"""Tests of each target's sample project, built twice through Dagster on its engine, and of the resulting tables.
 
 Between the builds the data change: an order on a new day, a refund for an older order, a customer in another tier.
 """

@@ -1,4 +1,4 @@
-"""Column lineage of a running engine: models with each set operation, as the events of their build have it."""
+"""Tests of column lineage in the events of a build on a running engine, for models with each set operation."""
 
 from __future__ import annotations
 

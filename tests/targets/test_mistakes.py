@@ -1,4 +1,4 @@
-"""Mistakes that an owner makes, on a running engine: each ends the run with an error that names the variable.
+"""Tests of an owner's mistakes on a running engine: each fails the run with an error that names the variable.
 
 Of a wrong port or secret dbt's adapters know only the value, and some do not tell that: the project itself adds which
 variables the output reads, and what they are set to.

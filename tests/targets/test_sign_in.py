@@ -1,4 +1,4 @@
-"""Each way to sign in that the questions offer, against the adapter's own credentials class.
+"""Tests of every way to sign in that the questions offer, with the adapter's own credentials class.
 
 Runs where the seven adapters are installed together. Nothing leaves the machine: hosts of vendors are reached
 through a proxy on loopback, which notes who is asked for and refuses.

@@ -81,7 +81,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
         assert code == cli.main()
 
     assert file.read_text().startswith("<svg")
-    assert "No span has come" in capsys.readouterr().out
+    assert "No spans arrived" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

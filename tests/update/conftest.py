@@ -1,4 +1,4 @@
-"""Print the update table at the end: what was recorded as a property of a test, by target."""
+"""The update table, printed at the end from the recorded properties of tests, by target."""
 
 from __future__ import annotations
 

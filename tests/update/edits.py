@@ -1,4 +1,4 @@
-"""What an owner may have done to a project, and what became of it after an update."""
+"""An owner's possible edits of a project, and their state after an update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A release of the template as it lies, a made-up second one with a change of each kind, and projects of them."""
+"""A release of the working tree, an invented second one with a change of each kind, and projects made from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers that are changed later, with `copier update --vcs-ref=:current:`: every pair of targets, and the rest."""
+"""Tests of answers changed later with `copier update --vcs-ref=:current:`: every pair of targets, and the rest."""
 
 from __future__ import annotations
 

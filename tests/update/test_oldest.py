@@ -1,4 +1,4 @@
-"""From the oldest supported release, a tag of this repository, to the template as it lies."""
+"""Test of an update from the oldest supported release, a tag of this repository, to the working tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`copier update` for every target: what is updated equals what is new, and nothing of the owner's is lost."""
+"""Tests of `copier update` for every target: the result equals a new project, and the owner's changes are kept."""
 
 from __future__ import annotations
 

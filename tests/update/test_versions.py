@@ -1,4 +1,4 @@
-"""Every supported version of copier: the README's command verbatim, then an update, from the shell."""
+"""Tests of every supported version of copier: the README's command verbatim, then an update, from the shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The workflow that looks for a new release: its own steps, run against real repositories; `gh` alone is a stand-in."""
+"""Tests of the workflow that looks for a new release: its own steps run on real repositories, only `gh` is a fake."""
 
 from __future__ import annotations
 

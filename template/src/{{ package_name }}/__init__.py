@@ -1,1 +1,1 @@
-"""dbt models as Dagster assets. `defs/` is where you add your own."""
+"""dbt models as Dagster assets. Add your own assets, resources and schedules in `defs/`."""

@@ -1,4 +1,4 @@
-"""The code location that Dagster loads: everything in `defs/`, its logs as `floe/logs.py` has them."""
+"""The code location that Dagster loads: everything in `defs/`, with logging set up by `floe/logs.py`."""
 
 from pathlib import Path
 
@@ -9,6 +9,6 @@ from .floe.logs import write_logs
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return the definitions found in `defs/`."""
+    """Set up logging and return the definitions found in `defs/`."""
     write_logs()
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -1,6 +1,6 @@
 """The dbt project.
 
-Nothing else belongs here: `floe prepare` imports this module before there is a manifest.
+Add nothing else here: `floe prepare` imports this module before a manifest exists.
 """
 
 from dagster_dbt import DbtProject
@@ -11,7 +11,7 @@ from .floe.settings import settings
 dbt_project = DbtProject(
     project_dir=settings.dbt_project_dir,
     profiles_dir=settings.dbt_profiles_dir,
-    # Explicit, because dagster-dbt's own connection to the warehouse does not read DBT_TARGET.
+    # Set explicitly, because dagster-dbt's own connection to the warehouse does not read DBT_TARGET.
     target=settings.dbt_target,
 )
 prepare_once(dbt_project)

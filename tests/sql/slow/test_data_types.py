@@ -1,4 +1,4 @@
-"""The types that the column reader states of values of every type, on PostgreSQL and Spark."""
+"""Tests of the column reader's data types for values of every type, on PostgreSQL and Spark."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each shape on the engines that run here: their own columns, and what these depend on, agree with the answer."""
+"""Tests of each shape on real engines: their columns and dependencies agree with the expected answer."""
 
 from __future__ import annotations
 

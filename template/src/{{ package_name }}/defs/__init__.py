@@ -1,1 +1,1 @@
-"""Everything Dagster loads: assets, resources, schedules. Each module here is found by itself."""
+"""Everything that Dagster loads: assets, resources and schedules. Dagster finds every module in this folder."""

@@ -16,5 +16,5 @@ from ..project import dbt_project
     dagster_dbt_translator=FloeTranslator(),
 )
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
-    """Build what Dagster selected; lineage and spans leave besides."""
+    """Build the selected assets with dbt, emitting lineage and traces as it runs."""
     yield from observe(dbt, ["build"], context)

@@ -1,8 +1,8 @@
-"""When assets are built."""
+"""Schedules: when assets are built."""
 
 import dagster as dg
 
-# Off until it is switched on in the UI: a new project builds nothing by itself.
+# Off until you switch it on in the UI, so that a new project builds nothing on its own.
 daily = dg.ScheduleDefinition(
     name="daily",
     target=dg.AssetSelection.all(),

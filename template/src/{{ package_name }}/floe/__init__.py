@@ -1,4 +1,4 @@
-"""Metadata, lineage, tracing and logs of dbt runs, kept up to date by the template.
+"""Metadata, lineage, tracing and logs of dbt runs. The template keeps this package up to date.
 
-Start with `run.py`: one function, `observe`, through which each dbt command passes.
+Start reading at `run.py`: every dbt command goes through its one function, `observe`.
 """

@@ -1,7 +1,8 @@
-"""Faults of ours in lineage or tracing: each costs a detail, never an event, a span or the run.
+"""The handling of internal errors in lineage or tracing: each costs a detail, never an event, a span or the run.
 
-Each detail, such as a facet, is made by `detail`. What it raises is counted for the node that the event or span is of,
-and the first traceback is logged. How many nodes have lost detail stands in the run's tag and in its last log line.
+`detail` makes each detail, such as a facet. If that raises, the error is counted for the node that the event or span
+describes, and the first traceback is logged. The run's tag and its last log line give the number of nodes that lost
+details.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from .delivery.counts import Counts, one_line
 
 logger = logging.getLogger(__name__)
 
-SHARED = "lineage or tracing"  # of a fault that costs both, or that may
+SHARED = "lineage or tracing"  # for an error that affects both, or may
 
 T = TypeVar("T")
 Args = ParamSpec("Args")
 
 
 class Losses:
-    """The nodes whose events, or spans, lack details because of a fault of ours."""
+    """The nodes whose events or spans lack details because of an internal error."""
 
     def __init__(self, signal: str) -> None:
-        """Take what is sent, as the log is to name it."""
+        """Count for `signal`, the name that the log uses for what is sent."""
         self._signal = signal
         self._nodes: set[str] = set()
         self._details = 0
@@ -35,7 +36,7 @@ class Losses:
 
     @contextmanager
     def of(self, node: str) -> Iterator[None]:
-        """Count the details that are lost meanwhile for `node`, the name of its job or span."""
+        """Count details lost inside this block for `node`, the name of its job or span."""
         token = _current.set((self, node))
         try:
             yield
@@ -43,29 +44,32 @@ class Losses:
             _current.reset(token)
 
     def add_to(self, counts: Counts | None) -> None:
-        """Say in `counts` of which nodes detail was lost, and the first reason."""
+        """Add the nodes that lost details, and the first error, to `counts`."""
         if counts is not None:
             counts.incomplete |= self._nodes
             counts.fault = counts.fault or self._first
 
     def add(self, node: str, error: Exception) -> None:
-        """Count a detail that `error` has cost a node; log the first."""
+        """Count a detail of a node that was lost to `error`; log the first error."""
         if not self._nodes:
             self._first = one_line(error)
-            logger.warning("%s lost a detail of %s; the run continues", self._signal, node, exc_info=error)
+            logger.warning("%s: a detail of %s was lost; the run continues", self._signal, node, exc_info=error)
         self._nodes.add(node)
         self._details += 1
 
 
 class FaultGuard:
-    """Keeps faults of ours from the run: each is counted, and the first of a signal is logged with its traceback."""
+    """A guard that keeps internal errors from failing the run.
+
+    It counts every error and logs the first one per signal with its traceback.
+    """
 
     def __init__(self) -> None:
         self._losses: dict[str, Losses] = {}
 
     @contextmanager
     def __call__(self, signal: str = SHARED) -> Iterator[None]:
-        """Go on after a fault inside, which costs what is sent as `signal`."""
+        """Continue after an error inside this block, and count it for `signal`."""
         try:
             yield
         except Exception as error:
@@ -74,26 +78,26 @@ class FaultGuard:
             self.losses_of(signal).add("dbt", error)
 
     def losses_of(self, signal: str) -> Losses:
-        """Return what counts the faults of a signal."""
+        """Return the counter of a signal's lost details."""
         return self._losses.setdefault(signal, Losses(signal))
 
     def add_to(self, counts: Counts | None, signal: str) -> None:
-        """Say in the `counts` of a signal what faults have cost it."""
+        """Add a signal's lost details to its `counts`."""
         for losses in (self.losses_of(SHARED), self.losses_of(signal)):
             losses.add_to(counts)
 
 
-# What counts the faults just now, and the node whose event or span is made.
+# The current counter, and the node whose event or span is being made.
 _current: ContextVar[tuple[Losses, str] | None] = ContextVar("floe_faults", default=None)
 
 
 def detail(make: Callable[Args, T], *args: Args.args, **kwargs: Args.kwargs) -> T | None:
-    """Return what `make` returns for the arguments, or nothing if it raises while `Losses.of` counts."""
+    """Return the result of `make`, or None if it raises inside a `Losses.of` block."""
     try:
         return make(*args, **kwargs)
     except Exception as error:
         current = _current.get()
-        if current is None or "FLOE_RAISE" in os.environ:  # set by tests: a fault is to be seen
+        if current is None or "FLOE_RAISE" in os.environ:  # set by tests, which want to see the error
             raise
         losses, node = current
         losses.add(node, error)
@@ -101,6 +105,6 @@ def detail(make: Callable[Args, T], *args: Args.args, **kwargs: Args.kwargs) -> 
 
 
 def lost_details() -> int:
-    """Return how many details have been lost so far: what was made while it grew lacks some."""
+    """Return the number of details lost so far; if it grows while something is made, that lacks details."""
     current = _current.get()
     return current[0]._details if current else 0

@@ -1,7 +1,7 @@
 """The ids of traces and spans, derived from Dagster's and dbt's own ids.
 
-Every process of a run, each log line and each span find the same ids without telling each other, whether anything is
-exported or not. A trace id is the Dagster run id, which is a UUID.
+All processes of a run, their log lines and their spans compute the same ids without exchanging them, whether or not
+anything is exported. A trace id is the Dagster run id, which is a UUID.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def trace_id(run_id: str) -> int:
     """Return the trace id of a Dagster run, 128 bits."""
     try:
         return UUID(run_id).int
-    except ValueError:  # Dagster's contexts for unit tests have "EPHEMERAL"
+    except ValueError:  # Dagster's contexts for unit tests use "EPHEMERAL"
         return int(sha256(run_id.encode()).hexdigest()[:32], 16)
 
 
@@ -29,10 +29,10 @@ def step_span_id(run_id: str, step_key: str, attempt: int) -> int:
 
 
 def node_span_id(invocation_id: str, unique_id: str) -> int:
-    """Return the id of the span of a node in a dbt command, 64 bits."""
+    """Return the id of a node's span within a dbt command, 64 bits."""
     return _span_id("node", invocation_id, unique_id)
 
 
 def _span_id(*names: str) -> int:
-    # Zero is no id.
+    # Zero is not a valid id.
     return int.from_bytes(sha256("\0".join(names).encode()).digest()[:8], "big") or 1

@@ -1,7 +1,7 @@
-"""Logging: structlog for every logger of the process, with the ids of the trace.
+"""Logging: structlog for every logger of the process, with trace ids.
 
-In: records of the standard library's loggers (Dagster's, OpenLineage's, ours) and of structlog's. Out: one line each on
-standard error, JSON unless it goes to a terminal; `LOG_FORMAT=json` or `LOG_FORMAT=console` decides otherwise.
+In: records of the standard library's loggers (Dagster's, OpenLineage's, ours) and of structlog's. Out: one line per
+record on standard error, as JSON unless it is a terminal. `LOG_FORMAT=json` and `LOG_FORMAT=console` override this.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .step import Step
 
 EventDict = MutableMapping[str, Any]
 
-# Asked when the code location is loaded: during a step Dagster puts a file in the terminal's place.
+# Checked when the code location loads, because Dagster replaces the terminal by a file during a step.
 ON_A_TERMINAL = sys.stderr.isatty()
 MILESTONES = {
     dg.DagsterEventType.RUN_START,
@@ -40,7 +40,7 @@ ALL_ASSETS = r"Parameter `include_sources` of function `AssetSelection\.all` is 
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
 _runs_with_observations: set[str | None] = set()
-# The step that runs in this process. No context variable: threads would not have it.
+# The step that runs in this process. Not a context variable, because other threads would not see it.
 _step: dict[str, str] = {}
 
 
@@ -74,19 +74,19 @@ def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Replace the values of secret variables wherever they stand; drop a terminal's colors, which would cut them."""
+    """Redact the values of secret variables; first remove terminal color codes, which could split a secret."""
     hide = redactor()
     return {key: redact_values(value, lambda text: hide(ANSI_CODES.sub("", text)), key) for key, value in event.items()}
 
 
 def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Leave out what would be the same on each line of a terminal."""
+    """Drop the fields that would be the same on every line of a terminal."""
     return {key: value for key, value in event.items() if key not in {"job_name", "step_key", "trace_id", "span_id"}}
 
 
 def formatter() -> structlog.stdlib.ProcessorFormatter:
-    """Return the one formatter, for records of structlog and of the standard library alike."""
-    # Exceptions become data, or text, before secrets are looked for. Local variables stay out: they hold secrets.
+    """Return the formatter for all records, those of structlog and those of the standard library."""
+    # Render exceptions, as data or text, before redacting secrets. Leave out local variables, which may hold secrets.
     if is_json():
         transform = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         exceptions: Any = structlog.processors.ExceptionRenderer(transform)
@@ -101,7 +101,7 @@ def formatter() -> structlog.stdlib.ProcessorFormatter:
 
 
 def write_logs() -> None:
-    """Write what any logger of this process says from now on through `formatter`, each record once."""
+    """Write the records of all loggers of this process through `formatter` from now on, each record once."""
     structlog.configure(
         processors=[*_shared(), add_run, add_span, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -110,7 +110,7 @@ def write_logs() -> None:
     )
     logging.setLoggerClass(RunLogger)
     logging.captureWarnings(True)
-    # Of Dagster's own call, at each launch of all assets; code of the project that does the same is still warned.
+    # Dagster's own call warns at every launch of all assets. The same call in the project's code still warns.
     warnings.filterwarnings("ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\..*\.antlr_asset_selection$")
     ForkingPickler.register(dg.DagsterRun, _pickle_run)
     root = logging.getLogger()
@@ -123,9 +123,9 @@ def write_logs() -> None:
 
 
 def _pickle_run(run: dg.DagsterRun) -> tuple[Any, ...]:
-    """Pickle a run for a process that this one starts, which is to write its logs likewise before anything else.
+    """Pickle a run so that the process that unpickles it sets up its logs first.
 
-    Dagster hands the run to the process of a step, where it logs an event before it loads the code location.
+    Dagster passes the run to the process of a step, which logs an event before it loads the code location.
     """
     reduced = run.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     return _unpickle_run, reduced[:2], *reduced[2:]
@@ -137,7 +137,7 @@ def _unpickle_run(make: Callable[..., dg.DagsterRun], arguments: tuple[Any, ...]
 
 
 def enter_step(step: Step) -> None:
-    """Name the step in all lines of this process from now on."""
+    """Add the step's ids to all log lines of this process from now on."""
     write_logs()
     _step.update(
         run_id=step.run_id,
@@ -151,12 +151,12 @@ def enter_step(step: Step) -> None:
 class RunLogger(logging.Logger):
     """A logger that writes a run's lines through `formatter`.
 
-    Dagster makes the console logger of a run itself, takes another only from a run's configuration, and asks
-    `logging` for the class.
+    Dagster creates a run's console logger itself and accepts another only in the run's configuration. It does ask
+    `logging` for the logger class.
     """
 
-    def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802 - the base's name
-        """Add a handler."""
+    def addHandler(self, hdlr: logging.Handler) -> None:  # noqa: N802 - the name in the base class
+        """Add a handler; Dagster's gets our formatter and filters."""
         if self.name == "dagster":
             hdlr.setFormatter(formatter())
             hdlr.addFilter(_is_wanted)
@@ -165,21 +165,21 @@ class RunLogger(logging.Logger):
 
 
 def _is_unwritten(record: logging.LogRecord) -> bool:
-    """Say whether no handler of its own has written a record, as Dagster's loggers have them."""
+    """Return whether no handler of its own logger has written the record, as Dagster's loggers do."""
     return not hasattr(record, "dagster_meta") and not logging.getLogger(record.name.partition(".")[0]).handlers
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """Say whether a record of Dagster's is to be written: its word for a run's success is but a debug message."""
+    """Return whether to write a record of Dagster's. Milestones count as INFO: Dagster logs RUN_SUCCESS at DEBUG."""
     event = getattr(record, "dagster_meta", {}).get("dagster_event")
     is_milestone = event is not None and event.event_type in MILESTONES
     return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= _level()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a record says what others of its run have not; dagster-dbt warns of each test that is not a check.
+    """Return whether a record is new within its run: dagster-dbt warns about every test that is not an asset check.
 
-    Tests on ephemeral models are an example. The first warning is shortened to one line.
+    Tests on ephemeral models are an example. Only the first warning is written, shortened to one line.
     """
     meta: dict[str, Any] = getattr(record, "dagster_meta", {})
     text = meta.get("orig_message") or ""
@@ -206,13 +206,13 @@ def _shared() -> list[Any]:
 
 
 def is_json() -> bool:
-    """Say whether lines are for machines."""
+    """Return whether log lines are JSON."""
     log_format = os.environ.get("LOG_FORMAT", "").lower()
     return log_format == "json" if log_format in {"json", "console"} else not ON_A_TERMINAL
 
 
 def _dagster_exception(error: Any) -> list[dict[str, Any]]:
-    """Return an error that Dagster has recorded, and its causes, as structlog has exceptions."""
+    """Return an error that Dagster has recorded, and its causes, in structlog's form of exceptions."""
     errors = []
     while error:
         errors.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})

@@ -1,9 +1,9 @@
-"""The redactor: replaces secrets in everything that leaves the process.
+"""The redactor, which replaces secrets in everything that leaves the process.
 
-A secret that can be told from ordinary text is hidden wherever it stands, in each form that a client may give it. A
-*plain* one, which is short, a mere word, or the same as a public setting, is hidden only beside a sign of credentials:
-`password=postgres` and `user:postgres@host`, but not the `postgres` of a path or a table. Hidden everywhere it would
-destroy the text and give itself away: whoever reads `[hidden]ql` or `data/[hidden]` knows the word.
+A secret that is distinguishable from ordinary text is redacted everywhere, in every form that a client may give it.
+A *plain* secret is short, an ordinary word, or equal to a public setting. It is redacted only next to a sign of
+credentials: in `password=postgres` and `user:postgres@host`, but not in a path or a table's name. Redacting it
+everywhere would garble the text and reveal the secret: `[hidden]ql` and `data/[hidden]` give the word away.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from .settings import settings
 
 HIDDEN = "[hidden]"
 BYTES = "surrogateescape"
-# Shorter than these a secret is plain: whatever it consists of, and if it has only letters or only digits.
+# A secret is plain if it is shorter than `SHORTEST`, or has only words or only digits and is shorter than
+# `SHORTEST_WORD`.
 SHORTEST = 6
 SHORTEST_WORD = 12
 WORD = re.compile(r"[A-Za-z]+([_.-][A-Za-z]+)*|\d+")
-# user:password@ of any URL, whoever's it is; a mere name before the @ is a container or a bucket as often.
+# user:password@ in any URL, ours or not. A name alone before the @ is just as often a container or a bucket.
 USERINFO = re.compile(r"(?<=://)[^\s/@:\"'\\]*:[^\s/@\"'\\]+(?=@)")
-# What stands before a credential: password=, "token": ", Bearer, --password, password is.
+# Text that precedes a credential: password=, "token": ", Bearer, --password, password is.
 SIGN = re.compile(
     r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd)|(?<!unexpected )token|secret|credentials?|authorization"""
     r"""|(?<![a-z_.])key|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
@@ -37,8 +38,8 @@ SIGN = re.compile(
     r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
     re.IGNORECASE,
 )
-AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the word of base64 that has a part in it
-SIGN_CHARACTERS = 40  # that a sign may have at most
+AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the whole base64 word that contains a part
+SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
 
 Redactor = Callable[[str], str]
@@ -50,15 +51,15 @@ def redact(text: str) -> str:
 
 
 def redactor() -> Redactor:
-    """Return `redact` for many texts: the environment is read once."""
+    """Return a function like `redact` for many texts; it reads the environment only once."""
     return _redactor(tuple(os.environ.items()))
 
 
 def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> Any:
-    """Return a text, or what mappings and sequences hold, without secrets; a key may be the sign of credentials."""
+    """Return a value without secrets, nested ones included; a mapping's key may be a sign of credentials."""
     hide = hide or redactor()
     if isinstance(value, str):
-        # The name and the value as one text, so that the sign counts.
+        # Test name and value as one text, so that the name can act as the sign.
         is_secret = bool(name and SIGN.search(f"{name}=")) and hide(f"password={value}") == f"password={HIDDEN}"
         return HIDDEN if is_secret else hide(value)
     if isinstance(value, dict):
@@ -69,12 +70,12 @@ def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> A
 
 
 def redact_json(text: str, hide: Redactor) -> str:
-    """Return a JSON document without secrets, still JSON."""
+    """Return a JSON document without secrets; the result is valid JSON."""
     return text if hide(text) == text else json.dumps(redact_values(json.loads(text), hide))
 
 
 def redact_error(error: BaseException | None) -> None:
-    """Take secrets out of an exception's message and of those that led to it: Dagster stores them in its event log."""
+    """Redact the messages of an exception and of its causes, because Dagster stores them in its event log."""
     hide, seen = redactor(), set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -88,17 +89,17 @@ def redact_error(error: BaseException | None) -> None:
 
 @lru_cache(maxsize=4)
 def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
-    """Return what hides the secrets of an environment and of the files that it leads to, which are read once."""
+    """Return the redactor for the secrets of an environment and of the files that it refers to, which are read once."""
     secrets = read_secrets(settings, dict(environment))
     public = "\n".join(secrets.settings)
     plain = {secret for secret in secrets.values if is_plain(secret, public)}
     needles = {form for secret in secrets.values - plain for form in forms(secret)}
-    needles |= {_in_json(needle) for needle in needles}  # where an event is JSON already
+    needles |= {_in_json(needle) for needle in needles}  # for an event that is already JSON
     pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
     needles |= {f"{pair}@" for pair in pairs}
     encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
     encoded |= {base64.b64encode(pair.encode(errors=BYTES)).decode() for pair in pairs}
-    # The longest first: one may be the beginning of another. Of base64 the whole word goes, not the middle of it.
+    # Longest first, because one may be the beginning of another. For base64, replace the whole word, not its middle.
     by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
     by_length += [AROUND.replace("PART", re.escape(part)) for part in sorted(encoded, key=len, reverse=True)]
     pattern = re.compile("|".join(by_length))
@@ -108,7 +109,7 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     def hide(text: str) -> str:
         if "://" in text and "@" in text:
             text = USERINFO.sub(HIDDEN, text)
-        # Nearly no text has a secret, and looking for literals is a hundred times as fast as the pattern.
+        # Hardly any text has a secret, and searching for literals is a hundred times as fast as the pattern.
         if any(literal in text for literal in literals):
             text = pattern.sub(lambda match: HIDDEN + "@" * match[0].endswith("@"), text)
         lower = text.lower()
@@ -121,12 +122,12 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
 
 
 def is_plain(secret: str, public: str = "") -> bool:
-    """Say whether a secret cannot be told from ordinary text; `public` is the text of all settings that are public."""
+    """Return whether a secret is indistinguishable from ordinary text; `public` is the text of all public settings."""
     if len(secret) < SHORTEST or (len(secret) < SHORTEST_WORD and WORD.fullmatch(secret)):
         return True
     if secret not in public:
         return False
-    # A setting may hold the secret itself, as in path?token=…
+    # A public setting may contain the secret itself, as in path?token=…
     return any(not _has_sign(match) for match in re.finditer(rf"(?<!\w){re.escape(secret)}(?!\w)", public))
 
 
@@ -136,9 +137,9 @@ def _has_sign(match: re.Match[str]) -> bool:
 
 
 def forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it stands in texts, URLs, JSON, JSON within JSON, Python's repr, HTML and SQL."""
+    """Yield a secret in its forms in text, URLs, JSON, JSON within JSON, Python's repr, HTML and SQL."""
     yield secret
-    # A variable need not be UTF-8.
+    # A variable is not necessarily UTF-8.
     for form in (quote(secret, "", errors=BYTES), quote(secret, errors=BYTES), quote_plus(secret, errors=BYTES)):
         yield form
         yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), form)
@@ -156,11 +157,11 @@ def _in_json(text: str) -> str:
 
 
 def _base64(secret: str) -> Iterator[str]:
-    """Yield what base64 makes of a secret wherever it stands in the encoded text, as in `user:password`."""
+    """Yield the base64 forms of a secret at any position in the encoded text, as in `user:password`."""
     content = secret.encode(errors=BYTES)
     for offset in range(3):
         encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
-        # The first and the last letter depend on what stands around the secret as well.
+        # The first and last characters also depend on the text around the secret.
         inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
         yield inner
         yield inner.translate(str.maketrans("+/", "-_"))

@@ -1,4 +1,4 @@
-"""The entry point: `observe` runs a dbt command for Dagster and watches it.
+"""The entry point: `observe` runs a dbt command for Dagster and reports on it.
 
 `defs/` needs nothing else of this package than what is listed in `__all__`. The work behind `observe`, such as lineage,
 spans and logs, starts in `observer.py`.
@@ -28,20 +28,20 @@ def observe(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
     **kwargs: Any,
 ) -> DbtEventIterator[Any]:
-    """Run dbt with `args`, for what Dagster selected where the command takes a selection.
+    """Run dbt with `args`, limited to Dagster's selection if the command takes one.
 
-    Call it as often in a step as there are dbt commands to run. `dbt retry` repeats the step's command before it.
+    Call it once per dbt command; a step may run several. `dbt retry` repeats the step's previous command.
 
     Args:
-        dbt: The resource of that name.
-        args: dbt's own, such as `["build"]`.
-        context: The asset's.
+        dbt: The resource `dbt`.
+        args: Arguments of dbt, such as `["build"]`.
+        context: Context of the asset or op.
         kwargs: Further arguments of `DbtCliResource.cli`, such as `raise_on_error` or `target_path`.
 
     Returns:
-        dagster-dbt's event iterator: yield from it, or from its `fetch_row_counts()` and the like.
+        dagster-dbt's event iterator. Yield from it, or from the result of a method such as `fetch_row_counts()`.
     """
-    # Here and not above: loading a code location starts no dbt and is to cost no more than without.
+    # Imported here, because loading a code location runs no dbt and should not pay for these imports.
     from .observer import Observer, watched
 
     observer = Observer(context, settings)

@@ -1,4 +1,4 @@
-"""The end of a Dagster step, and of its run, as Dagster's event log has it."""
+"""The end of a Dagster step and of its run, read from Dagster's event log."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OUTCOMES = {
 CANCELED = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
 INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 INTERRUPT_NAMES = {interrupt.__name__ for interrupt in INTERRUPTS}
-# What Dagster wraps an asset's exception in.
+# The errors in which Dagster wraps an asset's exception.
 WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnd:
-    """How an attempt at a step ended; `message` says why if not well."""
+    """The end of an attempt at a step; `message` is the reason if it did not succeed."""
 
     outcome: Outcome
     message: str | None = None
@@ -38,7 +38,7 @@ class StepEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """How a Dagster run ended; not `is_certain` while a step that runs no dbt may still change it."""
+    """The end of a Dagster run; `is_certain` is false while a step without dbt may still change the outcome."""
 
     outcome: Outcome
     message: str | None
@@ -46,7 +46,7 @@ class RunEnd:
 
 
 def step_end(event: dg.DagsterEvent) -> StepEnd:
-    """Return what Dagster's last event of an attempt says."""
+    """Return the end of an attempt from Dagster's last event of it."""
     outcome = OUTCOMES.get(event.event_type)
     if outcome is not None:
         return StepEnd(outcome=outcome)
@@ -62,7 +62,7 @@ def step_end(event: dg.DagsterEvent) -> StepEnd:
 
 
 def command_end(error: BaseException | None) -> StepEnd:
-    """Return how a command ended by what was raised, nothing if all went well."""
+    """Return the end of a command from the error that it raised, or None if it succeeded."""
     if error is None:
         return StepEnd(outcome=Outcome.SUCCESS)
     return StepEnd(
@@ -72,15 +72,15 @@ def command_end(error: BaseException | None) -> StepEnd:
 
 
 def _reason(text: str) -> str:
-    """Return an error's text as lineage and spans have it: dbt's own message, without colors and secrets."""
+    """Return an error's text for lineage and spans: dbt's own message, without colors and secrets."""
     return redact(dbt_message(ANSI_CODES.sub("", text).strip()))
 
 
 def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
-    """Return how the run ended if `step` was its last with dbt; the outcome is the worst of all its steps.
+    """Return the end of the run if `step` was its last one with dbt; the outcome is the worst of all its steps.
 
-    Of several steps, the one whose end stands last in the run's event log tells: call this once Dagster has recorded
-    `end` there.
+    In a run of several steps, the step whose end is recorded last in the run's event log reports the end. Call this
+    after Dagster has recorded `end` there.
     """
     if end.is_retried:
         record = context.instance.get_run_record_by_id(step.run_id)
@@ -101,14 +101,14 @@ def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
 
 
 def _recorded_ends(context: Context, run_id: str) -> dict[str, StepEnd]:
-    """Return the ends of the run's steps by key, oldest first."""
+    """Return the ends of the run's steps by step key, oldest first."""
     records = context.instance.get_records_for_run(run_id, of_type=FINAL_EVENTS).records
     events = [record.event_log_entry.dagster_event for record in records]
     return {event.step_key: step_end(event) for event in events if event and event.step_key}
 
 
 def _never_run(steps: Collection[Any], ends: Mapping[str, StepEnd]) -> set[str]:
-    """Return the steps below a failed one: Dagster does not run them, and records no end."""
+    """Return the steps downstream of a failed one: Dagster does not run them and records no end."""
     upstream = {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in steps}
     dead = {key for key, end in ends.items() if end.outcome in {Outcome.FAIL, Outcome.INTERRUPTED}}
     while more := {key for key, above in upstream.items() if above & dead} - dead:
@@ -117,7 +117,7 @@ def _never_run(steps: Collection[Any], ends: Mapping[str, StepEnd]) -> set[str]:
 
 
 def _worst(ends: Collection[StepEnd]) -> StepEnd:
-    """Return the first end of the worst outcome."""
+    """Return the first end with the worst outcome."""
     for outcome in (Outcome.FAIL, Outcome.INTERRUPTED):
         for end in ends:
             if end.outcome is outcome:

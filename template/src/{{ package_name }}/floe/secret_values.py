@@ -1,6 +1,6 @@
-"""The values that are secret, and the texts that are public settings.
+"""The secret values, and the texts of public settings.
 
-Out: the secrets as they were written, before `redact.py` works out the other forms in which they may stand in a text.
+Out: the secrets as written. `redact.py` derives the other forms in which they may occur in a text.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import yaml
 
 from .settings import ROOT, Settings, openlineage_files
 
-# A name that says credential, in variables, profile keys, headers and log fields alike; words joined by underscores.
+# Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
     r"|(^|_)(pass|pwd|key|pat)(_|$)"
 )
-# What such a name may end in where its value is none: a path to a key, the name of a user.
+# Endings of such names whose value is not a credential: a path to a key, the name of a user.
 PUBLIC = re.compile(
     r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$"
 )
@@ -34,7 +34,7 @@ USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
-# Up to the last @: people write passwords into URLs as they are.
+# Up to the last @, because people write passwords into URLs without encoding them.
 USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
 PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
@@ -42,7 +42,7 @@ ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:([
 
 @dataclass(frozen=True, slots=True)
 class ProfileVariable:
-    """A variable that `profiles.yml` reads; `default` is nothing if it has none, and blank if that is no text."""
+    """A variable that `profiles.yml` reads; `default` is None without a default, and blank if that is not a string."""
 
     name: str
     default: str | None
@@ -51,12 +51,12 @@ class ProfileVariable:
 
 @dataclass(slots=True)
 class Secrets:
-    """What is secret, and what is not.
+    """Secret values, and values that are not secret.
 
     Attributes:
-        values: Secrets as they were written.
-        users: Names that sign in with one of them.
-        settings: Texts of settings that are public, such as the host and the schema of a profile.
+        values: Secrets as written.
+        users: User names that sign in with one of them.
+        settings: Texts of public settings, such as the host and the schema of a profile.
     """
 
     values: set[str] = field(default_factory=set)
@@ -65,15 +65,15 @@ class Secrets:
 
 
 def is_credential(name: str) -> bool:
-    """Say whether the name of a variable, key, header or field says that its value is secret."""
-    if name.startswith("DBT_ENV_SECRET"):  # dbt's own way to say so
+    """Return whether the name of a variable, key, header or field marks its value as secret."""
+    if name.startswith("DBT_ENV_SECRET"):  # dbt's own prefix for secrets
         return True
     words = re.sub(r"[^a-z0-9]+", "_", name.lower())
     return bool(CREDENTIAL.search(words)) and not PUBLIC.search(words) and name not in PATHS
 
 
 def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
-    """Return the secrets of `environment`, of the profile and of OpenLineage's configuration, and what is public."""
+    """Return the secrets and public settings of `environment`, the profile and OpenLineage's configuration."""
     secrets = Secrets()
     profile = _read_yaml(settings.dbt_profiles_dir / "profiles.yml")
     read_by_profile = {variable.name: variable.is_secret for variable in profile_variables(profile)}
@@ -111,7 +111,7 @@ def _texts(settings: Settings) -> Iterator[str]:
 
 
 def _add_value(secrets: Secrets, value: str) -> None:
-    """Add a secret, its lines if it has several, and the secret entries of JSON such as a service account's key."""
+    """Add a secret, each of its lines, and the secret entries if it is JSON, such as a service account's key."""
     secrets.values.add(value.strip())
     lines = re.split(r"\\n|\r?\n", value)
     if len(lines) > 1:
@@ -121,7 +121,7 @@ def _add_value(secrets: Secrets, value: str) -> None:
 
 
 def _add_header(secrets: Secrets, value: str) -> None:
-    """Add a header's value; of `Bearer …` and `Basic …` what follows, too."""
+    """Add a header's value, and the part after `Bearer` or `Basic` as well."""
     secrets.values.add(value)
     scheme, _, credentials = value.partition(" ")
     if credentials:
@@ -134,7 +134,7 @@ def _add_header(secrets: Secrets, value: str) -> None:
 
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
-    """Add the credentials within a URL; a user without a password is a token, if it is an endpoint's."""
+    """Add the credentials in a URL; in an endpoint's URL, a user without a password is a token."""
     if match := USERINFO.match(text) if is_endpoint or "://" in text else None:
         user, _, password = match[1].partition(":")
         if password:
@@ -146,7 +146,7 @@ def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
 
 
 def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
-    """Add what a document's keys call secret, whatever stands under `headers`, and as settings the rest."""
+    """Add the values under secret keys and under `headers` as secrets, and all others as settings."""
     if isinstance(document, dict):
         for key, value in document.items():
             is_hidden = hide or str(key).lower() == "headers" or is_credential(str(key))
@@ -168,7 +168,7 @@ def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool =
 
 
 def profile_variables(document: Any, *, secret: bool = False) -> Iterator[ProfileVariable]:
-    """Yield the variables that a part of `profiles.yml` reads; the key may say that one is secret, or its own name."""
+    """Yield the variables that a part of `profiles.yml` reads; the key or the variable's name may mark it as secret."""
     if isinstance(document, dict):
         for key, value in document.items():
             yield from profile_variables(value, secret=secret or is_credential(str(key)))
@@ -182,7 +182,7 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
 
 
 def _read_yaml(file: Path) -> Any:
-    # A file that cannot be read is the doctor's to name; here it holds no secret.
+    # `floe doctor` reports a file that cannot be read; here it contributes no secrets.
     with suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
         return yaml.safe_load(file.read_bytes())
     return None

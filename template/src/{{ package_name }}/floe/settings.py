@@ -1,4 +1,4 @@
-"""The answers in `settings.toml`, the environment variables that win over them, and what is switched off."""
+"""The answers in `settings.toml`, the environment variables that override them, and what is switched off."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 FILE = Path(__file__).with_name("settings.toml")
-# src/<package>/floe/settings.toml; an installed wheel has no such root and runs from its working folder.
+# FILE is src/<package>/floe/settings.toml. An installed wheel has no such root and uses its working folder.
 ROOT = FILE.parents[3] if FILE.parents[2].name == "src" else Path.cwd()
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the project was told: each field from the environment, else from `settings.toml`."""
+    """The project's settings: each field comes from the environment, or else from `settings.toml`."""
 
     name: str
     namespace: str
@@ -36,15 +36,15 @@ class Settings:
 
     @property
     def state_dir(self) -> Path:
-        """Return the folder for what outlives a run: unsent lineage events, the columns of models."""
+        """Return the folder for data that outlives a run: unsent lineage events and the columns of models."""
         return Path(os.environ.get("FLOE_STATE_DIR") or ROOT / ".floe")
 
 
 def read_settings(file: Path = FILE) -> Settings:
-    """Read `settings.toml` and the environment, `.env` of the project's root included.
+    """Read `settings.toml` and the environment, including `.env` in the project's root.
 
     Raises:
-        RuntimeError: The file is no TOML or lacks an entry; the message names both.
+        RuntimeError: The file is not TOML or lacks an entry; the message names both.
     """
     load_dotenv(ROOT / ".env")
     try:
@@ -64,7 +64,7 @@ def read_settings(file: Path = FILE) -> Settings:
             secret_variables=tuple(document["secrets"]["variables"]),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        msg = f"{file}: {error!r}; restore the entry, or the file with `copier update`"
+        msg = f"{file}: {error!r}: restore the entry, or restore the file with `copier update`"
         raise RuntimeError(msg) from error
 
 
@@ -76,7 +76,7 @@ def openlineage_files() -> list[Path]:
 
 
 def lineage_is_off(settings: Settings) -> bool:
-    """Say whether no lineage is sent: it is disabled, or neither an endpoint nor a configuration is set."""
+    """Return whether lineage is off: it is disabled, or neither an endpoint nor a configuration is set."""
     if _is_set_to("OPENLINEAGE_DISABLED", "true"):
         return True
     is_configured = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
@@ -85,7 +85,7 @@ def lineage_is_off(settings: Settings) -> bool:
 
 
 def otlp_is_off(settings: Settings, signal: str) -> bool:
-    """Say whether no `traces`, or no `metrics`, are sent: they are disabled, or have no endpoint."""
+    """Return whether the signal, `traces` or `metrics`, is off: it is disabled or has no endpoint."""
     endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
     is_disabled = _is_set_to("OTEL_SDK_DISABLED", "true") or _is_set_to(f"OTEL_{signal.upper()}_EXPORTER", "none")
     return is_disabled or not endpoint
@@ -96,14 +96,14 @@ def _first(variable: str, default: str) -> str:
 
 
 def _set_absolute_warehouse() -> None:
-    """Make DUCKDB_PATH absolute: dbt and Dagster resolve a relative one against different folders."""
+    """Make DUCKDB_PATH absolute, because dbt and Dagster resolve a relative path against different folders."""
     path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
     if ":" not in path:
         os.environ["DUCKDB_PATH"] = str(ROOT / path)
 
 
 def _put_dbt_on_path() -> None:
-    """Look for dbt beside the interpreter first, as in an activated environment: dagster-dbt knows PATH only."""
+    """Put the interpreter's folder first on PATH, where dagster-dbt looks for dbt, as an activated environment does."""
     folder = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath)
     if shutil.which("dbt", path=folder) and path.split(os.pathsep)[0] != folder:

@@ -1,6 +1,6 @@
 """The Dagster step that runs dbt, read once from Dagster's context.
 
-Dagster's context is read here, once per attempt at a step; watchers, logs and ids take the `Step`.
+Only this module reads Dagster's context, once per attempt at a step. Watchers, logs and ids use the `Step`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ logger = logging.getLogger(__name__)
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
-# A tag of a Dagster run, and the variable of its process, that name the trace which it was started from.
+# The tag of a Dagster run, and the variable of its process, that name the trace from which it was started.
 TRACEPARENT_TAG = "traceparent"
 TRACEPARENT = "TRACEPARENT"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 PACKAGE = __name__.partition(".")[0]
-# Dagster's own names for jobs that nobody has defined: that of a schedule or sensor whose target is a selection of
-# assets, which ends in the name of the schedule or sensor, and all others.
+# Prefixes of the jobs that Dagster defines itself. The first is for a schedule or sensor that targets a selection of
+# assets, whose name follows the prefix. The second is for all others.
 AUTOMATION_JOB = "__anonymous_asset_job_"
 IMPLICIT_JOB = "__"
 
@@ -37,15 +37,15 @@ class Step:
 
     Attributes:
         run_id: Dagster's run id, a UUID.
-        job_name: Name of the run's job in Dagster, which has names of its own for jobs that nobody has defined.
+        job_name: Name of the run's job in Dagster, which makes up names for jobs that the project does not define.
         key: Key of the step.
         attempt: Number of earlier attempts at the step.
         run_started_at: Start of the run, in UTC.
-        run_steps: Keys of all steps that the run executes; empty where the run has no plan, as in a test.
+        run_steps: Keys of all steps that the run executes; empty if the run has no plan, as in a test.
         tags: Tags of the run.
-        partitions: First and last partition key, the same for a single one.
-        window: Start and end of the time that the partitions cover, if they are partitions of time.
-        traceparent: Trace that the run was started from (https://www.w3.org/TR/trace-context/).
+        partitions: First and last partition key, equal for a single partition.
+        window: Start and end of the time that the partitions cover, if they are time partitions.
+        traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
     """
 
     run_id: str
@@ -61,9 +61,9 @@ class Step:
 
     @property
     def display_name(self) -> str:
-        """Return the name of the run's job for lineage and spans, the same in each run.
+        """Return the name of the run's job for lineage and spans, which is the same in every run.
 
-        A job that the project defines keeps its name. One that Dagster has made up is named after the package, since
+        A job that the project defines keeps its name. A job that Dagster made up is named after the package, because
         several projects may share a namespace: `my_pipeline.daily` for the schedule `daily` of assets, and
         `my_pipeline.assets` for assets that are built without a job.
         """
@@ -73,7 +73,7 @@ class Step:
 
     @property
     def is_whole_run(self) -> bool:
-        """Say whether the run has no other step."""
+        """Return whether the run has no other step."""
         return len(self.run_steps) <= 1
 
     @property
@@ -83,7 +83,7 @@ class Step:
 
 
 def read_step(context: Context) -> Step:
-    """Return what Dagster knows of the step."""
+    """Read the step from Dagster's context."""
     tags = context.run.tags
     record = context.instance.get_run_record_by_id(context.run_id)
     started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
@@ -119,7 +119,7 @@ def _partitions(context: Context) -> tuple[str, str] | None:
     if context.has_partition_key:
         return context.partition_key, context.partition_key
     if context.has_partition_key_range:
-        # The context's `partition_key_range` needs the definition of the partitions; the tags hold the same keys.
+        # The context's `partition_key_range` needs the partitions definition. The tags hold the same keys.
         start, end = (context.run.tags[tag] for tag in RANGE_TAGS)
         return start, end
     return None
@@ -130,7 +130,7 @@ def _window(context: Context) -> tuple[datetime, datetime] | None:
         return None
     try:
         window = context.partition_time_window
-    except Exception:  # partitioned by something else than time; Dagster has a kind of error for each
+    except Exception:  # not time partitions; Dagster raises a different error for each kind
         logger.debug("The partitions have no time window.", exc_info=True)
         return None
     return window.start, window.end

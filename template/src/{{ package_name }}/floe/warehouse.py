@@ -1,7 +1,7 @@
-"""The facts that lineage and tracing need about a warehouse, and those of DuckDB.
+"""The facts about a warehouse that lineage and tracing need, and those of DuckDB.
 
-The warehouse of the outputs `dev` and `prod` stands in `target.py`. Names follow OpenLineage's naming page
-(https://openlineage.io/docs/spec/naming) where it has the engine.
+`target.py` defines the warehouse of the outputs `dev` and `prod`. Names follow OpenLineage's naming page
+(https://openlineage.io/docs/spec/naming) if it covers the engine.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from typing import Any
 MOTHERDUCK = ("md:", "motherduck:")
 JINJA = re.compile("[{](?:[{]|%)")
 
-# The values of a dbt connection, by the names that the adapter's credentials have.
+# The values of a dbt connection, under the names in the adapter's credentials.
 Connection = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warehouse:
-    """One engine.
+    """A database engine.
 
     Attributes:
         adapter: dbt's adapter type.
         db_system: `db.system.name` of OpenTelemetry's semantic conventions.
-        dialect: sqlglot's name of its SQL.
-        connection_keys: The only credentials that lineage and tracing read; none is secret.
-        namespace: Connection -> the OpenLineage namespace of its tables.
-        parts: Which of a relation's parts make a table's name.
-        fold: An unquoted identifier -> as the engine keeps it.
-        attached: Connection, a database and the folder that dbt runs in -> the namespace and the name of that database
-            if it is one of its own, which the connection only reaches.
-        location: Connection and a node of dbt's -> where the node's data lies, if that is not in the engine itself.
-        others: Connection and a table's name -> the namespaces and names that other tools have for the table.
-        rows_of_create: What the engine answers for the rows of any `create table as`, if that is no count.
-        format_key: The entry of a model's config that names its table format.
-        catalog: The kind of catalog that its databases are, such as `unity`.
+        dialect: sqlglot's name for its SQL.
+        connection_keys: The only fields of the credentials that lineage and tracing read. None is secret.
+        namespace: Connection -> OpenLineage namespace of its tables.
+        parts: The parts of a relation that make up a table's name.
+        fold: Unquoted identifier -> the identifier as the engine stores it.
+        attached: Connection, database and dbt's working folder -> namespace and name of that database, if it is a
+            separate one that is attached to the connection.
+        location: Connection and dbt node -> location of the node's data, if it is outside the engine.
+        others: Connection and table name -> namespaces and names that other tools use for the table.
+        rows_of_create: The row count that the engine reports for every `create table as`, if it is not the real count.
+        format_key: The key of a model's config that names its table format.
+        catalog: The type of catalog that its databases belong to, such as `unity`.
     """
 
     adapter: str
@@ -61,13 +61,13 @@ class Warehouse:
 
 
 def _duckdb_namespace(connection: Connection) -> str:
-    # The specification has no DuckDB; this is dbt-ol's name, of an absolute path, since relative ones of two projects
-    # would collide.
+    # The specification does not cover DuckDB. This is dbt-ol's name, but with an absolute path, because the relative
+    # paths of two projects would collide.
     return f"duckdb://{_database_path(str(connection.get('path') or ':memory:'), Path.cwd())}"
 
 
 def _duckdb_attached(connection: Connection, database: str, folder: Path) -> tuple[str, str] | None:
-    """Return the namespace and name that an attached database file has in runs of its own."""
+    """Return the namespace and name that an attached database has in runs that connect to it directly."""
     for attachment in connection.get("attach") or ():
         path, kind = str(attachment.path), attachment.type
         file = Path(path.partition("?")[0])
@@ -79,23 +79,23 @@ def _duckdb_attached(connection: Connection, database: str, folder: Path) -> tup
 
 
 def _database_path(path: str, folder: Path) -> str:
-    # What follows a ? may hold a token.
+    # The part after the ? may hold a token.
     path = path.partition("?")[0]
-    # dagster-dbt takes md:name, which is MotherDuck's, for a path in dbt's folder.
+    # dagster-dbt mistakes MotherDuck's md:name for a path in dbt's folder.
     if (name := path.rpartition("/")[2]).startswith(MOTHERDUCK):
         return name
     return path if ":" in path else os.path.normpath(folder / path)
 
 
 def _duckdb_location(connection: Connection, node: Mapping[str, Any]) -> str | None:
-    """Return the file that dbt-duckdb's materialization `external` writes; the table is a view of it."""
+    """Return the file that dbt-duckdb's materialization `external` writes; the table is a view of that file."""
     config = node.get("config") or {}
     if config.get("materialized") != "external":
         return None
     identifier = node.get("alias") or node["name"]
     suffix = "" if (config.get("options") or {}).get("partition_by") else f".{config.get('format') or 'parquet'}"
     location = str(config.get("location") or f"{connection.get('external_root') or '.'}/{identifier}{suffix}")
-    return None if JINJA.search(location) else location  # rendered only when the model runs
+    return None if JINJA.search(location) else location  # Jinja is rendered only when the model runs
 
 
 DUCKDB = Warehouse(
@@ -110,7 +110,7 @@ DUCKDB = Warehouse(
 
 
 def other_warehouse(adapter: str) -> Warehouse:
-    """Return what can be said of an engine that is neither this project's target nor DuckDB."""
+    """Return the known facts about an engine that is neither this project's target nor DuckDB."""
     return Warehouse(
         adapter=adapter,
         db_system=adapter,

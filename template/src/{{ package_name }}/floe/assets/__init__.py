@@ -1,1 +1,1 @@
-"""dbt nodes as Dagster assets, with what `meta.floe` says of them."""
+"""dbt nodes as Dagster assets, with the metadata in `meta.floe`."""

@@ -1,7 +1,7 @@
 """The metadata under `meta.floe`: owner, service level and classifications of a dbt node.
 
-In: the properties of a dbt node as its manifest has them. Out: plain data, and a problem for each entry that is
-not understood. `config.meta` is read first, then `meta` (dbt 1.10 moved it below `config`).
+In: the properties of a dbt node in the manifest. Out: plain data, and a problem for each entry that is not understood.
+`config.meta` takes precedence over `meta`, because dbt 1.10 moved `meta` under `config`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 DURATION = re.compile(r"(?P<count>[1-9][0-9]{0,4})\s*(?P<unit>[mhd])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-# What Dagster takes for an owner: an e-mail address or team:name.
+# The owners that Dagster accepts: an e-mail address or team:name.
 OWNER = re.compile(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
@@ -43,7 +43,7 @@ Owners = Callable[[Mapping[str, Any]], Sequence[str]]
 
 
 def as_dict(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
-    """Return the entries that `meta` has, by name."""
+    """Return the entries of `meta` that are set, by name."""
     return {name: value for name in meta.__slots__ if (value := getattr(meta, name))}
 
 
@@ -53,7 +53,7 @@ def read_node_meta(node: Mapping[str, Any], report: Report) -> NodeMeta:
 
 
 def read_column_meta(node: Mapping[str, Any], report: Report) -> dict[str, ColumnMeta]:
-    """Return `meta.floe` of those columns of `node` that have any, by column name as the manifest spells it."""
+    """Return `meta.floe` of the columns of `node` that have it, by column name as spelled in the manifest."""
     columns = {}
     for name, column in node.get("columns", {}).items():
         if entries := _known(_floe(column), ColumnMeta, _prefixed(report, f"columns.{name}.meta.floe")):
@@ -66,12 +66,12 @@ def resolve_owners(
 ) -> list[str]:
     """Return the owners of a node, the same for Dagster and for lineage.
 
-    Each is an e-mail address or `team:name`: Dagster takes nothing else, and OpenLineage recommends the same form.
+    Each owner is an e-mail address or `team:name`. Dagster accepts nothing else, and OpenLineage recommends this form.
 
     Args:
         owner: The owner in `meta.floe`, if there is one; it takes precedence.
         dbt_owners: The owners that dagster-dbt reads from `meta.dagster.owners` or from the node's dbt group.
-        default: The owner of a node that has none of these, if it is to have one.
+        default: The owner of a node that has none of these; blank or None for no owner.
         report: Called with a message if `owner` had to be changed.
     """
     if owner:
@@ -80,7 +80,7 @@ def resolve_owners(
 
 
 def dagster_owner(owner: str, report: Report) -> str:
-    """Return `owner` as Dagster takes it: an e-mail address or team:name; a bare name becomes a team."""
+    """Return `owner` in a form that Dagster accepts, an e-mail address or team:name; a plain name becomes a team."""
     if OWNER.fullmatch(owner):
         return owner
     team = "team:" + (re.sub(r"[^\w.-]+", "-", owner.removeprefix("team:")).strip("-") or "unknown")
@@ -89,11 +89,11 @@ def dagster_owner(owner: str, report: Report) -> str:
 
 
 def sla_window(sla: str, tiers: Mapping[str, str], report: Report) -> timedelta | None:
-    """Return the longest age that `sla` allows an asset: a duration (`30m`, `24h`, `7d`) or a name of `tiers`."""
+    """Return the maximum age that `sla` allows an asset: a duration (`30m`, `24h`, `7d`) or a name in `tiers`."""
     match = DURATION.fullmatch(tiers.get(sla, sla))
     if match is None:
         allowed = ", ".join(["a duration such as 24h", *tiers])
-        report(f"meta.floe.sla {sla!r} is neither of: {allowed}; no freshness policy is set")
+        report(f"meta.floe.sla {sla!r} is not one of: {allowed}; no freshness policy is set")
         return None
     return timedelta(**{UNITS[match["unit"]]: int(match["count"])})
 
@@ -119,7 +119,7 @@ def _known(entries: Any, kind: type[NodeMeta | ColumnMeta], report: Report) -> d
         if key not in names:
             report(f".{key} is unknown; {_advice(str(key), names)}")
         elif not isinstance(value, str) or not value:
-            report(f".{key} is {value!r}; write a text")
+            report(f".{key} is {value!r}; write a string")
         else:
             known[key] = value
     return known

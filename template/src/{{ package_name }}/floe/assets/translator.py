@@ -1,6 +1,6 @@
 """The Dagster translator: dagster-dbt's asset specs with `meta.floe` merged in.
 
-Owners, tags, metadata, the freshness policy and column tags are added; nothing of dagster-dbt's is lost.
+It adds owners, tags, metadata, the freshness policy and column tags, and keeps everything that dagster-dbt sets.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ COLUMN_SCHEMA = "dagster/column_schema"
 
 
 class FloeTranslator(DagsterDbtTranslator):
-    """Translate dbt nodes; override `get_asset_spec` further in a subclass of your own in `defs/`."""
+    """The translator of dbt nodes; to change more, override `get_asset_spec` in a subclass in `defs/`."""
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
-        """Return the asset spec of a node. A bad `meta.floe` entry is warned about, never an error."""
+        """Return the asset spec of a node. An invalid `meta.floe` entry causes a warning, never an error."""
         specs: dict[tuple[int, str], dg.AssetSpec] = self.__dict__.setdefault("_floe_specs", {})
         memo = (id(manifest), unique_id)
         if memo not in specs:
@@ -37,9 +37,9 @@ class FloeTranslator(DagsterDbtTranslator):
     def _one_dep_a_table(
         self, spec: dg.AssetSpec, manifest: Mapping[str, Any], node: Mapping[str, Any]
     ) -> dg.AssetSpec:
-        """Drop a source that is the table of another dep, such as the seed that lands it.
+        """Drop a dependency on a source whose table is that of another dependency, such as the seed that loads it.
 
-        Dagster takes assets with one `dagster/table_name` for one asset, and refuses two deps on it in a subset.
+        Dagster treats assets with the same `dagster/table_name` as one asset, and rejects two deps on it in a subset.
         """
         upstream = [
             self.get_resource_props(manifest, unique_id)
@@ -62,7 +62,7 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
     meta = read_node_meta(node, report)
     columns = read_column_meta(node, report)
     window = sla_window(meta.sla, settings.sla_tiers, report) if meta.sla else None
-    # One replacement: each makes the spec anew, and a code location has thousands of them.
+    # Replace all attributes at once: each call builds a new spec, and a code location has thousands of them.
     return spec.replace_attributes(
         owners=resolve_owners(meta.owner, spec.owners, settings.owner, report),
         tags={**spec.tags, **_tags(meta, report)},
@@ -81,10 +81,10 @@ def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:
 
 
 def _tag_value(value: str, report: Report) -> str:
-    # Dagster's rule for the value of a tag.
+    # Dagster's rule for tag values.
     allowed = re.sub(r"[^A-Za-z0-9_.-]+", "-", value)[:63]
     if allowed != value:
-        report(f"{value!r} cannot stand in a tag; it shows as {allowed!r}")
+        report(f"{value!r} is not a valid tag value; it appears as {allowed!r}")
     return allowed
 
 

@@ -1,1 +1,1 @@
-"""The command `floe`, and what it prints."""
+"""The command `floe` and its output."""

@@ -17,27 +17,27 @@ REPLAY_SECONDS = 600.0
 
 
 def main() -> int:
-    """Run the command line; return 0 if all is well, 1 if something fails; argparse exits with 2."""
-    parser = argparse.ArgumentParser(prog="floe", description="Look after dbt's manifest, lineage and tracing.")
+    """Run the command line; return 0 on success and 1 on failure. For wrong usage, argparse exits with 2."""
+    parser = argparse.ArgumentParser(prog="floe", description="Manage dbt's manifest, lineage and tracing.")
     commands = parser.add_subparsers(required=True, metavar="command")
-    doctor = commands.add_parser("doctor", help="show what is set, try everything, say what came of it")
+    doctor = commands.add_parser("doctor", help="show the settings, test every connection, report the results")
     doctor.description = (
-        "Exit code: 0 if nothing fails (warnings do not count), 1 if something does. Each check has 8 seconds from its "
-        "request on: about 10 seconds in all, more on a busy machine."
+        "Exit code: 0 if no check fails (warnings do not count), 1 otherwise. Each check may take 8 seconds from its "
+        "first request: about 10 seconds in all, more on a busy machine."
     )
-    doctor.add_argument("--json", action="store_true", help="print JSON, for machines")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
-    prepare = commands.add_parser("prepare", help="make dbt's manifest for DBT_TARGET, as production needs it")
+    prepare = commands.add_parser("prepare", help="make dbt's manifest for DBT_TARGET, which production needs")
     prepare.set_defaults(run=_prepare)
-    lineage = commands.add_parser("lineage", help="what was sent, and what could not be").add_subparsers(
+    lineage = commands.add_parser("lineage", help="show sent events, and send waiting ones").add_subparsers(
         required=True, metavar="command"
     )
     lineage.add_parser("show", help="show the events of the last run").set_defaults(run=_show)
-    replay = lineage.add_parser("replay", help="send what earlier runs could not, and end what they left open")
-    replay.description = "Exit code: 0 if all has arrived, 1 if not."
+    replay = lineage.add_parser("replay", help="send the unsent events of earlier runs, and end runs left open")
+    replay.description = "Exit code: 0 if all events arrived, 1 otherwise."
     replay.set_defaults(run=_replay)
     trace = commands.add_parser("trace", help="run a command, such as dg launch --assets '*', and draw its trace")
-    trace.add_argument("--svg", type=Path, help="write a picture to this file, instead of text to the terminal")
+    trace.add_argument("--svg", type=Path, help="write an SVG picture to this file instead of text to the terminal")
     trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     trace.set_defaults(run=_trace)
     arguments = parser.parse_args()
@@ -59,14 +59,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
-    from .waterfall import as_svg, as_text, bars, record  # a server, which nothing else needs
+    from .waterfall import as_svg, as_text, bars, record  # includes a server, which only this command needs
 
     if not arguments.command:
-        _say("Which command? Such as: uv run floe trace dg launch --assets '*'")
+        _say("Name the command to trace, for example: uv run floe trace dg launch --assets '*'")
         return 2
     code, spans = record(arguments.command)
     if not spans:
-        _say("No span has come: the command ran no step with dbt, or OTEL_* switch traces off.")
+        _say("No spans arrived: the command ran no step with dbt, or OTEL_* variables switch traces off.")
     elif arguments.svg:
         arguments.svg.write_text(as_svg(bars(spans)), encoding="utf-8")
     else:
@@ -75,7 +75,7 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(_: argparse.Namespace) -> int:
-    from ...project import dbt_project  # loads Dagster, which the others do not need
+    from ...project import dbt_project  # loads Dagster, which the other commands do not need
     from ..dbt.prepare import ParseError, prepare_anywhere
     from ..dbt.profile import ProfileError
 
@@ -85,7 +85,7 @@ def _prepare(_: argparse.Namespace) -> int:
         _say(str(error))
         return 1
     if missing:
-        _say(f"Not set, and not needed to parse: {', '.join(missing)}. A run takes its own values.")
+        _say(f"Not set, and not needed for parsing: {', '.join(missing)}. A run uses its own values.")
     _say(str(dbt_project.manifest_path))
     return 0
 
@@ -95,7 +95,7 @@ def _show(_: argparse.Namespace) -> int:
     from .show import last_run
 
     lines = list(last_run(journal_folder(settings)))
-    _say("\n".join(lines) or "No run has sent lineage yet: `uv run floe doctor` says whether it would.")
+    _say("\n".join(lines) or "No run has sent lineage yet: run `uv run floe doctor` to check whether it would.")
     return 0
 
 
@@ -116,7 +116,7 @@ def _replay(_: argparse.Namespace) -> int:
     counts = replay(client.transport, journal_folder(settings), time.monotonic() + REPLAY_SECONDS)
     _say(f"{counts.replayed} sent, {counts.dropped} dropped")
     if counts.last_error:
-        _say(f"The last error: {redact(diagnose(counts.last_error, LINEAGE))}")
+        _say(f"Last error: {redact(diagnose(counts.last_error, LINEAGE))}")
     return int(bool(counts.last_error))
 
 

@@ -1,4 +1,4 @@
-"""`floe lineage show`: the events of the last run, both sent and waiting."""
+"""The command `floe lineage show`: the events of the last run, both sent and waiting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATE_MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
 
 
 def last_run(folder: Path) -> Iterator[str]:
-    """Yield a heading and a line for each event of the newest journal; nothing if there is none."""
+    """Yield a heading and a line per event of the newest journal, or nothing if there is no journal."""
     files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
     if not files:
         return

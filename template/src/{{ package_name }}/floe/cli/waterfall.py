@@ -1,4 +1,4 @@
-"""`floe trace`: a waterfall of a command's spans, received on loopback, without a backend.
+"""The command `floe trace`: a waterfall of a command's spans, received on loopback, without a backend.
 
 In: OTLP over HTTP (https://opentelemetry.io/docs/specs/otlp/). Out: lines of text, or an SVG picture. Tests that passed
 are left out of both; the last line counts them.
@@ -18,15 +18,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-COLUMNS = 60  # of a bar in text
-WIDTH, LABEL, ROW = 1000, 330, 18  # of the picture, in pixels
+COLUMNS = 60  # width of the text bars
+WIDTH, LABEL, ROW = 1000, 330, 18  # sizes in the picture, in pixels
 COLORS = {"model": "#4c78a8", "seed": "#72b7b2", "snapshot": "#b279a2", "test": "#9d9d9d", "unit_test": "#9d9d9d"}
 LEVEL, ERROR = "#bab0ac", "#e45756"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A span as it is drawn: times in seconds from the start of the trace."""
+    """A span as drawn; times are in seconds from the start of the trace."""
 
     name: str
     depth: int
@@ -37,7 +37,7 @@ class Bar:
 
 
 def record(command: Sequence[str]) -> tuple[int, list[Span]]:
-    """Run a command with its traces sent here; return its exit code and the spans."""
+    """Run a command whose traces are sent to this process; return its exit code and the spans."""
     spans: list[Span] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -51,7 +51,7 @@ def record(command: Sequence[str]) -> tuple[int, list[Span]]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -67,7 +67,7 @@ def record(command: Sequence[str]) -> tuple[int, list[Span]]:
 
 
 def bars(spans: Iterable[Span]) -> list[Bar]:
-    """Return the spans as bars, each below its parent, in the order in which they began."""
+    """Return the spans as bars, each one below its parent, in the order of their starts."""
     children: dict[bytes, list[Span]] = {}
     for span in sorted(spans, key=lambda span: span.start_time_unix_nano):
         children.setdefault(span.parent_span_id, []).append(span)
@@ -75,7 +75,7 @@ def bars(spans: Iterable[Span]) -> list[Bar]:
 
     def below(parent: bytes, depth: int) -> Iterator[Bar]:
         for span in children.get(parent, ()):
-            # A level above the nodes has a blank in its name, or none of the dots that a unique id has.
+            # The spans above the nodes have a blank in their name, or lack the dots of a unique id.
             is_node = "." in span.name and " " not in span.name
             kind = span.name.partition(".")[0] if is_node else "level"
             yield Bar(
@@ -131,7 +131,7 @@ def as_svg(drawn: Sequence[Bar]) -> str:
 
 
 def _window(drawn: Sequence[Bar]) -> tuple[float, float]:
-    """Return when the drawing begins and how long it lasts: from dbt's start on, as what Dagster did before is long."""
+    """Return the start and length of the drawing: it starts with dbt, because Dagster's own start takes long."""
     begin = min((bar.start for bar in drawn if bar.name == "dbt"), default=0.0)
     return begin, max((bar.start + bar.seconds - begin for bar in drawn), default=0) or 1
 

@@ -1,1 +1,1 @@
-"""What dbt says: its events, debug log, manifest, catalog and profile, read once and turned into plain objects."""
+"""Readers of dbt's output: its events, debug log, manifest, catalog and profile, turned into plain objects."""

@@ -1,7 +1,7 @@
-"""The batches of microbatch models, whose events dbt writes under the id of the model.
+"""The batches of microbatch models, whose events dbt logs under the model's id.
 
-In: dbt's events of nodes, those that it prints and the `NodeFinished` ones of its debug log. Out: which models have
-batches, and why the batches of a model failed. Only the time of its start tells a batch's event from the model's own.
+In: dbt's node events, those that it prints and the `NodeFinished` ones of its debug log. Out: which models have
+batches, and why a model's batches failed. Only its start time distinguishes a batch's event from the model's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PREFIX = "Exception on worker thread. "
 
 
 class Batches:
-    """The batches of one dbt command, by the unique id of their model."""
+    """The batches of one dbt command, by their model's unique id."""
 
     def __init__(self) -> None:
         self._totals: dict[str, int] = {}
@@ -22,7 +22,7 @@ class Batches:
         self._errors: dict[tuple[str, str], str] = {}
 
     def record(self, name: str, data: Mapping[str, Any]) -> None:
-        """Take note of an event that dbt has printed, of whatever name."""
+        """Record a printed event if it concerns a batch; ignore any other."""
         if name not in {"LogStartBatch", "LogBatchResult", "GenericExceptionOnRun"}:
             return
         node = data["node_info"]
@@ -37,15 +37,15 @@ class Batches:
             self._skipped[unique_id] = self._skipped.get(unique_id, 0) + 1
 
     def __contains__(self, unique_id: str) -> bool:
-        """Say whether a node is known to have batches."""
+        """Return whether a node is known to have batches."""
         return unique_id in self._totals
 
     def failure(self, unique_id: str, finished: Iterable[Mapping[str, Any]]) -> str | None:
-        """Return why batches of a node failed: the first one's error, and how many there are.
+        """Return why batches of a node failed: the error of the first one, and the number of failed batches.
 
         Args:
-            unique_id: The model's.
-            finished: The `NodeFinished` events under this id in the debug log: they alone have compilation errors.
+            unique_id: Unique id of the model.
+            finished: The `NodeFinished` events under this id in the debug log; only they contain compilation errors.
         """
         failed = self._failed.get(unique_id)
         if not failed:

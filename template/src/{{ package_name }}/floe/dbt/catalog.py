@@ -1,4 +1,4 @@
-"""dbt's `catalog.json`: the columns that `dbt docs generate` has seen in the warehouse."""
+"""dbt's `catalog.json`: the columns that `dbt docs generate` found in the warehouse."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .deferral import option
 
 
 class CatalogError(Exception):
-    """The catalog cannot be found or read; the message names the file at fault and the next step."""
+    """The catalog cannot be found or read; the message names the file and what to do."""
 
 
 def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:
-    """Return the path at which dbt keeps the catalog of a project, whether or not the file is there.
+    """Return the path where dbt writes a project's catalog, whether or not the file exists.
 
     The folder is chosen as dbt chooses it: `--target-path` in `arguments`, DBT_TARGET_PATH, `target-path` in
-    dbt_project.yml, `target`. It is not the folder of a single run, which dagster-dbt makes below it.
+    dbt_project.yml, `target`. It is not the folder of a single run, which dagster-dbt creates inside it.
 
     Raises:
         CatalogError: `target-path` in dbt_project.yml cannot be rendered.
@@ -32,7 +32,7 @@ def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:
 
 
 def read_catalog(file: Path) -> dict[str, Any]:
-    """Return the catalog in `file`; an empty one if there is no such file.
+    """Return the catalog in `file`, or an empty one if there is no such file.
 
     Raises:
         CatalogError: The file is not a catalog.
@@ -45,12 +45,12 @@ def read_catalog(file: Path) -> dict[str, Any]:
         return {}
     except (ValueError, KeyError, TypeError):
         pass
-    msg = f"{file} is not a catalog of dbt: run `dbt docs generate` again"
+    msg = f"{file} is not a dbt catalog: run `dbt docs generate` again"
     raise CatalogError(msg)
 
 
 def made_at(file: Path, catalog: Mapping[str, Any]) -> datetime:
-    """Return when dbt has written the catalog in `file`, in UTC."""
+    """Return when dbt wrote the catalog in `file`, in UTC."""
     try:
         return datetime.fromisoformat(catalog["metadata"]["generated_at"].replace("Z", "+00:00"))
     except (KeyError, TypeError, AttributeError, ValueError):
@@ -58,12 +58,12 @@ def made_at(file: Path, catalog: Mapping[str, Any]) -> datetime:
 
 
 def _configured(project_dir: Path) -> str:
-    from jinja2 import Environment, StrictUndefined, TemplateError  # dbt's own way to render its files
+    from jinja2 import Environment, StrictUndefined, TemplateError  # which dbt uses to render its files
 
     file = project_dir / "dbt_project.yml"
     try:
         text = str((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("target-path") or "target")
-        environment = Environment(undefined=StrictUndefined)  # noqa: S701 - a path, not a page
+        environment = Environment(undefined=StrictUndefined)  # noqa: S701 - renders a path, not HTML
         return environment.from_string(text).render(env_var=_env_var)
     except (OSError, yaml.YAMLError, TemplateError, KeyError) as error:
         msg = f"{file}: target-path cannot be read ({error}): set DBT_TARGET_PATH"

@@ -1,8 +1,8 @@
-"""The start of a dbt command through dagster-dbt, with the step's selection where the command takes one.
+"""The start of a dbt command through dagster-dbt, with the step's selection if the command takes one.
 
-Given a context, dagster-dbt adds `--select` to every command. Some take none, and `dbt source freshness` would look
-for sources among models. Those are started without the context, as dagster-dbt's documentation has it, and get it
-back afterwards, so that what they build is still an output of the asset.
+If it gets a context, dagster-dbt adds `--select` to every command. Some commands do not accept it, and `dbt source
+freshness` would look for sources among models. Those start without the context, as dagster-dbt's documentation
+recommends, and get it back afterwards, so that what they build is still an output of the asset.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets
 
 from ..step import Context
 
-# dbt's commands by whether they build what Dagster has selected.
+# dbt's commands that take Dagster's selection, and those that do not.
 SELECTING = {"build", "clone", "compile", "list", "ls", "run", "seed", "show", "snapshot", "test"}
 UNSELECTING = {"clean", "debug", "deps", "docs", "init", "parse", "retry", "run-operation", "source"}
 
@@ -29,10 +29,10 @@ def start(
 
     Args:
         dbt: The resource.
-        args: dbt's own.
-        context: Context of the asset or op that runs it.
+        args: Arguments of dbt.
+        context: Context of the asset or op that runs dbt.
         kwargs: Further arguments of `DbtCliResource.cli`.
-        before: Target folder of the step's last command, which `dbt retry` repeats; nothing if there was none.
+        before: Target folder of the step's previous command, which `dbt retry` repeats, or None.
     """
     command = dbt_command(args)
     if before and command == "retry" and not any(arg.startswith("--state") for arg in args):
@@ -50,10 +50,10 @@ def start(
 
 
 def dbt_command(args: Sequence[str]) -> str:
-    """Return the command among dbt's arguments, without its subcommand; global options may stand before it."""
+    """Return the command in dbt's arguments, without its subcommand; global options may precede it."""
     return next((arg for arg in args if arg in SELECTING | UNSELECTING), "")
 
 
 def _is_dbt(assets: dg.AssetsDefinition) -> bool:
-    """Say whether `@dbt_assets` has made the assets: only those have a selection of dbt's, and a manifest."""
+    """Return whether `@dbt_assets` defined the assets: only those have a dbt selection and a manifest."""
     return any("dagster_dbt/manifest" in metadata for metadata in (assets.metadata_by_key or {}).values())

@@ -1,7 +1,7 @@
-"""dbt's debug log: the error messages, rows and query ids that dbt Core writes nowhere else.
+"""dbt's debug log: the error messages, row counts and query ids that dbt Core writes nowhere else.
 
-In: the `dbt.log` of a running dbt, JSON lines. Out: the `NodeFinished` events of a node. dbt writes the node's own a
-moment after the result that it prints, so a reader waits for it, though never long.
+In: the `dbt.log` of a running dbt, as JSON lines. Out: the `NodeFinished` events of a node. dbt writes the node's own
+event shortly after the result that it prints, so the reader waits for it, but only for a short time.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ STATEMENTS = ('"SQLQuery"', '"SQLQueryStatus"')
 
 
 class DebugLog:
-    """Follow a `dbt.log` while dbt writes it, over its rotation at 10 MB."""
+    """A reader that follows a `dbt.log` while dbt writes it, across its rotation at 10 MB."""
 
     def __init__(self, path: Path, *, statements: bool = False) -> None:
-        """Follow the file at `path`; with `statements`, keep what it says of each node's SQL too."""
+        """Follow the file at `path`; with `statements`, collect the events of each node's SQL as well."""
         self._path = path
         self._wanted = WANTED + STATEMENTS if statements else WANTED
         self._file: IO[str] | None = None
         self._partial = ""
         self._finished: dict[str, list[Mapping[str, Any]]] = {}
         self._statements: dict[str, list[Mapping[str, Any]]] = {}
-        # Of the one command that is followed: `dbt retry` appends to the file of the command before it.
+        # Only this command's events count: `dbt retry` appends to the file of the previous command.
         self.invocation_id: str | None = None
 
     def finished(self, unique_id: str, is_wanted: Callable[[Mapping[str, Any]], bool]) -> list[Mapping[str, Any]]:
-        """Return the `NodeFinished` events under a node's id; the batches of a microbatch model have some too.
+        """Return the `NodeFinished` events under a node's id, including those of a microbatch model's batches.
 
-        Return what there is once `is_wanted` takes one of them, or after `WAIT_SECONDS`.
+        Wait until `is_wanted` accepts one of them, but no longer than `WAIT_SECONDS`.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
@@ -48,11 +48,11 @@ class DebugLog:
             time.sleep(POLL_SECONDS)
 
     def statements(self, unique_id: str) -> list[Mapping[str, Any]]:
-        """Return the `SQLQuery` and `SQLQueryStatus` events of a node that has finished, once."""
+        """Return the `SQLQuery` and `SQLQueryStatus` events of a finished node, and forget them."""
         return self._statements.pop(unique_id, [])
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -80,7 +80,7 @@ class DebugLog:
             return
         *lines, self._partial = (self._partial + self._file.read()).split("\n")
         for line in lines:
-            # Parsing only these keeps a debug log of megabytes cheap.
+            # Parse only these lines, because a debug log has megabytes of others.
             if any(name in line for name in self._wanted):
                 self._take(line)
 
@@ -88,7 +88,7 @@ class DebugLog:
         try:
             event = orjson.loads(line)
             name, unique_id = event["info"]["name"], str(event["data"]["node_info"]["unique_id"])
-        except (ValueError, KeyError, TypeError):  # of no node, or torn
+        except (ValueError, KeyError, TypeError):  # not about a node, or incomplete
             return
         if self.invocation_id not in {None, event["info"].get("invocation_id")}:
             return

@@ -1,7 +1,7 @@
-"""Deferral (`--defer`): whether a node reads a table of this run's target or of another run's.
+"""Deferral (`--defer`): whether a node reads this run's table or that of another run.
 
-dbt decides for each reference while it compiles, by what exists and by `--favor-state`, and does not say in its
-manifest how. In: the manifest that is deferred to, and the compiled code. Out: the tables that the code itself names.
+dbt decides this per reference while it compiles, by which tables exist and by `--favor-state`. Its manifest does not
+record the decision. In: the manifest that dbt defers to, and the compiled code. Out: the tables that the code names.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 import orjson
 
 Node = Mapping[str, Any]
-# A name in SQL: its parts in lower case, without quotes.
+# A name in SQL: its parts, in lower case and without quotes.
 Name = tuple[str, ...]
 
 REFERABLE = {"model", "seed", "snapshot"}
-# Marks a node that stands for a table of the run that is deferred to.
+# Marks a node that represents a table of the run that dbt defers to.
 DEFERRED = "floe_deferred"
 
 
 class Deferral:
-    """The tables that a dbt command may read in place of its own."""
+    """The tables that a dbt command may read instead of its own."""
 
     def __init__(self, manifest: Path) -> None:
-        """Take the path of the manifest that is deferred to; it is read when it is first needed."""
+        """Defer to the manifest at this path, which is read when it is first needed."""
         self._manifest = manifest
 
     @classmethod
     def of(cls, arguments: Sequence[str], project_dir: Path) -> Deferral | None:
-        """Return what a dbt command defers to, by its arguments and the environment; nothing if it does not."""
+        """Return the deferral that a command's arguments and the environment ask for, or None."""
         if not _defers(arguments):
             return None
         state = (
@@ -45,40 +45,40 @@ class Deferral:
         return cls(project_dir / state / "manifest.json") if state else None
 
     def other(self, table: Node) -> Node | None:
-        """Return the table that another run has made of the same node, unless it is the very same table.
+        """Return the table that the other run built from the same node, unless it is the same table.
 
-        It is described as the other run had it: its SQL, its documentation, its owner.
+        It has the SQL, documentation and owner that it had in the other run.
         """
         other = self._nodes.get(table["unique_id"])
         if other is None or not other.get("relation_name") or other["relation_name"] == table.get("relation_name"):
             return None
-        # The other run's files are not here; this run's serve for a seed that has not changed.
+        # The other run's files are not available. For a seed that has not changed, this run's file will do.
         same = other.get("checksum") == table.get("checksum")
         file = table.get("original_file_path") if same else ""
         return {**other, "root_path": table.get("root_path"), "original_file_path": file, DEFERRED: True}
 
     @cached_property
     def _nodes(self) -> Mapping[str, Node]:
-        if not self._manifest.is_file():  # dbt says so itself, and fails
+        if not self._manifest.is_file():  # dbt reports this itself and fails
             return {}
         nodes: Mapping[str, Node] = orjson.loads(self._manifest.read_bytes())["nodes"]
         return {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in REFERABLE}
 
 
 def names_in(code: str, dialect: str, *, is_python: bool = False) -> set[Name]:
-    """Return the names of two and more parts in SQL, or in the strings of a model in Python; comments do not count."""
+    """Return the names with two or more parts in SQL, or in the strings of a Python model; ignore comments."""
     texts = _strings(code) if is_python else [code]
     return {name for text in texts for name in _names(text, dialect)}
 
 
 def is_named(relation: str, names: set[Name], dialect: str) -> bool:
-    """Say whether a relation, as dbt writes it, is among `names`, be it as the first parts of a column's name."""
+    """Return whether `names` contains a relation as dbt writes it, possibly as the qualifier of a column."""
     wanted = max(_names(relation, dialect), key=len, default=())
     return bool(wanted) and any(name[: len(wanted)] == wanted for name in names)
 
 
 def option(arguments: Sequence[str], name: str) -> str | None:
-    """Return the value of a command's option, given as `--name value` or `--name=value`."""
+    """Return the value of a command's option, written as `--name value` or `--name=value`."""
     for position, argument in enumerate(arguments):
         if argument == name:
             return next(iter(arguments[position + 1 :]), None)
@@ -112,7 +112,7 @@ def _names(text: str, dialect: str) -> Iterator[Name]:
             after_dot = False
         else:
             yield from [tuple(name)] if len(name) > 1 else []
-            # BigQuery takes a whole name between two backquotes.
+            # BigQuery accepts a whole dotted name within one pair of backquotes.
             name = token.text.lower().split(".") if token.token_type in {TokenType.VAR, TokenType.IDENTIFIER} else []
     yield from [tuple(name)] if len(name) > 1 else []
 

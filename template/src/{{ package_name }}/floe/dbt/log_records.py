@@ -1,7 +1,7 @@
-"""dbt's console output as records of the logger `dbt`, where logs are JSON.
+"""dbt's console output as records of the logger `dbt`, if logs are JSON.
 
-In: the events of a dbt command. Out: the same, and a record for each line, with the event's code, its node, the node's
-asset and the span that the node will have. On a terminal dbt's lines stay as dbt prints them, without secrets.
+In: the events of a dbt command. Out: the same events, and a record per line with the event's code, its node, the
+node's asset and the id of the node's span. On a terminal, dbt's lines appear as dbt prints them, without secrets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERRO
 
 
 def read_events(invocation: DbtCliInvocation) -> Iterator[DbtCliEventMessage]:
-    """Yield the events of a dbt command; log what dagster-dbt prints of them."""
+    """Yield the events of a dbt command, and log what dagster-dbt prints for each."""
     events = invocation.stream_raw_events()
     while True:
         # dagster-dbt prints the text of each event and offers no other way to get it.
@@ -46,7 +46,7 @@ def read_events(invocation: DbtCliInvocation) -> Iterator[DbtCliEventMessage]:
 
 
 def _log(rest: str, event: DbtCliEventMessage | None, invocation: DbtCliInvocation) -> None:
-    """Log an event of dbt's, and the `rest` of what was printed: lines that are no event, such as a traceback."""
+    """Log an event of dbt and the `rest` of the printed text: lines that are not events, such as a traceback."""
     log = structlog.get_logger("dbt")
     for line in rest.splitlines():
         log.info(line)
@@ -58,7 +58,7 @@ def _log(rest: str, event: DbtCliEventMessage | None, invocation: DbtCliInvocati
 
 
 class _OwnLines(io.TextIOBase):
-    """Keeps what this thread prints; what others print goes where it would have gone."""
+    """A stream that captures what this thread prints; other threads' output goes to the original stream."""
 
     def __init__(self, out: TextIO) -> None:
         self.text = io.StringIO()

@@ -1,7 +1,7 @@
-"""The run's manifest as a graph: dbt's nodes, what each reads, and its compiled SQL.
+"""The run's manifest as a graph: dbt's nodes, what each one reads, and its compiled SQL.
 
-The manifest that Dagster's assets were made from may be older, or of another target; it serves only until dbt has
-written the run's.
+The manifest behind Dagster's assets may be older or made for another target. It is used only until dbt has written
+the manifest of the run.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Node = Mapping[str, Any]
 ASSETS = {"model", "seed", "snapshot"}
 TABLES = {*ASSETS, "source"}
 TEST_TYPES = {"test", "unit_test"}
-# What dbt executes as a node; an exposure or a metric is not executed.
+# The types of nodes that dbt executes; it does not execute exposures or metrics.
 EXECUTED = {*TABLES, *TEST_TYPES, "function"}
-HOOK = "operation"  # dbt's type of an on-run-start or on-run-end hook
+HOOK = "operation"  # dbt's resource type of on-run-start and on-run-end hooks
 
 
 class Graph:
-    """What a manifest says of each node, by dbt's unique id."""
+    """The nodes of a manifest, by dbt's unique id."""
 
     def __init__(self, manifest: Mapping[str, Any], target_path: Path, deferral: Deferral | None = None) -> None:
-        """Take a manifest, the folder that dbt writes to, and what the command defers to, if it does."""
+        """Build the graph of a manifest, with the folder that dbt writes to and the command's deferral, if any."""
         self.metadata: Mapping[str, Any] = manifest["metadata"]
         self._dialect = str(self.metadata.get("adapter_type"))
         self._deferral = deferral
@@ -52,23 +52,23 @@ class Graph:
         return cls(orjson.loads(own.read_bytes()) if own.exists() else fallback, target_path, deferral)
 
     def node(self, unique_id: str) -> Node:
-        """Return a node; one that the manifest lacks is only as much as its id tells."""
+        """Return a node; if the manifest lacks it, return one with only what its id reveals."""
         return self._nodes.get(unique_id) or bare_node(unique_id)
 
     def tables_upstream(self, node: Node) -> list[Node]:
-        """Return the tables that a node reads, those behind ephemeral models included.
+        """Return the tables that a node reads, including those behind ephemeral models.
 
-        A unit test reads none: its rows stand in the project. Where dbt defers, a table is left out as long as it is
-        not known which of two is read: `undecided`.
+        A unit test reads none, because its rows are in the project. If dbt defers, a table is left out until it is
+        known which of the two is read; `undecided` returns it.
         """
         return [read for _, reads in self._reads(node) for read in reads]
 
     def undecided(self, node: Node) -> list[Node]:
-        """Return the tables in whose place a node may read another's, without its code saying which."""
+        """Return the tables for which the code does not tell whether the node reads them or another run's."""
         return [table for table, reads in self._reads(node) if not reads]
 
     def _reads(self, node: Node) -> list[tuple[Node, list[Node]]]:
-        """Return the tables that a node refers to, each with those that it reads: itself unless dbt defers."""
+        """Return the tables that a node refers to, each with the tables that are read: itself, unless dbt defers."""
         deferral = self._deferral
         return [
             (table, self._read(node, table, deferral.other(table) if deferral else None))
@@ -78,7 +78,7 @@ class Graph:
     def _read(self, node: Node, table: Node, other: Node | None) -> list[Node]:
         if other is None:
             return [table]
-        if node.get(DEFERRED):  # it was built beside the other
+        if node.get(DEFERRED):  # the other run built this node, from its own tables
             return [other]
         names = self._names_in(node)
         return [either for either in (table, other) if is_named(relation_text(either), names, self._dialect)]
@@ -87,9 +87,9 @@ class Graph:
         code, is_python = self.compiled_sql(node), False
         if code is None and (file := self.compiled_file(node)) and file.suffix == ".py" and file.is_file():
             code, is_python = file.read_text(encoding="utf-8"), True
-        if code is None:  # not yet compiled
+        if code is None:  # not compiled yet
             return set()
-        # Read again each time: at a node's start dbt may still be writing the file.
+        # Read the code every time: dbt may still be writing the file when the node starts.
         before, names = self._names.get(node["unique_id"], ("", set()))
         if before != code:
             names = names_in(code, self._dialect, is_python=is_python)
@@ -97,7 +97,7 @@ class Graph:
         return names
 
     def _tables_above(self, node: Node) -> Iterator[Node]:
-        if node["resource_type"] == "source":  # its freshness is looked at
+        if node["resource_type"] == "source":  # a freshness check reads the source itself
             yield node
         for unique_id in () if node["resource_type"] == "unit_test" else depends_on(node):
             upstream = self.node(unique_id)
@@ -107,13 +107,13 @@ class Graph:
                 yield from self._tables_above(upstream)
 
     def built(self, node: Node) -> Node:
-        """Return the node that builds the table of `node`: of a source that lies in a seed's table, the seed."""
+        """Return the node that builds the table of `node`, such as the seed behind a source that is a seed's table."""
         return node if is_external(node) else self._builders.get(relation(node), node)
 
     def blockers(self, node: Node, bad: Mapping[str, str]) -> list[str]:
-        """Return those of `bad`, unique ids, that keep dbt from building `node`.
+        """Return the unique ids in `bad` that keep dbt from building `node`.
 
-        These are upstream nodes, the tests of upstream nodes, and the unit tests of `node` itself.
+        These are upstream nodes, tests of upstream nodes, and unit tests of `node` itself.
         """
         upstream = set(depends_on(node))
         return [unique_id for unique_id in bad if unique_id in upstream or self._checks(unique_id, node, upstream)]
@@ -123,14 +123,14 @@ class Graph:
         return self._exposures_by_node.get(node["unique_id"], [])
 
     def with_group(self, node: Node) -> Node:
-        """Return a node whose `group` is the group itself, its owner included, instead of the group's name."""
+        """Return a node whose `group` is the group itself, with its owner, instead of the group's name."""
         group = self._groups.get(str(node.get("group")))
         return {**node, "group": group}
 
     def compiled_sql(self, node: Node) -> str | None:
-        """Return a node's compiled SQL, which dbt writes before it runs the node; a microbatch model's is one batch's.
+        """Return a node's compiled SQL, which dbt writes before it runs the node; for a microbatch model, one batch's.
 
-        Of a snapshot dbt writes no file: its SQL is in the log once dbt has run it.
+        dbt writes no file for a snapshot; its SQL is in the log once dbt has run it.
         """
         if node.get(DEFERRED):
             sql = node.get("compiled_code") if node.get("language") != "python" else None
@@ -144,11 +144,11 @@ class Graph:
         return next((path.read_text(encoding="utf-8") for path in (file, *batches) if path.is_file()), None)
 
     def compiled_file(self, node: Node) -> Path | None:
-        """Return where dbt writes a node's compiled code."""
+        """Return the path where dbt writes a node's compiled code."""
         if not node.get("original_file_path") or not node.get("package_name"):
             return None
         file: Path = self._target_path / "compiled" / node["package_name"] / node["original_file_path"]
-        if file.suffix in {".yml", ".yaml"}:  # of a generic test: a folder named after the file
+        if file.suffix in {".yml", ".yaml"}:  # a generic test: dbt creates a folder with the file's name
             file /= node.get("path", "")
         return file
 
@@ -163,7 +163,7 @@ class Graph:
             return sql
         if self._deferral or not str(node.get("original_file_path")).endswith((".yml", ".yaml")):
             return None
-        # Written in YAML, a snapshot is all of one relation.
+        # A snapshot that is defined in YAML selects everything from one relation.
         relations = [self.node(unique_id).get("relation_name") for unique_id in depends_on(node)]
         return f"select * from {relations[0]}" if len(relations) == 1 and relations[0] else None  # noqa: S608
 
@@ -189,7 +189,7 @@ class Graph:
 
 
 def bare_node(unique_id: str) -> Node:
-    """Return as much of a node as its id tells."""
+    """Return a node with only what its id reveals."""
     return {"unique_id": unique_id, "resource_type": unique_id.partition(".")[0], "name": unique_id}
 
 
@@ -211,42 +211,42 @@ def materialized(node: Node) -> str:
 
 
 def is_executed(resource_type: str | None, materialization: str | None) -> bool:
-    """Say whether dbt executes such a node: only these have a run in lineage. Ephemeral models are text in others."""
+    """Return whether dbt executes such a node; only these have runs in lineage. Ephemeral models are part of others."""
     return resource_type in EXECUTED and materialization != "ephemeral"
 
 
 def is_table(node: Node) -> bool:
-    """Say whether a node stands for a table or view in the warehouse."""
+    """Return whether a node represents a table or view in the warehouse."""
     return node["resource_type"] in TABLES and materialized(node) != "ephemeral"
 
 
 def is_external(node: Node) -> bool:
-    """Say whether a node is a source that SQL reads from a file or a function: dbt-duckdb's `external_location`."""
+    """Return whether a node is a source that SQL reads from a file or function: dbt-duckdb's `external_location`."""
     unquoted = re.sub(r'"[^"]*"|`[^`]*`', "", str(node.get("relation_name") or ""))
     return node["resource_type"] == "source" and (unquoted.startswith("'") or "(" in unquoted)
 
 
 def relation_text(node: Node) -> str:
-    """Return a table as compiled SQL has it: its `relation_name`, or else the parts of its name, not quoted."""
+    """Return a table as compiled SQL writes it: its `relation_name`, or else the parts of its name without quotes."""
     return str(node.get("relation_name") or ".".join(_parts(node)))
 
 
 def table_id(node: Node) -> tuple[str, str]:
-    """Return what tells tables apart: dbt's unique id, and the relation, which differs where dbt defers."""
+    """Return the identity of a table: dbt's unique id, and the relation, which differs if dbt defers."""
     return str(node["unique_id"]), relation_text(node)
 
 
 def relation(node: Node) -> tuple[str, ...]:
-    """Return the parts of a table's name, in lower case: two nodes with the same are one table."""
+    """Return the parts of a table's name in lower case; two nodes with equal parts are one table."""
     return tuple(part.lower() for part in _parts(node))
 
 
 def _parts(node: Node) -> list[str]:
-    # A source may lie in a table that is not called as the source is.
+    # A source's table may have another name than the source.
     parts = (node.get("database"), node.get("schema"), node.get("identifier") or node.get("alias") or node["name"])
     return [str(part) for part in parts if part]
 
 
 def _batches(file: Path) -> list[Path]:
-    """Return the compiled files of a microbatch model, the latest batch first: one file for each batch."""
+    """Return the compiled files of a microbatch model, one per batch, the latest batch first."""
     return sorted((file.parent / file.stem).glob(f"{file.stem}_*{file.suffix}"), reverse=True)

@@ -1,8 +1,8 @@
-"""dbt's raw events as typed events: the start and the end of a command and of each node.
+"""dbt's raw events as typed events: the start and end of a command and of each node.
 
-In: dbt's structured log events as dictionaries, in order: those of dbt's output, as dbt Core and Fusion shape them
-(https://docs.getdbt.com/reference/events-logging#structured-logging), and `NodeFinished` of its debug log, which
-knows more. Out: at most one start and exactly one end for each, with dbt's own times in UTC.
+In: dbt's structured log events as dictionaries, in order. These are the events of dbt's output, in the form of dbt Core
+and Fusion (https://docs.getdbt.com/reference/events-logging#structured-logging), and the `NodeFinished` events of its
+debug log, which contain more. Out: at most one start and exactly one end each, with dbt's own times in UTC.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .raw_events import RESULTS, SKIPS, STARTS, Raw, executed, parse_time, statu
 
 
 class Outcome(StrEnum):
-    """How a node, or the command, ended."""
+    """The outcome of a node or of a command."""
 
     SUCCESS = "success"
     WARN = "warn"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-# Each status that dbt 1.11 and Fusion give a node at its end; an unknown one counts as a failure.
+# The final statuses of a node in dbt 1.11 and Fusion. All others, also unknown ones, count as failures.
 OUTCOMES = {
     "success": Outcome.SUCCESS,
     "pass": Outcome.SUCCESS,
@@ -42,13 +42,14 @@ OUTCOMES = {
     "warn": Outcome.WARN,
     "skipped": Outcome.SKIPPED,
 }
-# A unique id, and which `NodeFinished` is wanted -> those of the debug log, maybe with the wanted one.
+# A unique id and a test for the wanted `NodeFinished` -> the node's `NodeFinished` events in the debug log, which may
+# include the wanted one.
 Details = Callable[[str, Callable[[Raw], bool]], Sequence[Raw]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandStarted:
-    """dbt said its first word."""
+    """The start of a dbt command, marked by dbt's first event."""
 
     at: datetime
     invocation_id: str
@@ -57,7 +58,7 @@ class CommandStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFinished:
-    """dbt has ended; `message` says why if not well."""
+    """The end of a dbt command; `message` is the reason if it did not succeed."""
 
     at: datetime
     started: CommandStarted
@@ -67,7 +68,7 @@ class CommandFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStarted:
-    """A node's execution began; a hook's too, as a node of the type `operation`."""
+    """The start of a node's execution; a hook is a node of type `operation`."""
 
     at: datetime
     unique_id: str
@@ -77,7 +78,10 @@ class NodeStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFinished:
-    """A node's execution ended, or, without `started`, never began; `executed` is its time in run_results.json."""
+    """The end of a node's execution, which never began if `started` is None.
+
+    `executed` is the time that run_results.json gives for the execution.
+    """
 
     at: datetime
     unique_id: str
@@ -96,10 +100,10 @@ DbtEvent = CommandStarted | CommandFinished | NodeStarted | NodeFinished
 
 
 class EventTracker:
-    """Follow one dbt command; feed it each raw event, then end it."""
+    """A tracker of one dbt command: call `feed` for each raw event, then `end`."""
 
     def __init__(self, details: Details = lambda _unique_id, _is_wanted: (), losses: Losses | None = None) -> None:
-        """Take `details`, which looks up a node's `NodeFinished` events in the debug log, and what counts faults."""
+        """Use `details` to look up a node's `NodeFinished` events in the debug log, and `losses` to count errors."""
         self._details = details
         self._losses = losses or Losses("lineage or tracing")
         self._command: CommandStarted | None = None
@@ -112,11 +116,11 @@ class EventTracker:
 
     @property
     def has_failed(self) -> bool:
-        """Say whether a node or a hook has failed."""
+        """Return whether a node or a hook has failed."""
         return bool(self._failures)
 
     def feed(self, raw: Raw) -> Iterator[DbtEvent]:
-        """Yield what `raw` tells: usually nothing, a start, or an end."""
+        """Yield the typed events that follow from `raw`: usually none, one start, or one end."""
         info, data = raw["info"], raw.get("data") or {}
         if self._command is None:
             self._command = _command_started(info, data)
@@ -146,9 +150,9 @@ class EventTracker:
                 yield event
 
     def skip(self, nodes: Mapping[str, tuple[str, str | None]], *, at: datetime) -> Iterator[DbtEvent]:
-        """Yield an end for each of `nodes`, unique id -> resource type and message, that no event has told of.
+        """Yield an end for each of `nodes` (unique id -> resource type and message) that no event has mentioned.
 
-        dbt skips a node below a failed ephemeral model with an event that does not name it (Z034).
+        The event with which dbt skips a node downstream of a failed ephemeral model does not name the node (Z034).
         """
         for unique_id, (resource_type, message) in nodes.items():
             if self._command and unique_id not in self._finished and unique_id not in self._open:
@@ -164,19 +168,19 @@ class EventTracker:
                 )
 
     def reason(self, message: str, *, is_of_dbt: bool) -> str:
-        """Return why the command failed: of an error of dbt's, the first node or hook that did, else `message`."""
+        """Return why the command failed: the first failed node or hook if the error is dbt's, else `message`."""
         if is_of_dbt and self._failures:
             return self._failures.reason()
         return self._failed_hooks.reason(message)
 
     def end(self, *, at: datetime, message: str | None = None, interrupted: bool = False) -> Iterator[DbtEvent]:
-        """Yield an end for each node still open and for the command; `message` says why it went wrong, if it did."""
+        """Yield an end for each open node and for the command; `message` is the reason if the command failed."""
         bad = Outcome.INTERRUPTED if interrupted else Outcome.FAIL
         command = self._command or CommandStarted(at=at, invocation_id=str(uuid4()))
         if self._command is None:
             yield command
         yield from self._failed_hooks.unexplained()
-        early = "dbt ended before this node did"
+        early = "dbt exited before this node finished"
         early = f"{early}: {message}" if message and self._failures else message or early
         for started in list(self._open.values()):
             del self._open[started.unique_id]
@@ -192,7 +196,7 @@ class EventTracker:
             )
             self._failures.add(stopped)
             yield stopped
-        if message is None and self._failures:  # dagster-dbt was told not to raise
+        if message is None and self._failures:  # `raise_on_error` is off
             message = self._failures.reason()
         outcome = Outcome.SUCCESS if message is None else bad
         reason = None if message is None else self._failed_hooks.reason(message)
@@ -211,10 +215,10 @@ class EventTracker:
         ending = ending or _node_finished(info, data, started, command.invocation_id)
         if ending.outcome is Outcome.FAIL and (failure := detail(self._batches.failure, unique_id, finished)):
             ending = replace(ending, message=failure)
-        if info["name"] in SKIPS:  # which has no status where a hook is the cause
+        if info["name"] in SKIPS:  # this event has no status if a hook is the cause
             reason = ending.message if self._has_executed else self._failed_hooks.skip_reason()
             ending = replace(ending, outcome=Outcome.SKIPPED, status=Outcome.SKIPPED.value, message=reason)
-        # Only now: a node whose end cannot be read stays open, until another word of it or the end of all.
+        # Not earlier: a node whose end cannot be read stays open until another of its events or the end of the command.
         self._open.pop(unique_id, None)
         self._finished.add(unique_id)
         if ending.outcome is Outcome.FAIL and ending.resource_type != HOOK:
@@ -229,7 +233,7 @@ class EventTracker:
 
 
 def _is_same_end(raw: Raw, finished: Raw) -> bool:
-    """Say whether `finished`, of the debug log, is of the same end as `raw`, and not of a batch of the node."""
+    """Return whether `finished`, from the debug log, reports the same end as `raw` rather than a batch's end."""
     return bool(detail(_agree, raw["data"], finished["data"]))
 
 

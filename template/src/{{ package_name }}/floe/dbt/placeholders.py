@@ -1,8 +1,8 @@
 """Placeholders for the variables of `profiles.yml` while `floe prepare` makes the manifest.
 
-dbt connects to nothing when it parses, so a variable that is not set needs no value. Those that name a database or a
-schema are stood in for even if they are set: whoever loads the manifest puts the values of its own environment in their
-place, so that the machine which made it does not decide which tables Dagster shows.
+dbt does not connect to the warehouse when it parses, so any value will do for a variable that is not set. Variables
+that name a database or a schema get a placeholder even if they are set. Whoever loads the manifest fills in the values
+of its own environment, so that the machine that made the manifest does not decide which tables Dagster shows.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..secret_values import ProfileVariable, is_credential, profile_variables
 from ..settings import Settings
 from .profile import ProfileError, read_output
 
-# Keys of a connection, under all names that adapters have for them, from which dbt makes the names of tables.
+# Keys of a connection from which dbt builds the names of tables, in the spellings of all adapters.
 NAMING = {"database", "dbname", "catalog", "project", "schema", "dataset"}
-# DuckDB's: its file's name is the database's.
+# The key for DuckDB, whose database is named after its file.
 FILE = "path"
 
 
 def placeholders(settings: Settings) -> tuple[dict[str, str], list[str]]:
-    """Return what the variables of the chosen output are to be while dbt parses, and which are missing.
+    """Return values for the chosen output's variables while dbt parses, and the names of the missing variables.
 
     Raises:
         ProfileError: The output cannot be read.
@@ -42,12 +42,12 @@ def placeholders(settings: Settings) -> tuple[dict[str, str], list[str]]:
 
 
 def restored(manifest: bytes, settings: Settings) -> bytes:
-    """Return a manifest with the values of this environment in the place of placeholders; a missing one stays."""
+    """Replace placeholders in a manifest by the values of this environment; those of missing variables stay."""
     if b"_of_run__" not in manifest.lower():
         return manifest
     try:
         output = read_output(settings)
-    except ProfileError:  # dbt's to say
+    except ProfileError:  # dbt reports this itself
         return manifest
     files = {variable.name for variable in profile_variables({FILE: output.get(FILE)})}
     values: dict[bytes, bytes] = {}
@@ -57,7 +57,7 @@ def restored(manifest: bytes, settings: Settings) -> bytes:
             continue
         if variable.name in files:
             value = Path(value.partition("?")[0]).stem
-        # A macro of the project's may have changed the case; what is not changed comes last, and so wins.
+        # A macro of the project may have changed the case. The unchanged case comes last, so that it takes precedence.
         for case in (str.upper, str.lower, str):
             values[case(_placeholder(variable.name)).encode()] = json.dumps(case(value))[1:-1].encode()
     pattern = re.compile(b"|".join(map(re.escape, values)))

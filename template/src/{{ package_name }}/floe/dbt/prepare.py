@@ -1,4 +1,4 @@
-"""The preparation of the manifest that Dagster's assets are made from."""
+"""The preparation of the manifest from which Dagster's assets are built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..settings import settings
 from .placeholders import placeholders, restored
 from .profile import ProfileError, read_output
 
-# Names the manifest that a parent process has just made.
+# The variable that identifies the manifest that a parent process has just made.
 PREPARED = "FLOE_PREPARED_MANIFEST"
 ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 NO_NEWS = {"Encountered an error:", ""}
@@ -29,15 +29,15 @@ class ParseError(Exception):
     """dbt cannot parse the project; the message is dbt's own, on one line."""
 
 
-# Why dbt could not parse the project in this process: Dagster imports the project again for each module that needs it.
+# The parse error of this process, kept because Dagster imports the project again for each module that needs it.
 _failure: list[ParseError] = []
 
 
 def prepare_once(project: DbtProject) -> None:
-    """Let dbt parse `project` in development, as dagster-dbt does, but not again in the processes of its steps.
+    """Let dbt parse `project` in development, as dagster-dbt does, but not again in the step processes.
 
     Raises:
-        ParseError: dbt cannot; said again, without another try, whenever this process asks.
+        ParseError: dbt cannot parse the project. Further calls in this process raise it again without another try.
     """
     made = _stamp(project)
     if not project.preparer.using_dagster_dev() or (made and os.environ.get(PREPARED) == made):
@@ -47,7 +47,7 @@ def prepare_once(project: DbtProject) -> None:
 
 
 def prepare_anywhere(project: DbtProject) -> list[str]:
-    """Make the manifest without the warehouse's variables; return those that are missing.
+    """Make the manifest without the warehouse's variables; return the names of the missing ones.
 
     Raises:
         ProfileError: The profile has no such output.
@@ -60,16 +60,16 @@ def prepare_anywhere(project: DbtProject) -> list[str]:
 
 
 def load_manifest(project: DbtProject) -> dict[str, Any]:
-    """Return dbt's manifest of `project`; outside production a missing one is made by `dbt parse`.
+    """Return dbt's manifest of `project`; outside production, make a missing one with `dbt parse`.
 
     Raises:
-        FileNotFoundError: There is none and the dbt output is `prod`: it belongs into the image, made at build time.
+        FileNotFoundError: It is missing and the dbt output is `prod`, where the image must contain it.
         ParseError: dbt cannot parse the project.
     """
     if not project.manifest_path.exists():
         if project.target == "prod":
             raise FileNotFoundError(
-                f"{project.manifest_path} is missing: make it when the image is built, `DBT_TARGET=prod floe prepare`"
+                f"{project.manifest_path} is missing: run `DBT_TARGET=prod floe prepare` when you build the image"
             )
         _parse(project)
     manifest: dict[str, Any] = orjson.loads(restored(project.manifest_path.read_bytes(), settings))
@@ -78,7 +78,7 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
 
 @contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for a while: dagster-dbt hands its own environment to dbt and takes no other."""
+    """Set variables inside this block, because dagster-dbt passes its own environment to dbt and accepts no other."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -96,7 +96,7 @@ def _parse(project: DbtProject) -> None:
         raise _failure[0].with_traceback(None)
     printed = io.StringIO()
     try:
-        read_output(settings)  # what is wrong there dbt tells less clearly
+        read_output(settings)  # our error is clearer than dbt's
         with redirect_stdout(printed), _quiet():
             project.preparer.prepare(project)
     except ProfileError as error:
@@ -104,13 +104,13 @@ def _parse(project: DbtProject) -> None:
     except DagsterDbtCliRuntimeError as error:
         message = _message(str(error), printed.getvalue())
         _failure.append(ParseError(f"dbt cannot parse {project.project_dir}: {message}"))
-    if _failure:  # outside of the except clause, so that the error has no cause to be shown as well
+    if _failure:  # raised outside the except clause, so that no cause is shown with the error
         raise _failure[0]
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep dagster-dbt from logging in 75 lines what the error says in one."""
+    """Keep dagster-dbt from logging 75 lines about what the error says in one."""
     before = resource.logger.disabled
     resource.logger.disabled = True
     try:
@@ -120,7 +120,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _message(error: str, printed: str) -> str:
-    """Return dbt's own words on one line, from dagster-dbt's error, or else from what dbt has printed."""
+    """Return dbt's own message on one line, from dagster-dbt's error or else from dbt's output."""
     output = error.partition("Errors parsed from dbt logs:")[2] or printed or error
     lines = [line.strip() for line in ANSI_CODES.sub("", output).splitlines()]
     return redact(" ".join(line for line in lines if line not in NO_NEWS))

@@ -15,12 +15,12 @@ from ..settings import Settings
 
 
 class ProfileError(Exception):
-    """The profile cannot be read; the message names the file and the next step."""
+    """The profile cannot be read; the message names the file and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable that an output reads; `value` is nothing if it is not set."""
+    """A variable that an output reads; `value` is None if it is not set."""
 
     name: str
     value: str | None
@@ -28,7 +28,7 @@ class Variable:
     is_secret: bool
 
     def __str__(self) -> str:
-        """Return the variable as it may be shown: a secret's value may not."""
+        """Return the variable for display, without the value if it is secret."""
         if self.value is None:
             return f"{self.name} ({'default' if self.has_default else 'not set'})"
         return f"{self.name} (set)" if self.is_secret else f"{self.name}={self.value}"
@@ -40,19 +40,19 @@ def profiles_file(settings: Settings) -> Path:
 
 
 def read_output(settings: Settings) -> dict[str, Any]:
-    """Return the output that `DBT_TARGET` chooses of the project's profile, its values as they stand in the file.
+    """Return the output of the project's profile that `DBT_TARGET` chooses, with its values as written in the file.
 
     Raises:
-        ProfileError: There is no file, no such profile in it, or no such output in that.
+        ProfileError: The file, the profile or the output does not exist.
     """
     file, project_file = profiles_file(settings), settings.dbt_project_dir / "dbt_project.yml"
     if not file.is_file():
-        raise ProfileError(f"{file} is missing: restore it, or see profiles_dir in floe/settings.toml")
+        raise ProfileError(f"{file} is missing: restore it, or check profiles_dir in floe/settings.toml")
     profiles = _read(file)
     name = os.environ.get("DBT_PROFILE") or str(_read(project_file).get("profile") or "")
-    # `config` is no profile: dbt's older versions have settings of their own there.
+    # `config` is not a profile: older versions of dbt keep their settings there.
     names = [key for key in profiles if key != "config"]
-    if "env_var(" in name and len(names) == 1:  # dbt knows what the expression is; with one profile there is no choice
+    if "env_var(" in name and len(names) == 1:  # only dbt can evaluate it, but with one profile there is no choice
         name = names[0]
     if name not in names:
         raise ProfileError(
@@ -62,7 +62,8 @@ def read_output(settings: Settings) -> dict[str, Any]:
     outputs = profiles[name].get("outputs") if isinstance(profiles[name], dict) else None
     if not isinstance(outputs, dict) or not isinstance(outputs.get(settings.dbt_target), dict):
         raise ProfileError(
-            f"DBT_TARGET={settings.dbt_target} is none of the outputs {', '.join(outputs or {})} of {name} in {file}"
+            f"DBT_TARGET={settings.dbt_target} is not an output of {name} in {file}; "
+            f"its outputs: {', '.join(outputs or {})}"
         )
     return dict(outputs[settings.dbt_target])
 
@@ -71,14 +72,14 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProfileError(f"{file} cannot be read, correct it: {' '.join(str(error).split())}") from error
+        raise ProfileError(f"{file} cannot be read; correct it: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise ProfileError(f"{file} is not a mapping of names to values: restore it")
     return document
 
 
 def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
-    """Yield the variables that an output reads, in its order, each once."""
+    """Yield the variables that an output reads, in order and without repetitions."""
     seen = set()
     for variable in profile_variables(output):
         if variable.name not in seen:
@@ -88,6 +89,6 @@ def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:
 
 
 def describe_missing_connection(settings: Settings) -> str:
-    """Return what to look at when dbt could not build anything, on one line."""
+    """Return a hint, on one line, for a run in which dbt could not build anything."""
     read = ", ".join(map(str, variables(read_output(settings), settings)))
-    return f"dbt built nothing. Its output {settings.dbt_target} reads {read}. `uv run floe doctor` tries them."
+    return f"dbt built nothing. Its output {settings.dbt_target} reads {read}. Run `uv run floe doctor` to test them."

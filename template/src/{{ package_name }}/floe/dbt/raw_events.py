@@ -1,6 +1,6 @@
-"""The names and single values of dbt's raw events.
+"""The names and values in dbt's raw events.
 
-In: the parts of an event in which dbt has a value in several shapes. Out: the value in one shape, times in UTC.
+In: the parts of an event that dbt writes in several forms. Out: the value in one form, with times in UTC.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-# Events that end a node, with dbt Core's names; Fusion has NodeFinished alone.
+# Events that end a node, by dbt Core's names. Fusion has only NodeFinished.
 RESULTS = {
     "LogFreshnessResult",
     "LogFunctionResult",
@@ -27,14 +27,14 @@ Raw = Mapping[str, Any]
 
 
 def status_of(data: Raw) -> str:
-    """Return the status with which a node has ended, in lower case; blank if the event has none."""
-    # A unit test's node_status is the text "None", and a model's data.status is the engine's answer, such as "OK".
+    """Return a node's final status in lower case; blank if the event has none."""
+    # A unit test's node_status is the string "None", and a model's data.status is the engine's response, such as "OK".
     statuses = ((data.get("run_result") or {}).get("status"), data["node_info"].get("node_status"), data.get("status"))
     return next((text.lower() for text in statuses if text and text.lower() not in {"none", "started"}), "")
 
 
 def executed(result: Raw) -> tuple[datetime, datetime] | None:
-    """Return when a node's execution began and ended, from its compilation on."""
+    """Return when a node's execution began and ended, including its compilation."""
     phases = [
         phase for phase in result.get("timing_info") or () if phase.get("started_at") and phase.get("completed_at")
     ]
@@ -44,12 +44,12 @@ def executed(result: Raw) -> tuple[datetime, datetime] | None:
 
 
 def time_of(node: Raw, key: str) -> datetime | None:
-    """Return one of the times in an event's `node_info`, if it is set."""
+    """Return a time from an event's `node_info`, or None if it is not set."""
     text = node.get(key)
     return parse_time(text) if text and text != "None" else None
 
 
 def parse_time(text: str) -> datetime:
-    """Return dbt's time in UTC; dbt writes node times without a zone and means UTC."""
+    """Return a time of dbt in UTC; dbt writes the times of nodes in UTC without a zone."""
     time = datetime.fromisoformat(text)
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

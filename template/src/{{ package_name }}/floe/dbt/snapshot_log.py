@@ -1,8 +1,8 @@
 """The SQL of snapshots, which dbt writes only to its debug log.
 
-In: the `dbt.log` of a running dbt, JSON lines. Out: the query that a snapshot takes its rows from. dbt puts it inside a
-statement of its own (`snapshot_staging_table` and `build_snapshot_table` in dbt's global project); a project that
-overrides those macros gets nothing here.
+In: the `dbt.log` of a running dbt, as JSON lines. Out: the query from which a snapshot takes its rows. dbt wraps it in
+a statement of its own (`snapshot_staging_table` and `build_snapshot_table` in dbt's global project). If a project
+overrides those macros, no query is found.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import orjson
 
-# As they stand in the log: the query in the statement of a first run, and of a later one.
+# The text next to the query in the log, in the statements of the first run and of later runs.
 SNAPSHOT_QUERIES = (b") sbq", b"snapshot_query as (")
 
 
 class SnapshotLog:
-    """Read a `dbt.log` as far as it is written, each line once; it may have been rotated in between."""
+    """A reader of a `dbt.log` that reads each line once, across rotations of the file."""
 
     def __init__(self, path: Path, dialect: str) -> None:
         """Follow the file at `path`, whose SQL is in sqlglot's `dialect`."""
@@ -27,7 +27,7 @@ class SnapshotLog:
         self._queries: dict[str, str] = {}
 
     def query(self, unique_id: str) -> str | None:
-        """Return the query of a snapshot, or nothing if dbt has not run it yet."""
+        """Return the query of a snapshot, or None if dbt has not run it yet."""
         for line in self._new_lines():
             if b'"SQLQuery"' in line and any(mark in line for mark in SNAPSHOT_QUERIES):
                 self._take(line)
@@ -37,7 +37,7 @@ class SnapshotLog:
         try:
             data = orjson.loads(line)["data"]
             unique_id, statement = str(data["node_info"]["unique_id"]), str(data["sql"])
-        except (ValueError, KeyError, TypeError):  # of no node, or torn
+        except (ValueError, KeyError, TypeError):  # not about a node, or incomplete
             return
         if unique_id.startswith("snapshot.") and (query := inner_query(statement, self._dialect)):
             self._queries[unique_id] = query
@@ -62,8 +62,8 @@ class SnapshotLog:
 
 
 def inner_query(statement: str, dialect: str) -> str | None:
-    """Return the query inside a statement of dbt's that builds a snapshot, word for word."""
-    from sqlglot import TokenType, tokenize  # loaded where lineage needs it
+    """Return the query inside dbt's statement that builds a snapshot, verbatim."""
+    from sqlglot import TokenType, tokenize  # imported only if lineage needs it
     from sqlglot.errors import SqlglotError
 
     try:
@@ -71,7 +71,7 @@ def inner_query(statement: str, dialect: str) -> str | None:
     except (SqlglotError, ValueError):
         return None
     opened: list[int] = []
-    pairs: dict[int, int] = {}  # of parentheses, both ways
+    pairs: dict[int, int] = {}  # positions of matching parentheses, in both directions
     for position, token in enumerate(tokens):
         if token.token_type is TokenType.L_PAREN:
             opened.append(position)
@@ -81,7 +81,7 @@ def inner_query(statement: str, dialect: str) -> str | None:
     texts = [token.text.lower() for token in tokens]
     staged = [i + 2 for i in range(len(texts) - 2) if texts[i : i + 3] == ["snapshot_query", "as", "("]]
     built = [pairs.get(i) for i in range(len(texts) - 1) if texts[i : i + 2] == [")", "sbq"]]
-    # What a project calls by these names too stands inside dbt's own.
+    # If the project uses these names as well, its own occurrences are inside dbt's.
     start = staged[0] if staged else built[-1] if built else None
     if start is None or start not in pairs:
         return None

@@ -1,8 +1,8 @@
 """The assertion facets: the result of a dbt test on the tables that it reads.
 
-Standard facets, in the places that the specification gives them: assertions and metrics belong to the *input* of a
-run (https://openlineage.io/docs/spec/facets/dataset-facets/input-dataset-facets/data_quality_assertions), a test's
-execution to the run.
+The facets are standard and placed as the specification requires: assertions and metrics belong to the *input* of a
+run (https://openlineage.io/docs/spec/facets/dataset-facets/input-dataset-facets/data_quality_assertions), the
+execution of a test belongs to the run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from openlineage.client.facet_v2 import (
 from ..dbt.manifest_graph import TEST_TYPES, Node
 from ..dbt.node_events import NodeFinished
 
-# The statuses with which a test, or a source's freshness, was found out; others mean that it could not be run.
+# The statuses of a test or freshness check that came to a result. With any other status it could not be run.
 CONCLUSIVE = {"pass", "fail", "warn"}
 FRESHNESS = {**dict.fromkeys(CONCLUSIVE, True), "error": True}
 
 
 def input_facets(node: Node, event: NodeFinished, table: Node) -> dict[str, InputDatasetFacet]:
-    """Return what a check's end says of `table`, which it read."""
+    """Return the facets of `table`, an input of a check, that follow from the check's end."""
     if node["resource_type"] == "source" and event.status in FRESHNESS:
         return {"dataQualityAssertions": _facet(_freshness(event))}
     if node["resource_type"] != "test" or event.status not in CONCLUSIVE:
@@ -40,7 +40,7 @@ def input_facets(node: Node, event: NodeFinished, table: Node) -> dict[str, Inpu
 
 
 def run_facets(node: Node, event: NodeFinished) -> dict[str, RunFacet]:
-    """Return the execution of a test as a facet of its run; its SQL stands in the job."""
+    """Return the execution of a test as a facet of its run; its SQL is in the job."""
     if node["resource_type"] not in TEST_TYPES:
         return {}
     is_conclusive = event.status in CONCLUSIVE
@@ -86,7 +86,7 @@ def _freshness(event: NodeFinished) -> data_quality_assertions_dataset.Assertion
 
 
 def _nulls(node: Node, event: NodeFinished) -> InputDatasetFacet | None:
-    """Return the count of nulls that a `not_null` test has found, if it has looked at all rows."""
+    """Return the number of nulls that a `not_null` test found, if it tested all rows."""
     config, column = node.get("config", {}), _column(node)
     narrowed = config.get("where") or config.get("limit") or config.get("fail_calc", "count(*)") != "count(*)"
     if _type(node) != "not_null" or column is None or narrowed or event.failures is None:

@@ -1,7 +1,7 @@
-"""Facets outside OpenLineage's specification: dbt's, as dbt-ol has them, and ours.
+"""Facets outside OpenLineage's specification: those that dbt-ol has for dbt, and our own.
 
-Ours is the classification of columns; its JSON schema lies beside this file. The rest of `floe` speaks in the standard
-facets of `openlineage.client.facet_v2`.
+Our own facet is the classification of columns; its JSON schema is in the same folder. Everything else in `floe` uses
+the standard facets of `openlineage.client.facet_v2`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class DbtNodeJobFacet(JobFacet):
 
 @attr.define
 class DbtIncremental(RedactMixin):
-    """How an incremental model is built again."""
+    """The configuration of an incremental model."""
 
     strategy: str | None = None
     unique_key: list[str] | None = None
@@ -76,7 +76,7 @@ class DbtIncremental(RedactMixin):
 
 @attr.define
 class DbtModelConfig(RedactMixin):
-    """What a model's resolved configuration says to those who watch it."""
+    """The parts of a model's resolved configuration that matter to its observers."""
 
     materialized: str | None = None
     access: str | None = None
@@ -98,7 +98,7 @@ class DbtModelDatasetFacet(DatasetFacet):
 
 @attr.define
 class DbtExposure(RedactMixin):
-    """A dashboard or the like."""
+    """An exposure, such as a dashboard."""
 
     unique_id: str
     name: str
@@ -119,7 +119,7 @@ class DbtExposuresDatasetFacet(DatasetFacet):
 
 @attr.define
 class ColumnClassification(RedactMixin):
-    """What `meta.floe` says of a column."""
+    """The entries of a column's `meta.floe`."""
 
     classification: str | None = None
     pii_type: str | None = None
@@ -128,9 +128,9 @@ class ColumnClassification(RedactMixin):
 
 @attr.define
 class ColumnClassificationDatasetFacet(DatasetFacet):
-    """The columns of a table that are classified, by name: key `floe_columnClassification`."""
+    """The classified columns of a table, by name: key `floe_columnClassification`."""
 
-    # Where `ColumnClassificationDatasetFacet.json` can be fetched; `facet_schema` of settings.toml takes its place.
+    # The address of `ColumnClassificationDatasetFacet.json`; `facet_schema` in settings.toml overrides it.
     schema_url: ClassVar[str] = (
         "https://raw.githubusercontent.com/org/floe-template/main/facets/1-0-0/ColumnClassificationDatasetFacet.json"
     )

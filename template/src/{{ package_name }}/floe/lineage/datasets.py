@@ -1,8 +1,8 @@
 """The OpenLineage datasets that a dbt node reads and writes.
 
-Names come from `dataset_names.py`, what is said of each table from `table_facets.py`, made once a run. What
-depends on how a run of the node ended is added here: statistics, state, version and column lineage of what it wrote,
-the findings of a test on what it read.
+Names come from `dataset_names.py`. The facets of each table come from `table_facets.py` and are made once per run. This
+module adds what depends on the end of a node's run: statistics, state, version and column lineage of its output, and
+the results of a test for its inputs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ State = lifecycle_state_change_dataset.LifecycleStateChange
 
 
 class DatasetBuilder:
-    """The tables of one run, by dbt's nodes."""
+    """A builder of the datasets of one run, by dbt node."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class DatasetBuilder:
         owners: Owners,
         folder: Path,
     ) -> None:
-        """Take what tells of tables, and the folder that dbt runs in."""
+        """Describe tables by the given sources, for a dbt that runs in `folder`."""
         self._graph = graph
         self._warehouse = warehouse
         self._schemas = schemas
@@ -64,7 +64,7 @@ class DatasetBuilder:
         self.dialect = warehouse.dialect
 
     def inputs(self, node: Node, event: NodeFinished | None = None) -> list[InputDataset]:
-        """Return the tables that a node reads, each once; with `event`, its end, all that is known of them."""
+        """Return the tables that a node reads, without repetitions; with `event`, its end, include all their facets."""
         above = self._graph.tables_upstream(node)
         tables = {name: table for table in above if (name := self.name(table))}
         if event is None:
@@ -82,24 +82,24 @@ class DatasetBuilder:
         ]
 
     def left_out(self, node: Node) -> list[str]:
-        """Return a message for each table that a node reads and that `inputs` leaves out."""
+        """Return a message for each table that a node reads but `inputs` leaves out."""
         messages = [
-            f"input: the SQL does not say whether it reads {table['unique_id']} of this run or the one deferred to"
+            f"input: the SQL does not show whether it reads {table['unique_id']} of this run or the one deferred to"
             for table in self._graph.undecided(node)
         ]
         messages += [
-            f"input: {table['unique_id']} has a location that OpenLineage has no certain name for"
+            f"input: the location of {table['unique_id']} has no certain name in OpenLineage"
             for table in self._graph.tables_upstream(node)
             if self.name(table) is None
         ]
         return messages
 
     def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
-        """Return the table that a node has written: none for a check or a source, which are only looked at."""
+        """Return the table that a node has written: none for a test or a source, which write nothing."""
         if not is_table(node) or node["resource_type"] == "source":
             return []
         if materialized(node) not in TYPES:
-            # Each run that writes a table makes a version of it, which later runs of the command read.
+            # Each run that writes a table creates a version of it, which later runs of the command read.
             self._versions[table_id(node)] = run_id
         facets = {**(detail(self._described, node) or {}), **(detail(self._version, node) or {})}
         if state := detail(_state, node, full_refresh=full_refresh):
@@ -115,7 +115,7 @@ class DatasetBuilder:
         return [OutputDataset(*self._names.name_output(node), facets=facets, outputFacets=written)]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return what a model yields, as far as it could be worked out and its inputs have names."""
+        """Return a model's column lineage, limited to what is certain and to inputs that have names."""
         query = self._schemas.query(node)
         if query is None:
             return None
@@ -129,7 +129,7 @@ class DatasetBuilder:
         return replace(query, columns={**query.columns, **unnamed}, rows_known=rows_known)
 
     def name(self, node: Node) -> DatasetName | None:
-        """Return the OpenLineage name of a node's table or file; nothing if it has none that is certain."""
+        """Return the OpenLineage name of a node's table or file, or None if it has no certain name."""
         return self._names.name(node)
 
     def _described(self, node: Node) -> dict[str, DatasetFacet]:
@@ -149,7 +149,7 @@ class DatasetBuilder:
                 table_facets, node, table, exposures, warehouse=self._warehouse, owners=self._owners, is_file=is_file
             )
             facets |= described_facets or {}
-            if lost_details() > before:  # to be counted for each node that reads the table
+            if lost_details() > before:  # not cached, so that the loss counts for each node that reads the table
                 return facets
             self._facets[key] = facets
         return self._facets[key]
@@ -174,7 +174,7 @@ class DatasetBuilder:
         return column_lineage_dataset.ColumnLineageDatasetFacet(fields=fields, dataset=rows) if fields or rows else None
 
     def _names_by_key(self, node: Node) -> dict[str, DatasetName]:
-        """Return the datasets that a node reads, by the keys that its query has for them."""
+        """Return the datasets that a node reads, by the keys that its query uses for them."""
         tables = self._graph.tables_upstream(node)
         return {relation_text(table): name for table in tables if (name := self.name(table))}
 
@@ -195,12 +195,12 @@ def _input_fields(
 
 
 def _uri(name: DatasetName) -> str:
-    # The namespace of local files is no URI by itself.
+    # The namespace of local files is not a URI.
     return name.namespace if name.namespace != "file" else "file:///"
 
 
 def _state(node: Node, *, full_refresh: bool) -> State | None:
-    """Return what became of a table by building it; nothing where rows were only added or changed."""
+    """Return the state change that a build caused, or None if rows were only added or changed."""
     kind = materialized(node)
     if kind in TYPES:
         return State.CREATE
@@ -210,7 +210,7 @@ def _state(node: Node, *, full_refresh: bool) -> State | None:
 
 
 def _rows(node: Node, event: NodeFinished, warehouse: Warehouse) -> int | None:
-    """Return how many rows a node wrote; engines say -1, or nothing, where they have not counted."""
+    """Return the number of rows that a node wrote; engines report -1, or nothing, if they did not count."""
     count = event.response.get("rows_affected")
     if materialized(node) in TYPES or not isinstance(count, int | float) or count < 0:
         return None
@@ -218,7 +218,7 @@ def _rows(node: Node, event: NodeFinished, warehouse: Warehouse) -> int | None:
 
 
 def _bytes_read(event: NodeFinished, *, alone: bool) -> dict[str, InputDatasetFacet]:
-    """Return what BigQuery has billed for reading; of several tables it is not known which had how much."""
+    """Return the bytes that BigQuery billed for reading, if there is one input; for several the split is unknown."""
     size = event.response.get("bytes_processed")
     if not alone or not isinstance(size, int | float):
         return {}

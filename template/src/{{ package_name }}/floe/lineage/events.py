@@ -1,9 +1,9 @@
 """The run events of dbt commands and nodes.
 
-One run for the Dagster run, one for the dbt command, one for each node that it executes: exactly one START and one
-terminal event each. A node's run id is derived from the command and the node, so that sending an event twice changes
-nothing at the receiver. Inputs stand in both events, outputs only where the node has written them: what fails, is
-skipped or is stopped claims none.
+There is one run for the Dagster run, one for the dbt command, and one per node that it executes, each with exactly one
+START and one terminal event. A node's run id is derived from the command and the node, so that sending an event twice
+changes nothing at the receiver. Both events have inputs. Only the terminal event of a node that has written its table
+has outputs: a node that failed, was skipped or was stopped has none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sources(Protocol):
 
 
 class RunEventBuilder:
-    """Turns the events of one dbt command into run events."""
+    """A builder that turns the events of one dbt command into run events."""
 
     def __init__(
         self,
@@ -87,10 +87,10 @@ class RunEventBuilder:
         return self._run_event(TERMINAL_STATES[outcome], at, message)
 
     def events(self, event: DbtEvent) -> Iterator[RunEvent]:
-        """Yield the run events of `event`: one, none for a hook, two for a node that ends without a start."""
+        """Yield the run events of `event`: usually one, none for a hook, two for a node that ends without a start."""
         match event:
             case NodeStarted() | NodeFinished() if event.resource_type == HOOK:
-                return  # SQL of the project that belongs to no table
+                return  # a hook is SQL of the project that belongs to no table
             case CommandStarted():
                 self._command_run = replace(self._command_run, run_id=event.invocation_id)
                 with self._losses.of(self._command_run.name):
@@ -102,7 +102,7 @@ class RunEventBuilder:
                 yield self._started(event)
             case NodeFinished():
                 if event.started is None:
-                    # The specification wants a START of each run; a skipped node has both at once.
+                    # The specification requires a START for every run; a skipped node gets both events at once.
                     yield self._started(event)
                 yield self._finished(event)
 
@@ -136,7 +136,7 @@ class RunEventBuilder:
                 outputs = detail(self._outputs, node, event) or []
                 query = detail(self._query, node) if outputs else None
                 if query is None and lost_details() > before:
-                    query = QueryLineage(problem="lost by a fault in floe")
+                    query = QueryLineage(problem="lost to an internal error")
             elif event.resource_type not in TEST_TYPES or event.outcome is Outcome.FAIL:
                 self._bad[event.unique_id] = event.outcome
             if event.outcome is Outcome.SKIPPED and not event.message:
@@ -210,7 +210,7 @@ class RunEventBuilder:
 
 
 def lean(event: RunEvent) -> RunEvent:
-    """Return an event with nothing but what it is of, where that stands, and the message of a bad end."""
+    """Return an event reduced to its run, its job, its parent and its error message."""
     facets = event.run.facets or {}
     run = Run(event.run.runId, {name: facets[name] for name in ("parent", "errorMessage") if name in facets})
     job = Job(event.job.namespace, event.job.name)

@@ -1,7 +1,6 @@
 """The OpenLineage job of a dbt node.
 
-In: a node of the manifest, and where the repository lies. Out: the facets of
-https://openlineage.io/docs/spec/facets/job-facets.
+In: a node of the manifest, and the repository. Out: the facets of https://openlineage.io/docs/spec/facets/job-facets.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SSH = re.compile(r"(?:ssh://)?(?:[^@/]+@)(?P<host>[^:/]+)[:/](?P<path>.+)")
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A git checkout: where it is fetched from, without credentials, and what is checked out."""
+    """A git checkout: the URL of its remote, without credentials, and the version that is checked out."""
 
     root: Path
     url: str
@@ -42,12 +41,12 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository | None:
-        """Return the checkout that `folder` lies in; nothing without git or without a remote."""
+        """Return the checkout that contains `folder`, or None without git or without a remote."""
         root = next((parent for parent in (folder, *folder.parents) if (parent / ".git").exists()), None)
         if root is None:
             return None
         git = root / ".git"
-        if git.is_file():  # a worktree: gitdir: <folder>
+        if git.is_file():  # in a worktree, a file with `gitdir: <folder>`
             git = (root / git.read_text().strip().removeprefix("gitdir: ")).resolve()
         common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
         url = get_git_repo_url(git_dir=common)
@@ -58,7 +57,7 @@ class Repository:
 
 
 class JobFacets:
-    """The jobs of one run, by dbt's nodes; each node's facets are made once."""
+    """The job facets of one run, by dbt node; each node's facets are made once."""
 
     def __init__(
         self, graph: Graph, dialect: str, project_dir: Path, repository: Repository | None, owners: Owners
@@ -71,14 +70,14 @@ class JobFacets:
         self._made: dict[str, dict[str, JobFacet]] = {}
 
     def facets(self, node: Node) -> dict[str, JobFacet]:
-        """Return the facets of a node's job; its SQL is there once dbt has compiled it."""
+        """Return the facets of a node's job, including its SQL once dbt has compiled it."""
         key = node["unique_id"]
         if key not in self._made:
             self._made[key] = self._make(node)
         made = self._made[key]
         if "sql" not in made and (sql := detail(self._graph.compiled_sql, node)):
             made["sql"] = sql_job.SQLJobFacet(query=sql, dialect=self._dialect)
-        return dict(made)  # the sender reads it from another thread
+        return dict(made)  # a copy, because the sender reads it in another thread
 
     def _make(self, node: Node) -> dict[str, JobFacet]:
         names = detail(self._owners, node) or []
@@ -98,7 +97,7 @@ class JobFacets:
 
     def _source(self, node: Node) -> JobFacet | None:
         repository, path = self._repository, node.get("original_file_path")
-        # A package's file is not in this repository.
+        # The files of dbt packages are not in this repository.
         if repository is None or not path or node.get("package_name") != self._graph.metadata.get("project_name"):
             return None
         file = self._project_dir / path
@@ -117,7 +116,7 @@ class JobFacets:
 
 
 def job_type(kind: str, integration: str = "DBT") -> JobFacet:
-    """Return the facet that says what sort of job it is."""
+    """Return the facet with the type of a job."""
     return job_type_job.JobTypeJobFacet(processingType="BATCH", integration=integration, jobType=kind)
 
 
@@ -138,13 +137,13 @@ def _dbt_node(node: Node) -> JobFacet:
 
 
 def _https(url: str) -> str:
-    """Return a remote's address as a browser opens it, and without what may be a token."""
+    """Return a remote's address in the form for browsers, without a part that may be a token."""
     if match := SSH.fullmatch(url):
         return f"https://{match['host']}/{match['path']}"
     return re.sub(r"^(https?://)[^@/]*@", r"\1", url)
 
 
 def _worktree_version(git: Path, common: Path) -> str | None:
-    """Return the commit of a worktree's branch, whose reference lies in the main checkout."""
+    """Return the commit of a worktree's branch, whose reference is in the main checkout."""
     reference = common / (git / "HEAD").read_text().strip().removeprefix("ref: ")
     return reference.read_text().strip() if reference.is_file() else None

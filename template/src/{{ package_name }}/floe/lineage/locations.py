@@ -1,9 +1,9 @@
 """The OpenLineage names of files that DuckDB reads and writes outside its database.
 
-In: a location as a dbt project has it, or the relation that dbt puts into SQL for it, and the folder that dbt runs in.
-Out: the name that https://openlineage.io/docs/spec/naming gives to the file or object, or nothing where that is not
-certain: a list of files, a function other than those that read files, storage whose account the text does not name, an
-address whose query decides on what it returns (and may hold a key).
+In: a location from a dbt project, or the relation that dbt writes into SQL for it, and the folder that dbt runs in.
+Out: the name of the file or object by https://openlineage.io/docs/spec/naming, or None if it is not certain. That is
+the case for a list of files, for a function that does not just read files, for storage whose account is not in the
+text, and for an address whose query string determines the content (and may hold a key).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-# DuckDB's table functions that read the files or the table at their first argument, and nothing else.
+# DuckDB's table functions that read only the files or the table in their first argument.
 READERS = {
     "delta_scan",
     "iceberg_scan",
@@ -36,20 +36,20 @@ READERS = {
     "read_xlsx",
     "st_read",
 }
-# DuckDB's and Hadoop's names for one object store -> the scheme of the specification.
+# DuckDB's and Hadoop's scheme of an object store -> the scheme in the specification.
 OBJECT_STORES = {"s3": "s3", "s3a": "s3", "s3n": "s3", "gs": "gs", "gcs": "gs"}
 AZURE_HOST = ".dfs.core.windows.net"
 
 
 class DatasetName(NamedTuple):
-    """What identifies a dataset in OpenLineage."""
+    """The identity of a dataset in OpenLineage."""
 
     namespace: str
     name: str
 
 
 def name_relation(text: str, folder: Path) -> DatasetName | None:
-    """Return the name of what the text of a relation stands for, such as `'../data/x.csv'` or `read_csv('x.csv')`."""
+    """Return the name for the text of a relation, such as `'../data/x.csv'` or `read_csv('x.csv')`."""
     from sqlglot import TokenType, tokenize
     from sqlglot.errors import SqlglotError
 
@@ -59,7 +59,7 @@ def name_relation(text: str, folder: Path) -> DatasetName | None:
         return None
     kinds = [token.token_type for token in tokens]
     if kinds == [TokenType.STRING]:
-        # Without a suffix DuckDB may take it for the name of a table.
+        # Without a suffix, DuckDB may take it for the name of a table.
         return name_location(tokens[0].text, folder) if Path(tokens[0].text).suffix else None
     if len(tokens) < 4 or tokens[0].text.lower() not in READERS or kinds[1:3] != [TokenType.L_PAREN, TokenType.STRING]:
         return None
@@ -70,9 +70,9 @@ def name_relation(text: str, folder: Path) -> DatasetName | None:
 
 
 def name_location(location: str, folder: Path) -> DatasetName | None:
-    """Return the name of a file or object; several files under one pattern are one dataset, named as written."""
+    """Return the name of a file or object; files that match one pattern are one dataset, named after the pattern."""
     if not re.match(r"\w[\w+.-]*:", location):
-        # dbt changes to its folder, which has no symbolic link in its path then.
+        # dbt changes into its folder, after which its path has no symbolic links.
         file = Path.home() / location[2:] if location.startswith("~/") else Path(location)
         return DatasetName("file", os.path.normpath(Path(os.path.realpath(folder)) / file))
     try:
@@ -87,7 +87,7 @@ def name_location(location: str, folder: Path) -> DatasetName | None:
     if not path or not host:
         return None
     if url.scheme in OBJECT_STORES and ("=" in url.query or not url.query):
-        # What follows a ? are DuckDB's settings for the request; they do not choose the object.
+        # The part after the ? is DuckDB's settings for the request, which do not choose the object.
         return DatasetName(f"{OBJECT_STORES[url.scheme]}://{url.netloc.rpartition('@')[2]}", path)
     if url.scheme in {"http", "https"} and not url.query:
         return DatasetName(f"{url.scheme}://{host}{port}", f"/{path}")

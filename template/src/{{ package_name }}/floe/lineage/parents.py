@@ -1,8 +1,8 @@
-"""The parent run of a dbt command: the Dagster run, and whatever started that.
+"""The parent run of a dbt command: the Dagster run, and the run that started it.
 
-In: the environment and the names of the Dagster run. Out: plain data that `events.py` puts into events. A parent from
-outside comes as OpenLineage's own integrations hand it on: `OPENLINEAGE_CONTEXT` (JSON), else `OPENLINEAGE_PARENT_ID`
-and `OPENLINEAGE_ROOT_PARENT_ID` (namespace/job/run id).
+In: the environment and the names of the Dagster run. Out: plain data that `events.py` puts into events. An outer parent
+is passed in the variables of OpenLineage's own integrations: `OPENLINEAGE_CONTEXT` (JSON), or else
+`OPENLINEAGE_PARENT_ID` and `OPENLINEAGE_ROOT_PARENT_ID` (namespace/job/run id).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class JobRun:
-    """A run of a job, as a child names its parent."""
+    """A run of a job, in the form in which a child names its parent."""
 
     namespace: str
     name: str
@@ -33,11 +33,11 @@ class RunContext:
     """The Dagster run that a step belongs to.
 
     Attributes:
-        run: Its job and id.
-        parent: What has started it, and the root above: none if it was started by Dagster itself.
-        nominal: Start and end, if there is one, of the time that it is for: its partition's, or its schedule's tick.
-        tags: What Dagster says of why it runs.
-        version: Dagster's.
+        run: Job and id of the run.
+        parent: The run that started it, and `root` the run above all; None if Dagster itself started it.
+        nominal: Start and end, if any, of the time that it covers: its partition's window, or its schedule's tick.
+        tags: Dagster's tags about why it runs.
+        version: Version of Dagster.
     """
 
     run: JobRun
@@ -59,14 +59,14 @@ class CommandInfo:
 
     @property
     def full_refresh(self) -> bool:
-        """Say whether incremental tables are built anew; the last word of the command line counts."""
+        """Return whether incremental tables are rebuilt; the last of the flags takes precedence."""
         flags = [argument for argument in self.arguments if argument in {"-f", "--full-refresh", "--no-full-refresh"}]
         return bool(flags) and flags[-1] != "--no-full-refresh"
 
     @property
     def parameters(self) -> list[tuple[str, str]]:
-        """Return the command and its options; variables may hold secrets, so their values stay out."""
-        # The first word is the program.
+        """Return the command and its options, without the values of `--vars`, which may hold secrets."""
+        # The first argument is the program.
         parameters: list[tuple[str, list[str]]] = [("command", [])]
         for argument in self.arguments[1:]:
             if argument.startswith("--"):
@@ -78,7 +78,7 @@ class CommandInfo:
 
 
 def outer_run(environment: Mapping[str, str]) -> tuple[JobRun, JobRun] | None:
-    """Return the parent given from outside and the root above it; a malformed one is warned about and left out."""
+    """Return the outer parent and its root from `environment`; log a warning and return None if it is malformed."""
     if context := environment.get("OPENLINEAGE_CONTEXT"):
         runs = _of_context(context)
     elif parent_id := environment.get("OPENLINEAGE_PARENT_ID"):
@@ -88,12 +88,12 @@ def outer_run(environment: Mapping[str, str]) -> tuple[JobRun, JobRun] | None:
     else:
         return None
     if runs is None:
-        logger.warning("OPENLINEAGE_PARENT_ID or OPENLINEAGE_CONTEXT names no run; write namespace/job/uuid")
+        logger.warning("OPENLINEAGE_PARENT_ID or OPENLINEAGE_CONTEXT does not name a run: write namespace/job/uuid")
     return runs
 
 
 def _of_text(text: str) -> JobRun | None:
-    # A namespace may hold slashes, a job's name not.
+    # A namespace may contain slashes; a job's name may not.
     rest, _, run_id = text.strip().rpartition("/")
     namespace, _, name = rest.rpartition("/")
     return _job_run(namespace, name, run_id)

@@ -1,6 +1,6 @@
 """The run facets of a Dagster run, a dbt command and a node.
 
-Standard ones of https://openlineage.io/docs/spec/facets/run-facets wherever the specification has one.
+They are standard facets (https://openlineage.io/docs/spec/facets/run-facets) if the specification has a suitable one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .custom_facets import DbtRunRunFacet, DbtVersionRunFacet
 from .parents import CommandInfo, JobRun, RunContext
 
 PRODUCER = "https://github.com/org/floe-template"
-# Of a node's configuration, what decides how it runs.
+# The entries of a node's configuration that determine how it runs.
 PARAMETERS = ("materialized", "incremental_strategy", "unique_key", "batch_size", "full_refresh", "severity")
 TAG_SOURCE = "DBT"
 CLIENT = version("openlineage-python")
@@ -39,7 +39,7 @@ set_producer(PRODUCER)
 
 
 class RunFacets:
-    """The facets of one command's runs; those that all its nodes share are made once."""
+    """The run facets of one command; those that all its nodes share are made once."""
 
     def __init__(self, dagster_run: RunContext, command: CommandInfo) -> None:
         self._dagster_run = dagster_run
@@ -50,7 +50,7 @@ class RunFacets:
         self._of_nodes: dict[str, RunFacet] = {}
 
     def command_started(self, event: CommandStarted, run: JobRun) -> None:
-        """Take note of the command's id and version; all facets but the Dagster run's are asked for after it."""
+        """Record the command's id and version; call this before asking for any facets except for the Dagster run's."""
         self._started = (event, run)
 
     def dagster_run(self, message: str | None) -> dict[str, RunFacet]:
@@ -92,11 +92,11 @@ class RunFacets:
 
         Args:
             node: The node's entry in the manifest.
-            event: How it ended.
-            graph: The manifest's graph, where it can be read.
-            source: Namespace of the warehouse's datasets, which the query id belongs to; blank if unknown.
-            query: Column lineage of its output, if it has one.
-            left_out: What its inputs and outputs lack, and why.
+            event: The end of the node.
+            graph: The graph of the manifest, if it can be read.
+            source: Namespace of the warehouse's datasets, to which the query id belongs; blank if unknown.
+            query: Column lineage of the node's output, if it has one.
+            left_out: Messages about missing inputs, with the reasons.
         """
         facets = self.started(node)
         if event.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
@@ -111,11 +111,11 @@ class RunFacets:
         return facets | (detail(_left_out, [*left_out, *columns], len(query.columns) if query else 0) or {})
 
     def minimal(self, message: str | None = None) -> dict[str, RunFacet]:
-        """Return what is known of a node's run without the node: its place, and the message of a bad end."""
+        """Return the facets of a node's run that do not need the node: the shared ones, and the error message."""
         return {**(detail(self._shared) or {}), **self._error(message)}
 
     def _shared(self) -> dict[str, RunFacet]:
-        """Return the facets that all nodes share; if some are lost, they are lost for each of the nodes."""
+        """Return the facets that all nodes share; if some are lost, that counts for each of the nodes."""
         if self._of_nodes:
             return self._of_nodes
         before = lost_details()
@@ -125,7 +125,7 @@ class RunFacets:
         return facets
 
     def _place(self, parent: JobRun | None) -> dict[str, RunFacet]:
-        """Return the facets that the command and its nodes have alike, and their parent."""
+        """Return the facets that the command and its nodes have in common, and their parent."""
         facets = {**(detail(self._dbt) or {}), **(detail(self._nominal_time) or {})}
         if parent and (facet := detail(self._parent, parent)):
             facets["parent"] = facet
@@ -186,7 +186,7 @@ def _with_file(message: str, graph: Graph | None, node: Node) -> str:
 
 def _query_id(event: NodeFinished) -> str | None:
     response = event.response
-    if job := response.get("job_id"):  # BigQuery's, by its full name
+    if job := response.get("job_id"):  # BigQuery's job, by its full name
         where = [response.get("project_id"), response.get("location")]
         return f"{where[0]}:{where[1]}.{job}" if all(where) else str(job)
     query = response.get("query_id")
@@ -221,24 +221,24 @@ def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
     if node["resource_type"] not in {"model", "snapshot"}:
         return []
     if query is None:
-        return [f"column lineage: a {node['resource_type']} without compiled SQL, as in Python, has none"]
+        return [f"column lineage: a {node['resource_type']} without compiled SQL has none, such as one in Python"]
     if query.problem:
         return [f"column lineage: {query.problem}"]
     problems = [f"column lineage: the origin of {name} is not certain" for name in query.left_out]
     if not query.complete:
         problems.append("column lineage: not all columns are known by name")
     if not query.rows_known:
-        problems.append("column lineage: not all columns that decide which rows there are, are known")
+        problems.append("column lineage: not all columns that determine the rows are known")
     if problems:
         problems += [
-            f"column lineage: the columns of {table} are not known; `dbt docs generate` finds them out"
+            f"column lineage: the columns of {table} are not known; run `dbt docs generate` to find them"
             for table in query.open_tables
         ]
     return problems
 
 
 def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
-    """Return the facet that counts what could not be told of a node's inputs and `columns`, and why."""
+    """Return the facet that counts the gaps in a node's inputs and `columns`, with the reasons."""
     if not problems:
         return {}
     errors = [
@@ -253,10 +253,10 @@ def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
 
 
 def incomplete(facets: dict[str, RunFacet], lost: int) -> dict[str, RunFacet]:
-    """Return the facet that says of an event that so many details are missing, after what it has said already."""
+    """Return the facet that reports the number of details lost from an event, added to its earlier errors."""
     before = facets.get("extractionError")
     known = before if isinstance(before, extraction_error_run.ExtractionErrorRunFacet) else None
-    message = f"a fault in floe cost this event {lost} details: its run's log has the first such fault"
+    message = f"details of this event lost to an internal error: {lost}; the first such error is in the run's log"
     errors = [*(known.errors if known else ()), extraction_error_run.Error(errorMessage=message, task="floe")]
     total = max(known.totalTasks if known else 0, len(errors))
     return {

@@ -1,6 +1,6 @@
-"""The setup of lineage for a dbt command, from what Dagster and dagster-dbt know of the step.
+"""The setup of lineage for a dbt command, from Dagster's and dagster-dbt's data about the step.
 
-The rim of the pure modules: here the environment, git, the project's files and dbt's adapter are read.
+This module reads the environment, git, the project's files and dbt's adapter, so that the other modules stay pure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .parents import CommandInfo, JobRun, RunContext, outer_run
 
 logger = logging.getLogger(__name__)
 
-# Tags of a Dagster run that say why it runs, and its schedule's tick.
+# Tags of a Dagster run that give the reason for it, and its schedule's tick.
 RUN_TAGS = (
     "dagster/partition",
     *RANGE_TAGS,
@@ -57,7 +57,7 @@ def run_event_builder(
 
 
 def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:
-    """Return the builder of the Dagster run's own events, where dbt was never started."""
+    """Return a builder for a step in which dbt was never started: it makes only the events of the Dagster run."""
     return RunEventBuilder(run_context(step, settings.namespace), CommandInfo(project_name=""), None, losses)
 
 
@@ -87,7 +87,7 @@ class CommandSources:
 
 
 def run_context(step: Step, namespace: str) -> RunContext:
-    """Return what OpenLineage is to know of the Dagster run."""
+    """Return the facts about the Dagster run for OpenLineage."""
     outer = outer_run(os.environ)
     return RunContext(
         run=JobRun(namespace, step.display_name, step.run_id),
@@ -111,7 +111,7 @@ def _nominal(step: Step) -> tuple[str, str | None] | None:
 def _command_info(command: DbtCommand) -> CommandInfo:
     invocation = command.invocation
     config = invocation.adapter.config if invocation.adapter else None
-    # A command without Dagster's selection may have been given no manifest.
+    # A command without Dagster's selection may have no manifest.
     manifest_name = invocation.manifest.get("metadata", {}).get("project_name")
     return CommandInfo(
         project_name=manifest_name or getattr(config, "project_name", None) or invocation.project_dir.name,
@@ -128,12 +128,12 @@ def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) ->
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:
-    """Return the function that names a node's owners as its asset in Dagster has them."""
+    """Return a function that returns a node's owners, the same as those of its asset in Dagster."""
     translator = command.invocation.dagster_dbt_translator
 
     def owners(node: Node) -> list[str]:
         owner = read_node_meta(node, _ignore).owner
-        # Only what the project builds is the project's: a source or a test without an owner has none.
+        # The default owner is only for what the project builds; a source or a test without an owner has none.
         fallback = default if node["resource_type"] in ASSETS else None
         return resolve_owners(owner, translator.get_owners(command.graph.with_group(node)), fallback, _ignore)
 
@@ -141,15 +141,15 @@ def _owners(command: DbtCommand, default: str) -> Owners:
 
 
 def _ignore(_: str) -> None:
-    """Do nothing: the translator has warned already."""
+    """Ignore a problem, because the translator has already warned about it."""
 
 
 def _catalog(command: DbtCommand) -> dict[str, Any]:
-    """Return what the last `dbt docs generate` has seen in the warehouse, if there was one."""
+    """Return the catalog of the last `dbt docs generate`, or an empty one."""
     try:
         return read_catalog(catalog_file(command.invocation.project_dir, command.arguments))
     except CatalogError as error:
-        logger.warning("lineage does without dbt's catalog: %s", error)
+        logger.warning("Lineage continues without dbt's catalog: %s", error)
         return {}
 
 
@@ -159,11 +159,11 @@ def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:
     def types(file: Path, node: Node) -> Mapping[str, str]:
         if adapter is None:
             return {}
-        from dbt_common.clients.agate_helper import from_csv  # imported only where a seed has changed
+        from dbt_common.clients.agate_helper import from_csv  # imported only if a seed has changed
 
         column_types = node.get("config", {}).get("column_types") or {}
         with warnings.catch_warnings():
-            # dbt warns of a configured column that the file lacks; here agate would once more, without naming the file.
+            # dbt warns about a configured column that the file lacks. agate would warn again, without the file's name.
             warnings.simplefilter("ignore", RuntimeWarning)
             table = from_csv(
                 file, text_columns=column_types.keys(), delimiter=node.get("config", {}).get("delimiter") or ","

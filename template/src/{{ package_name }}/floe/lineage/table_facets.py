@@ -1,7 +1,7 @@
 """The dataset facets of a dbt node that are the same in every event of a run.
 
-In: a node, and what is known of its columns. Out: facets of https://openlineage.io/docs/spec/facets/dataset-facets,
-each only where there is something to say.
+In: a node, and its known columns. Out: facets of https://openlineage.io/docs/spec/facets/dataset-facets. A facet
+without content is left out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .custom_facets import (
 
 TAG_SOURCE = "DBT"
 TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_table": "MATERIALIZED_VIEW"}
-# Table formats; https://openlineage.io/docs/spec/facets/dataset-facets/storage names them.
+# Table formats, by their names in https://openlineage.io/docs/spec/facets/dataset-facets/storage.
 FORMATS = {"delta", "iceberg"}
 
 
@@ -45,7 +45,7 @@ def table_facets(
     node: Node, table: TableColumns, exposures: list[Node], *, warehouse: Warehouse, owners: Owners, is_file: bool
 ) -> dict[str, DatasetFacet]:
     """Return the facets of a node's table that do not depend on how it was built."""
-    # As the engine calls the columns, which may be in another case than the project does.
+    # Use the engine's column names, whose case may differ from the project's.
     names = {name.lower(): name for name in table.columns}
     columns = detail(read_column_meta, node, _ignore) or {}
     classified = {names.get(name.lower(), name): meta for name, meta in columns.items()}
@@ -85,7 +85,7 @@ def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
             name=name,
             type=data_type,
             description=documented.get(name.lower(), {}).get("description") or None,
-            # Columns that are merely documented may have others between them.
+            # Between documented columns there may be undocumented ones.
             ordinal_position=position if table.complete else None,
         )
         for position, (name, data_type) in enumerate(table.columns.items(), start=1)
@@ -160,7 +160,7 @@ def _model(node: Node) -> DatasetFacet | None:
 
 
 def _incremental(config: Node) -> DbtIncremental:
-    # dbt resolves their defaults for every model, but they say nothing of other strategies.
+    # dbt resolves these defaults for every model, but they have no meaning for other strategies.
     microbatch = config.get("incremental_strategy") == "microbatch"
     return DbtIncremental(
         strategy=config.get("incremental_strategy"),
@@ -205,4 +205,4 @@ def _listed(value: Any) -> list[str] | None:
 
 
 def _ignore(_: str) -> None:
-    """Say nothing: the translator has warned already."""
+    """Ignore a problem, because the translator has already warned about it."""

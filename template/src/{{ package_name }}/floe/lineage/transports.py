@@ -18,25 +18,25 @@ from requests.utils import get_netrc_auth
 from ..delivery.channel import REFUSALS, RefusedError
 from ..delivery.http_session import HttpSession, post_directly
 
-MEMBER_SECONDS = 1.0  # that one of several transports may take for an event
+MEMBER_SECONDS = 1.0  # time limit per event for one of several transports
 
 Send = Callable[[str], None]
 
-# The client's providers of tokens (JWT, OAuth) take no session: they call `requests.post`, which would take the owner's
-# credentials to wherever a redirect points. If a release no longer finds it here, tokens are fetched as before.
+# The client's token providers (JWT, OAuth) do not accept a session. They call `requests.post`, which would send the
+# owner's credentials to the target of any redirect. If a release moves the call, tokens are fetched as before.
 vars(http)["requests"] = SimpleNamespace(post=post_directly)
 
 
 def sender(transport: Transport) -> Send:
-    """Return what sends one event, and raises what the transport raises, or `RefusedError`."""
+    """Return a function that sends one event; it raises the transport's error, or `RefusedError`."""
     for member in _http_transports(transport):
         member.session = HttpSession()
         if member is not transport:
-            # One that is dead must not use up the time of the others, which get each event after it.
+            # A dead transport must not use up the time of the others, which get each event after it.
             member.session.mount(member.url, HTTPAdapter())
             member.timeout = min(member.timeout, MEMBER_SECONDS)
-    # The client's own transports take events as objects and turn them into JSON again, for a third of what it takes to
-    # send one. Over HTTP, where lineage usually goes, the text leaves as it is.
+    # The client's own transports take events as objects and convert them to JSON again, which takes a third of the
+    # time of sending one. Over HTTP, the usual transport, the text is sent unchanged.
     emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
 
     def send(text: str) -> None:
@@ -53,14 +53,14 @@ def sender(transport: Transport) -> Send:
 
 def _posted(transport: HttpTransport) -> Send:
     url, session = urljoin(transport.url, transport.endpoint), transport.session
-    # requests looks through the environment for proxies, certificates and .netrc at each request, which takes as long
-    # as the request itself: here it does once.
+    # For each request, requests searches the environment for proxies, certificates and .netrc, which takes as long as
+    # the request itself. Here it does so once.
     environment = session.merge_environment_settings(url, {}, False, transport.verify, transport.cert)
     session.auth = get_netrc_auth(url)
     session.trust_env = False
 
     def post(text: str) -> None:
-        # Adds authentication, the owner's headers and compression; the client has no public way to them.
+        # This adds authentication, the owner's headers and compression, for which the client has no public method.
         body, headers = transport._prepare_request(text)
         response = session.post(
             url,
@@ -77,10 +77,10 @@ def _posted(transport: HttpTransport) -> Send:
 
 
 def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
-    """Yield a transport, or those that it hands events on to, as far as they speak HTTP."""
+    """Yield a transport and those to which it forwards events, if they use HTTP."""
     if isinstance(transport, HttpTransport):
         yield transport
-    # As those that hand events on call them: composite, transform and datadog.
+    # The attributes of the transports that forward events: composite, transform and datadog.
     named = (getattr(transport, name, None) for name in ("transport", "http"))
     for member in (*getattr(transport, "transports", ()), *named):
         if isinstance(member, Transport):
@@ -88,7 +88,7 @@ def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
 
 
 def run_event(text: str) -> RunEvent:
-    """Return the event that `text` is; its facets stay dictionaries, but for the one that Kafka's transport reads."""
+    """Parse an event; its facets stay dictionaries, except for the one that Kafka's transport reads."""
     content = json.loads(text)
     run, job = content["run"], content["job"]
     facets = run.get("facets", {})

@@ -1,4 +1,4 @@
-"""The compute target: BigQuery. What lineage and tracing need to know of it."""
+"""The compute target, BigQuery: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ TARGET = Warehouse(
     db_system="bigquery",
     dialect="bigquery",
     connection_keys=(),
-    # https://openlineage.io/docs/spec/naming#bigquery: the namespace is the word itself.
+    # https://openlineage.io/docs/spec/naming#bigquery: the namespace is the constant `bigquery`.
     namespace=lambda _: "bigquery",
 )

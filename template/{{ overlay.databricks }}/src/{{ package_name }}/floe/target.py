@@ -1,4 +1,4 @@
-"""The compute target: Databricks. What lineage and tracing need to know of it."""
+"""The compute target, Databricks: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from .warehouse import Connection, Warehouse
 
 
 def _namespace(connection: Connection) -> str:
-    # The specification has no Databricks; dbt-ol and OpenLineage's Spark integration use the workspace's host.
+    # The specification does not cover Databricks. dbt-ol and OpenLineage's Spark integration use the workspace's host.
     return f"databricks://{_host(connection)}"
 
 
 def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
-    # Tools that read Unity Catalog itself know its tables by this; the Hive metastore is outside of it.
+    # Tools that read Unity Catalog itself use this name for its tables. The Hive metastore is not part of the catalog.
     return [] if name.startswith("hive_metastore.") else [(f"unitycatalog://{_host(connection)}", name)]
 
 

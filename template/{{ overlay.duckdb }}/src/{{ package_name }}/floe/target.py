@@ -1,4 +1,4 @@
-"""The compute target: DuckDB, the engine of every output."""
+"""The compute target: DuckDB, the engine of all outputs."""
 
 from __future__ import annotations
 

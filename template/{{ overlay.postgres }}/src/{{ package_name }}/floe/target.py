@@ -1,4 +1,4 @@
-"""The compute target: PostgreSQL. What lineage and tracing need to know of it."""
+"""The compute target, PostgreSQL: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .warehouse import Connection, Warehouse
 
 
 def _namespace(connection: Connection) -> str:
-    # https://openlineage.io/docs/spec/naming#postgres: postgres://{host}:{port}, the port always explicit.
+    # https://openlineage.io/docs/spec/naming#postgres: postgres://{host}:{port}, always with the port.
     return f"postgres://{connection['host']}:{connection.get('port') or 5432}"
 
 

@@ -1,4 +1,4 @@
-"""The compute target: Redshift. What lineage and tracing need to know of it."""
+"""The compute target, Redshift: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .warehouse import Connection, Warehouse
 
 def _namespace(connection: Connection) -> str:
     # https://openlineage.io/docs/spec/naming#redshift: redshift://{cluster}.{region}:{port}.
-    # A cluster's host reads cluster.id.region.redshift.amazonaws.com, a workgroup's
+    # A cluster's host is cluster.id.region.redshift.amazonaws.com. A workgroup's host is
     # workgroup.account.region.redshift-serverless.amazonaws.com.
     host, port = _address(connection)
     labels = host.split(".")
@@ -17,7 +17,7 @@ def _namespace(connection: Connection) -> str:
 
 
 def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
-    # dbt-ol takes the host as it is.
+    # dbt-ol uses the host unchanged.
     host, port = _address(connection)
     plain = f"redshift://{host}:{port}"
     return [] if plain == _namespace(connection) else [(plain, name)]

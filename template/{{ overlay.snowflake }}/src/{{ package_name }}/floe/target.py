@@ -1,4 +1,4 @@
-"""The compute target: Snowflake. What lineage and tracing need to know of it."""
+"""The compute target, Snowflake: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .warehouse import Connection, Warehouse
 
 def _namespace(connection: Connection) -> str:
     # https://openlineage.io/docs/spec/naming#snowflake: snowflake://{organization}-{account}, or for the older
-    # locators snowflake://{locator}.{region}.{cloud}, which default as in OpenLineage's own integrations.
+    # locators snowflake://{locator}.{region}.{cloud}, with the same defaults as OpenLineage's own integrations.
     account, *where = str(connection["account"]).removesuffix(".privatelink").split(".")
     if "-" in account:
         return f"snowflake://{account}"
@@ -16,7 +16,7 @@ def _namespace(connection: Connection) -> str:
 
 
 def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
-    # dbt-ol writes names as the project does, most often in lower case.
+    # dbt-ol writes names as the project does, usually in lower case.
     return [(_namespace(connection), name.lower())] if name != name.lower() else []
 
 
@@ -28,5 +28,5 @@ TARGET = Warehouse(
     namespace=_namespace,
     fold=str.upper,
     others=_others,
-    rows_of_create=1,  # the row that says "Table … successfully created."
+    rows_of_create=1,  # the result row "Table … successfully created."
 )

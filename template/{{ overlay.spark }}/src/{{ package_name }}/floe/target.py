@@ -1,4 +1,4 @@
-"""The compute target: Spark. What lineage and tracing need to know of it."""
+"""The compute target, Spark: the facts that lineage and tracing need."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from .warehouse import Connection, Warehouse
 
 
 def _namespace(connection: Connection) -> str:
-    # The specification names Spark's tables by their storage, which dbt does not know; this is dbt-ol's name.
+    # The specification names Spark's tables by their storage, which dbt does not know. This is dbt-ol's name.
     return f"spark://{_address(connection)}"
 
 
 def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
     # https://openlineage.io/docs/spec/naming#hive: a Thrift server speaks HiveServer2's protocol, so Hive clients
-    # know its tables by hive://{host}:{port}.
+    # use hive://{host}:{port} for its tables.
     return [(f"hive://{_address(connection)}", name)] if connection.get("method") == "thrift" else []
 
 
@@ -27,7 +27,7 @@ TARGET = Warehouse(
     format_key="file_format",
     connection_keys=("host", "port", "method"),
     namespace=_namespace,
-    # A session catalog has schemas only.
+    # A session catalog has schemas but no databases.
     parts=("schema", "identifier"),
     others=_others,
 )

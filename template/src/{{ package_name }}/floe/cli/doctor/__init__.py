@@ -1,8 +1,8 @@
-"""`uv run floe doctor`: shows what is set, tries every endpoint and reports the findings.
+"""The command `uv run floe doctor`: shows the settings, tests every connection and reports the findings.
 
-`project.py` looks at dbt's side, `endpoints.py` at where lineage, traces and metrics go. Each check is a function that
-yields findings. All run at once, each for `SECONDS` from its request on: loading a client takes a busy machine longer
-than a dead endpoint takes to show.
+`project.py` checks dbt, `endpoints.py` checks where lineage, traces and metrics go. Each check is a function that
+yields findings. All run at the same time and may take `CHECK_SECONDS` each, counted from their first request: on a
+busy machine, loading a client takes longer than finding out that an endpoint is dead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...settings import Settings
 from .finding import CHECK_SECONDS, CheckThread, Finding
 from .off import is_off, switched_off
 
-# In the order in which they are shown. Modules are loaded where their checks run: dbt need not wait for OpenTelemetry.
+# In the order of display. Each check loads its own module, so that dbt does not wait for OpenTelemetry to load.
 CHECKS = (
     ("project", "profile"),
     ("project", "dbt_debug"),
@@ -31,13 +31,13 @@ CHECKS = (
     ("endpoints", "metrics"),
     ("project", "duplicate_emitters"),
 )
-PATIENCE_SECONDS = 60.0  # for what comes before a check's request
-SPARE_SECONDS = 1.0  # of these, for a check to say so itself
+PATIENCE_SECONDS = 60.0  # time for everything before a check's request
+SPARE_SECONDS = 1.0  # the part of it that is left for a check to report a timeout itself
 POLL_SECONDS = 0.05
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Return the findings of all checks, in their order."""
+    """Run all checks and return their findings, in order."""
     latest = time.monotonic() + PATIENCE_SECONDS
     findings: dict[str, list[Finding]] = {name: [] for _, name in CHECKS}
 
@@ -68,11 +68,11 @@ def examine(settings: Settings) -> list[Finding]:
 
 
 def _late(name: str, thread: CheckThread, latest: float) -> Finding | None:
-    """Wait for a check; return what to say of one that has not ended in time."""
+    """Wait for a check; return a finding if it does not end in time."""
     while thread.is_alive():
         if time.monotonic() >= (thread.deadline or latest):
             if thread.deadline is None:
-                late = f"not tried: this machine is so busy that {PATIENCE_SECONDS:.0f} s were too short to start it"
+                late = f"not tried: this machine was too busy to start the check within {PATIENCE_SECONDS:.0f} s"
                 return Finding(name, "warn", late)
             return Finding(name, "fail", f"no answer in {CHECK_SECONDS:.0f} s: it hangs")
         thread.join(POLL_SECONDS)

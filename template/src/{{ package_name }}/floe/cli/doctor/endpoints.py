@@ -1,4 +1,4 @@
-"""The checks of the lineage, trace and metric endpoints, which also send what earlier runs have left."""
+"""The checks of the lineage, trace and metric endpoints, which also send what earlier runs could not send."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from ...tracing.spans import Handoff
 from .finding import Finding, origin, request_leaves
 from .off import switched_off, waiting
 
-SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
+SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
 
 
 def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
-    """Send a test event, and what waits."""
+    """Send a test event and the waiting events."""
     folder = journal_folder(settings)
     try:
         client = lineage_client(settings)
@@ -57,7 +57,7 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
 
 
 def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
-    """Send a test span, and what waits."""
+    """Send a test span and the waiting spans."""
     folder = span_folder(settings)
     try:
         target = otlp_target(settings, "traces")
@@ -106,10 +106,10 @@ def _tried(
     request_leaves()
     try:
         send()
-    except Exception as error:  # a client may raise anything
+    except Exception as error:  # a client may raise any error
         yield Finding(check, "fail", f"{source}: {diagnose(one_line(error), words)}", str(error))
         return False
-    yield Finding(check, "ok", f"{source} took {what} in {1000 * (time.monotonic() - began):.0f} ms")
+    yield Finding(check, "ok", f"{source} accepted {what} in {1000 * (time.monotonic() - began):.0f} ms")
     return True
 
 

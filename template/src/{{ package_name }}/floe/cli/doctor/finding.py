@@ -1,4 +1,4 @@
-"""The finding of a check, and where a setting comes from."""
+"""The finding of a check, and the origin of a setting."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dotenv import dotenv_values
 from ...delivery.sender import THREAD_PREFIX
 from ...settings import ROOT
 
-CHECK_SECONDS = 8.0  # that a check has from its request on
+CHECK_SECONDS = 8.0  # time limit of a check, counted from its request
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found, in one line; `detail` is what a client said, word for word."""
+    """The result of a check, in one line; `detail` is a client's own message, verbatim."""
 
     check: str
     state: Literal["ok", "off", "warn", "fail"]
@@ -28,7 +28,7 @@ class Finding:
 
 
 class CheckThread(threading.Thread):
-    """A check; a daemon, so that one which hangs does not keep the process either."""
+    """The thread of a check, a daemon so that a check that hangs does not keep the process alive."""
 
     def __init__(self, name: str, target: Callable[[], None]) -> None:
         super().__init__(target=target, name=f"{THREAD_PREFIX}doctor-{name}", daemon=True)
@@ -37,15 +37,15 @@ class CheckThread(threading.Thread):
 
     @property
     def deadline(self) -> float | None:
-        """Return when the check has to be done, or nothing as long as no request of its has left."""
+        """Return the deadline of the check, or None before it has sent a request."""
         return None if self.requested_at is None else self.requested_at + CHECK_SECONDS + self.excused_seconds
 
 
 def request_leaves(excused_seconds: float = 0.0) -> float:
-    """Start the clock of the check that runs in this thread, unless it runs; return when the check has to be done.
+    """Start the clock of this thread's check, unless it is running, and return the check's deadline.
 
     Args:
-        excused_seconds: How long since then the machine has kept the check from going on.
+        excused_seconds: Time since then during which the machine kept the check waiting.
     """
     thread, now = threading.current_thread(), time.monotonic()
     if not isinstance(thread, CheckThread):
@@ -56,7 +56,7 @@ def request_leaves(excused_seconds: float = 0.0) -> float:
 
 
 def origin(*variables: str) -> str:
-    """Return what sets a value: the first of `variables` that is set, and where, or the template's answer."""
+    """Return the origin of a value: the first of `variables` that is set, and where, or the template's answer."""
     for variable in variables:
         if value := os.environ.get(variable):
             in_file = dotenv_values(ROOT / ".env").get(variable) == value

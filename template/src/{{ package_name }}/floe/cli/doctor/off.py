@@ -1,4 +1,4 @@
-"""The findings for what is switched off and what waits to be sent, without loading a client."""
+"""The findings about what is switched off and what is waiting to be sent; they need no client."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ ITEMS = {"lineage": "events", "traces": "spans"}
 
 
 def is_off(settings: Settings, check: str) -> bool:
-    """Say whether the check is of something that is switched off."""
+    """Return whether the check's subject is switched off."""
     if check == "lineage":
         return lineage_is_off(settings)
     return check in VARIABLES and otlp_is_off(settings, check)
 
 
 def switched_off(settings: Settings, check: str) -> Iterator[Finding]:
-    """Say that nothing is sent, and what waits for it."""
-    yield Finding(check, "off", f"no endpoint, nothing is sent: set {VARIABLES[check]}")
+    """Report that nothing is sent, and what is waiting to be sent."""
+    yield Finding(check, "off", f"no endpoint is set, so nothing is sent: set {VARIABLES[check]}")
     if check in ITEMS:
         yield from waiting(check, ITEMS[check], settings.state_dir / check)
 
 
 def waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -> Iterator[Finding]:
-    """Say how much waits of runs that are over."""
+    """Report how much of earlier runs is waiting."""
     name = f"{check} waiting"
     if counts and counts.replayed:
-        yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs sent now")
+        yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs have been sent now")
     if counts and counts.dropped:
-        yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs are dropped: {counts.last_error}")
+        yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs were dropped: {counts.last_error}")
     waiting = size = 0
     for file in journals(folder):
         if journal := Journal.claim(file):
@@ -48,7 +48,7 @@ def waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -
             size += file.stat().st_size
             journal.close()
     if waiting:
-        told = f"{waiting} {what} wait in {folder} ({size / 1024:.0f} KiB): the next run that can sends them"
+        told = f"{waiting} {what} are waiting in {folder} ({size / 1024:.0f} KiB); the next run sends them if it can"
         yield Finding(name, "warn", told)
     elif not counts or not counts.replayed:
-        yield Finding(name, "ok", f"no {what} wait")
+        yield Finding(name, "ok", f"no {what} are waiting")

@@ -1,4 +1,4 @@
-"""The checks of dbt: its output, variables, warehouse, manifest and catalog, and the state folder."""
+"""The checks of dbt (output, variables, warehouse, manifest, catalog) and of the state folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from ...delivery.sender import THREAD_PREFIX
 from ...settings import Settings
 from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 
-# Each would send a second event or span for what this project sends already.
+# Each of these would send a second event or span for something that this project already sends.
 DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
-CONNECTS = "Connection:"  # dbt's last line before it connects
+CONNECTS = "Connection:"  # starts dbt's last line before it connects
 POLL_SECONDS = 0.05
-SPARE_SECONDS = 0.5  # of the deadline, to say what came of it
+SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
 SOURCES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md"}
 
 
 def profile(settings: Settings, _: float) -> Iterator[Finding]:
-    """Say which output is built, and which of its variables are set; values only of those that are no secret."""
+    """Report which output is used and which of its variables are set; values are shown only if they are not secret."""
     try:
         output = read_output(settings)
     except ProfileError as error:
@@ -41,13 +41,13 @@ def profile(settings: Settings, _: float) -> Iterator[Finding]:
         if variable.value is not None:
             yield Finding(variable.name, "ok", "is set" if variable.is_secret else f"is {variable.value}")
         elif variable.has_default:
-            yield Finding(variable.name, "off", "is not set; its default counts")
+            yield Finding(variable.name, "off", "is not set; its default applies")
         else:
-            yield Finding(variable.name, "fail", "is not set: .env.example says what it is, .env is where it goes")
+            yield Finding(variable.name, "fail", "is not set: add it to .env; .env.example explains it")
 
 
 def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
-    """Say whether dbt reaches the warehouse; the clock starts when dbt, which takes seconds to load, connects."""
+    """Report whether dbt reaches the warehouse. dbt takes seconds to load, so the clock starts when it connects."""
     quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
     command = ["dbt", *quiet, "debug", "--connection", "--target", settings.dbt_target]
     try:
@@ -60,7 +60,7 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
             text=True,
         )
     except FileNotFoundError:
-        yield Finding("dbt debug", "fail", f"dbt is neither beside {sys.executable} nor on PATH: `uv sync` installs it")
+        yield Finding("dbt debug", "fail", f"dbt is neither next to {sys.executable} nor on PATH: run `uv sync`")
         return
     lines: list[str] = []
     reader = threading.Thread(
@@ -83,7 +83,7 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
     lines = [line.partition("  ")[2].strip() for line in lines]
     errors = [line for line in lines if re.search(r"rror|not|fail", line) and "checks passed" not in line]
     detail = "\n".join(filter(None, lines))
-    yield Finding("dbt debug", "fail", (errors or lines or ["it says nothing"])[-1], detail)
+    yield Finding("dbt debug", "fail", (errors or lines or ["dbt printed nothing"])[-1], detail)
 
 
 def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
@@ -91,7 +91,7 @@ def _read(process: subprocess.Popen[str], lines: list[str]) -> None:
 
 
 def _queued_seconds(process: subprocess.Popen[str]) -> float:
-    """Return how long a process has waited for a processor, where the system counts that (Linux)."""
+    """Return how long a process has waited for a processor, if the system counts that (Linux)."""
     with suppress(OSError, ValueError, IndexError):
         return int(Path(f"/proc/{process.pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
     return 0.0
@@ -99,22 +99,20 @@ def _queued_seconds(process: subprocess.Popen[str]) -> float:
 
 def _late(*, has_started: bool) -> Finding:
     if not has_started:
-        return Finding("dbt debug", "warn", "not tried: dbt was still loading; this machine is busy")
-    late = (
-        f"dbt has not connected in {CHECK_SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops what is sent"
-    )
-    return Finding("dbt debug", "fail", f"{late}; `dbt debug` by hand says which")
+        return Finding("dbt debug", "warn", "not tried: dbt was still loading because this machine is busy")
+    late = f"dbt did not connect in {CHECK_SECONDS:.0f} s: the warehouse's host hangs, or a firewall drops the packets"
+    return Finding("dbt debug", "fail", f"{late}; run `dbt debug` to find out which")
 
 
 def manifest(settings: Settings, _: float) -> Iterator[Finding]:
-    """Say how old dbt's manifest is, and whether it is of this project as it is now."""
+    """Report the age of dbt's manifest, and whether it matches the project's current files."""
     file = settings.dbt_project_dir / "target" / "manifest.json"
     if not file.is_file():
         if settings.dbt_target == "prod":
-            message = f"{file} is missing: `DBT_TARGET=prod uv run floe prepare` makes it, when the image is built"
+            message = f"{file} is missing: run `DBT_TARGET=prod uv run floe prepare` when you build the image"
             yield Finding("manifest", "fail", message)
         else:
-            yield Finding("manifest", "off", f"{file} is missing: `dg` makes it at its next start")
+            yield Finding("manifest", "off", f"{file} is missing: `dg` creates it when it next starts")
         return
     with file.open(encoding="utf-8") as stream:
         by = re.search(r'"dbt_version": ?"([^"]+)"', stream.read(2_000))
@@ -122,21 +120,21 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
     sources = [path for path in settings.dbt_project_dir.rglob("*") if path.suffix in SOURCES]
     newer = [path for path in sources if "target" not in path.parts and path.stat().st_mtime > made]
     at = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
-    again = "`uv run floe prepare` makes it anew"
+    again = "run `uv run floe prepare` to make it again"
     if by is None:
-        yield Finding("manifest", "fail", f"{file} is no manifest of dbt: {again}")
+        yield Finding("manifest", "fail", f"{file} is not a dbt manifest: {again}")
     elif by[1] != version("dbt-core"):
-        message = f"made {at} by dbt {by[1]}, installed is {version('dbt-core')}: {again}"
+        message = f"made {at} by dbt {by[1]}, but dbt {version('dbt-core')} is installed: {again}"
         yield Finding("manifest", "warn", message)
     elif newer:
-        message = f"made {at}; {len(newer)} files changed since, such as {newer[0].name}: {again}"
+        message = f"made {at}; {len(newer)} files have changed since, such as {newer[0].name}: {again}"
         yield Finding("manifest", "warn", message)
     else:
         yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
 
 
 def catalog(settings: Settings, _: float) -> Iterator[Finding]:
-    """Say which catalog lineage takes the columns of sources from, and how old it is."""
+    """Report the catalog from which lineage takes the columns of sources, and its age."""
     try:
         file = catalog_file(settings.dbt_project_dir)
         content = read_catalog(file)
@@ -144,17 +142,17 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("catalog", "warn", str(error))
         return
     if not file.is_file():
-        known = "lineage knows the columns of sources from their documentation"
-        yield Finding("catalog", "off", f"not in use: {known}. `dbt docs generate` would write all to {file}")
+        known = "lineage takes the columns of sources from their documentation"
+        yield Finding("catalog", "off", f"not in use: {known}. `dbt docs generate` would write all columns to {file}")
         return
     made = made_at(file, content)
     age = (datetime.now(UTC) - made).days
     origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
-    yield Finding("catalog", "ok", f"{origin_and_age}: the columns of {len(content['sources'])} sources, for lineage")
+    yield Finding("catalog", "ok", f"{origin_and_age}: lists the columns of {len(content['sources'])} sources")
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:
-    """Say whether events that cannot be sent can be kept."""
+    """Report whether events that cannot be sent can be stored."""
     from ...delivery.journal import Journal
 
     folder = settings.state_dir / "lineage"
@@ -162,18 +160,18 @@ def state(settings: Settings, _: float) -> Iterator[Finding]:
     try:
         journal = Journal.create(folder, "doctor")
     except OSError as error:
-        message = f"{where}: {error.strerror}; a dead receiver's events would be lost: set FLOE_STATE_DIR to a folder"
-        yield Finding("state folder", "fail", f"{message} that can be written")
+        message = f"{where}: {error.strerror}; events would be lost while the endpoint is down: set FLOE_STATE_DIR"
+        yield Finding("state folder", "fail", f"{message} to a writable folder")
         return
     journal.remove()
-    yield Finding("state folder", "ok", f"{where} can be written")
+    yield Finding("state folder", "ok", f"{where} is writable")
 
 
 def duplicate_emitters(_: Settings, __: float) -> Iterator[Finding]:
-    """Name installed packages that would send everything twice."""
+    """Report installed packages that would send everything twice."""
     for name in DOUBLES:
         try:
             installed = version(name)
         except PackageNotFoundError:
             continue
-        yield Finding(name, "warn", f"{installed} is installed: switched on, it sends what this project sends already")
+        yield Finding(name, "warn", f"{installed} is installed: if switched on, it sends everything a second time")

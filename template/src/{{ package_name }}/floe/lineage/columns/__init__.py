@@ -1,13 +1,13 @@
-"""Column lineage: the columns that a model's SQL is made of, read with sqlglot.
+"""Column lineage: the columns from which a model's columns are computed, read from its SQL with sqlglot.
 
-In: compiled SQL, its dialect, and the columns of the tables that it may read. Out: the columns that it yields and
-where each comes from, as https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet has it. Only
-what the SQL itself proves is stated: what cannot be followed is marked as such, never guessed.
+In: compiled SQL, its dialect, and the columns of the tables that it may read. Out: the columns of its result and the
+origins of each, in the terms of https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet. The result
+states only what the SQL itself proves. Whatever cannot be followed is marked as unknown, never guessed.
 
-In the order that data flows: `parsing.py` (SQL), `tables.py` (what is known of the warehouse), `sources.py` and
+In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of the warehouse), `sources.py` and
 `pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `queries.py`
-(set operations, clauses). `relation.py` is what these hand to each other, `names.py` the naming rules of each engine,
-`data_types.py` what is certain of types, and `model.py` the result.
+(set operations, clauses). `relation.py` has the data that these exchange, `names.py` the naming rules of each engine,
+`data_types.py` the certain data types, and `model.py` the result.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["ColumnLineage", "Origin", "QueryLineage", "TableColumns", "fold", "r
 
 
 def read_query(sql: str, dialect: str, tables: Mapping[str, TableColumns]) -> QueryLineage:
-    """Return what `sql`, one query, yields; `tables` are by the text that the SQL has for them.
+    """Return the lineage of `sql`, a single query; the keys of `tables` are the tables' names in the SQL.
 
-    Whatever goes wrong in reading it costs what is known of this query, and is named in its `problem`.
+    If reading fails, nothing is known about this query, and its `problem` gives the reason.
     """
     try:
         names = Names(dialect)
@@ -38,13 +38,13 @@ def read_query(sql: str, dialect: str, tables: Mapping[str, TableColumns]) -> Qu
             return QueryLineage(problem=f"a statement of kind {tree.key} is not a query")
         reader = Reader(tables, dialect)
         relation = reader.query(tree, Scope(reader.names, {}))
-    except Exception as error:  # of sqlglot or of ours: strangers' SQL is of every kind
+    except Exception as error:  # from sqlglot or this package: users' SQL can be anything
         return QueryLineage(problem=str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
     return _result(relation, reader.names, tuple(reader.tables.open))
 
 
 def _result(relation: Relation, names: Names, open_tables: tuple[str, ...]) -> QueryLineage:
-    # A table cannot have two columns of one name, so such a name says nothing.
+    # A table cannot have two columns with one name, so a duplicate name is unreliable.
     twice = names.duplicates(column.name for column in relation.columns)
     columns = {c.name: c.lineage for c in relation.columns if c.name and names.key(c.name) not in twice}
     complete = relation.complete and len(columns) == len(relation.columns)

@@ -1,7 +1,7 @@
 """The cache of column lineage between runs: a JSON file with one entry per node.
 
-An entry counts only for the very input that it was made of, so nothing here is ever out of date; a file that cannot
-be read is as good as none.
+An entry is valid only for exactly the input from which it was made, so it is never out of date. A file that cannot be
+read counts as empty.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 from ...delivery.state import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage
 
-# Of what is written below and of how SQL is read: raise it with either.
+# Version of the file format and of the SQL reading; increase it when either changes.
 VERSION = 3
 
 
 class ColumnCache:
-    """The entries of one project; read at the first question, written by `save` if there are new ones."""
+    """The entries of one project, read on first use and written by `save` if any are new."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -29,17 +29,17 @@ class ColumnCache:
         self._changed = False
 
     def get(self, unique_id: str, key: str) -> Any:
-        """Return what was put for a node under the same key."""
+        """Return the value that was put for a node under the same key, or None."""
         entry = self._read().get(unique_id)
         return entry["value"] if entry and entry["key"] == key else None
 
     def put(self, unique_id: str, key: str, value: Any, checksum: Any = None) -> None:
-        """Keep a value of a node in place of the one before."""
+        """Store a node's value, replacing the previous one."""
         self._read()[unique_id] = {"key": key, "checksum": checksum, "value": value}
         self._changed = True
 
     def query(self, unique_id: str, *, key: str | None = None, checksum: Any = None) -> QueryLineage | None:
-        """Return the query of a model, for the same input, or at least for the same file."""
+        """Return the query of a model for the same input, or at least for the same file; None if there is none."""
         entry = self._read().get(unique_id)
         if not entry or (entry["key"] != key and (checksum is None or entry["checksum"] != checksum)):
             return None
@@ -54,7 +54,7 @@ class ColumnCache:
         )
 
     def put_query(self, unique_id: str, key: str, checksum: Any, query: QueryLineage) -> None:
-        """Keep the query of a model."""
+        """Store the query of a model."""
         value = {
             "columns": [
                 [name, column.type, column.known, sorted(map(astuple, column.origins))]
@@ -69,7 +69,7 @@ class ColumnCache:
         self.put(unique_id, key, value, checksum)
 
     def save(self) -> None:
-        """Write the file, whole or not at all; a disk that is full or read-only costs only the next run's time."""
+        """Write the file completely or not at all; a full or read-only disk only costs the next run time."""
         if self._file is None or not self._changed:
             return
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")

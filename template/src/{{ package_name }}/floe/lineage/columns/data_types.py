@@ -1,4 +1,4 @@
-"""The data type of an expression, where the engine leaves no doubt about it."""
+"""The data type of an expression, if the engine leaves no doubt about it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sqlglot.errors import SqlglotError
 from .model import ColumnLineage
 
 KIND = exp.DataType.Type
-# Types whose least and greatest value is of the same type in every engine. Of others, PostgreSQL makes text or bpchar
-# of them, or drops their parameters.
+# Types for which `min` and `max` return the same type in every engine. For others, PostgreSQL returns text or bpchar,
+# or drops the parameters.
 PLAIN = {KIND.SMALLINT, KIND.INT, KIND.BIGINT, KIND.FLOAT, KIND.DOUBLE, KIND.DATE, KIND.TIMESTAMP, KIND.TIMESTAMPTZ}
 TEXTS = {KIND.TEXT, KIND.VARCHAR, KIND.NVARCHAR, KIND.BPCHAR, KIND.CHAR, KIND.NCHAR, KIND.NAME}
 
 
 def proven_type(expression: exp.Expr, parts: Sequence[ColumnLineage], dialect: str) -> str | None:
-    """Return the type of an expression made of `parts`, as a column of its values has it, if that is certain."""
+    """Return the type of a column with the values of an expression made of `parts`, or None if it is not certain."""
     if isinstance(expression, exp.Cast):
         return _cast_type(expression.args["to"], dialect)
     if isinstance(expression, exp.Predicate | exp.Connector | exp.Not):
@@ -37,11 +37,11 @@ def _cast_type(target: exp.Expr, dialect: str) -> str | None:
         return None
     match Dialect.get_or_raise(dialect):
         case Redshift() if target.this in TEXTS:
-            is_certain = bool(target.expressions)  # without a length, it is the engine's choice
+            is_certain = bool(target.expressions)  # without a length, the engine chooses it
         case BigQuery():
-            is_certain = not target.expressions or bool(target.args.get("nested"))  # a length or precision is not kept
+            is_certain = not target.expressions or bool(target.args.get("nested"))  # no length or precision is stored
         case Snowflake():
-            is_certain = target.this is not KIND.TIMESTAMP  # which of three it is, each session sets
+            is_certain = target.this is not KIND.TIMESTAMP  # each session sets which of three types it is
         case DuckDB():
             is_certain = not (target.is_type(*exp.DataType.TEMPORAL_TYPES) and target.expressions)
         case _:
@@ -50,7 +50,7 @@ def _cast_type(target: exp.Expr, dialect: str) -> str | None:
 
 
 def _has_extremes_of_its_own(text: str, dialect: str) -> bool:
-    """Say whether the least and the greatest of values of a type are of this type too."""
+    """Return whether `min` and `max` of a type return the same type."""
     engine = Dialect.get_or_raise(dialect)
     if isinstance(engine, DuckDB):
         return True

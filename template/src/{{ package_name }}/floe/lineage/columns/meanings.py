@@ -12,7 +12,7 @@ from .relation import NamedColumn, Relation, Scope, Source
 
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
-    """Return what a column, or a field of one, is made of."""
+    """Return the lineage of a column or of a column's field."""
     keys = [scope.names.table_key(part) for part in column.parts]
     if keys[0] in scope.parameters:
         return CONSTANT
@@ -25,16 +25,16 @@ def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
             return with_fields(own.lineage, keys[1:])
         case Relation() as relation, int() as position:
             return with_fields(relation.get(keys[position], scope.names), keys[position + 1 :])
-    # A field of an alias, or of a column that may be hidden; a row without such a column means something else.
+    # A field of an alias, or of a column that may be hidden. If a source of this name lacks the column, it is unknown.
     return UNKNOWN if scope.called((keys[0],)) else with_fields(unqualified(keys[0], scope), keys[1:])
 
 
 def unqualified(key: str, scope: Scope) -> ColumnLineage:
-    """Return what a name without a qualifier means: a column, an alias, a whole row, or a column further out."""
+    """Return the lineage of an unqualified name: a column, an alias, a whole row, or a column of an outer query."""
     if column := scope.own(key):
         return column.lineage
     meanings = [source.relation.get(key, scope.names) for source in scope.candidates(key)]
-    is_open = bool(meanings)  # whether these have it is not known, so all that the name may mean has to agree
+    is_open = bool(meanings)  # these may or may not have the column, so all possible meanings have to agree
     if row := row_called(key, scope):
         meanings.append(row.relation.whole_row())
     if key in scope.aliases and (is_open or not meanings):
@@ -46,12 +46,12 @@ def unqualified(key: str, scope: Scope) -> ColumnLineage:
 
 
 def means(key: str, scope: Scope) -> bool:
-    """Say whether a name may mean a parameter, an alias, a column or a row."""
+    """Return whether a name may mean a parameter, an alias, a column or a row."""
     return key in scope.parameters or key in scope.aliases or may_mean(key, scope)
 
 
 def may_mean(key: str, scope: Scope) -> bool:
-    """Say whether a name may mean a column or a row, in this scope or around it."""
+    """Return whether a name may mean a column or a row, in this scope or an outer one."""
     return bool(
         scope.own(key)
         or scope.candidates(key)
@@ -61,25 +61,25 @@ def may_mean(key: str, scope: Scope) -> bool:
 
 
 def row_called(key: str, scope: Scope) -> Source | None:
-    """Return the source of which a name may mean a whole row."""
+    """Return the source whose whole row a name may mean."""
     sources = [source for source in scope.visible() if source.parts and source.parts[-1].lower() == key.lower()]
     return sources[0] if len(sources) == 1 else None
 
 
 def is_row(column: exp.Column, scope: Scope) -> bool:
-    """Say whether a name means a whole row."""
+    """Return whether a name means a whole row."""
     key = scope.names.table_key(column.this)
     is_bare = len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
     return is_bare and not scope.candidates(key) and row_called(key, scope) is not None
 
 
 def with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
-    """Return what a field of a column is made of, or the column itself if there are no fields."""
+    """Return the lineage of a field of a column, or the column itself if there are no fields."""
     return replace(column.through(DIRECT, "TRANSFORMATION"), type=None) if fields else column
 
 
 def is_function(column: exp.Column, scope: Scope) -> bool:
-    """Say whether a column may be a function without brackets, whose result has a name of the engine's own."""
+    """Return whether a column may be a function without brackets, for whose result the engine chooses the name."""
     names, is_bare = scope.names, len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
     if not is_bare or not names.is_word(column.this) or not names.words_may_be_columns:
         return False
@@ -87,7 +87,7 @@ def is_function(column: exp.Column, scope: Scope) -> bool:
 
 
 def _word(column: exp.Column, scope: Scope) -> ColumnLineage:
-    """Return what a word means that is a function without brackets where there is no such column."""
+    """Return the lineage of a word that is a function without brackets unless there is a column of that name."""
     key = scope.names.table_key(column.this)
     if not scope.names.words_may_be_columns or not means(key, scope):
         return CONSTANT
@@ -95,7 +95,7 @@ def _word(column: exp.Column, scope: Scope) -> ColumnLineage:
 
 
 def date_part(column: exp.Column, scope: Scope) -> ColumnLineage | None:
-    """Return what a column means that may be a keyword instead, as in `trunc(day, month)`; none if it is a column."""
+    """Return the lineage of a name that may be a keyword, as in `trunc(day, month)`; None if it must be a column."""
     function, key = column.parent, scope.names.table_key(column.this)
     is_argument = isinstance(function, exp.Anonymous) and len(function.expressions) > 1 and len(column.parts) == 1
     if not is_argument or column.this.args.get("quoted") or not scope.names.is_date_part(column.name):
@@ -104,7 +104,7 @@ def date_part(column: exp.Column, scope: Scope) -> ColumnLineage | None:
 
 
 def is_lost_unit(unit: exp.Var, expression: exp.Expr, scope: Scope) -> bool:
-    """Say whether sqlglot may have taken a column for the unit of a function."""
+    """Return whether sqlglot may have mistaken a column for the unit of a function."""
     if isinstance(expression, exp.Interval | exp.WeekStart) or unit.name.upper() in DATE_PARTS | ABBREVIATED:
         return False
     return means(scope.names.stored(unit.name), scope) or means(unit.name.lower(), scope)

@@ -1,4 +1,4 @@
-"""Column lineage as plain data: where a column comes from, and how.
+"""Column lineage as plain data: the origins of a column, and how it depends on them.
 
 Types and subtypes are those of https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet.
 """
@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 DIRECT, INDIRECT = "DIRECT", "INDIRECT"
-# Of two direct steps in a row, the one further right names both.
+# For two direct steps in a row, the subtype further right applies.
 STRENGTH = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Origin:
-    """A column that another is made of, and how: type and subtype are OpenLineage's."""
+    """A column on which another depends, and how; `type` and `subtype` are OpenLineage's."""
 
     table: str
     column: str
@@ -23,7 +23,7 @@ class Origin:
     subtype: str = "IDENTITY"
 
     def through(self, kind: str, subtype: str) -> Origin:
-        """Return the origin as seen from beyond one more step."""
+        """Return the origin after one more step."""
         if self.type == INDIRECT:
             return self
         if kind == INDIRECT:
@@ -33,12 +33,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class ColumnLineage:
-    """What a column is made of.
+    """The lineage of one column.
 
     Attributes:
-        origins: The columns it is made of.
-        type: Its data type, where a cast or an unchanged column proves it.
-        known: Whether `origins` are certain and all there are.
+        origins: The columns on which it depends.
+        type: Its data type, if a cast or an unchanged column proves it.
+        known: Whether `origins` are certain and complete.
     """
 
     origins: frozenset[Origin] = frozenset()
@@ -46,7 +46,7 @@ class ColumnLineage:
     known: bool = True
 
     def through(self, kind: str, subtype: str) -> ColumnLineage:
-        """Return the column as seen from beyond one more step."""
+        """Return the column after one more step."""
         return replace(self, origins=frozenset(origin.through(kind, subtype) for origin in self.origins))
 
 
@@ -56,7 +56,7 @@ UNKNOWN = ColumnLineage(known=False)
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """What is known of a table: its columns with their types, and whether these are all it has, in order."""
+    """The known columns of a table with their types, and whether they are all of its columns, in order."""
 
     columns: Mapping[str, str | None]
     complete: bool = True
@@ -64,14 +64,14 @@ class TableColumns:
 
 @dataclass(frozen=True, slots=True)
 class QueryLineage:
-    """What a query yields.
+    """The lineage of a query's result.
 
     Attributes:
-        columns: By name, in order.
-        rows: The columns that decide which rows there are: joins, filters, groups.
+        columns: The columns by name, in order.
+        rows: The columns that determine the rows: in joins, filters and groups.
         complete: Whether `columns` are all columns, in order.
-        rows_known: Whether `rows` are all.
-        open_tables: Tables that the query reads and whose columns are not known, or not in the engine's spelling.
+        rows_known: Whether `rows` is complete.
+        open_tables: Tables that the query reads and whose columns, or their spelling in the engine, are not known.
         problem: Why nothing is known, if the SQL could not be read.
     """
 
@@ -89,12 +89,12 @@ class QueryLineage:
 
 
 def combined(parts: Iterable[ColumnLineage], data_type: str | None = None) -> ColumnLineage:
-    """Return a column that is made of all `parts`; it is known if all of them are."""
+    """Return a column that depends on all `parts`; it is known if all of them are."""
     parts = list(parts)
     origins = frozenset(origin for part in parts for origin in part.origins)
     return ColumnLineage(origins, data_type, all(part.known for part in parts))
 
 
 def either(one: ColumnLineage, other: ColumnLineage) -> ColumnLineage:
-    """Return a column whose values come from one of two."""
+    """Return a column whose values come from one of two columns."""
     return combined((one, other), one.type if one.type == other.type else None)

@@ -1,4 +1,4 @@
-"""The rules of an engine for column names: comparison, spelling, and names that it makes up."""
+"""The rules of an engine for column names: comparison, spelling and generated names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sqlglot.dialects.redshift import Redshift
 from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.dialects.spark import Spark
 
-# Functions that are written without brackets, as far as sqlglot may take them for columns, or a column may come first.
+# Functions without brackets that sqlglot may take for columns, or over which a column takes precedence.
 WORDS: dict[type[Dialect], str] = {
     BigQuery: "current_date current_datetime current_time current_timestamp",
     DuckDB: "current_catalog current_date current_role current_schema current_time current_timestamp current_user"
@@ -22,15 +22,15 @@ WORDS: dict[type[Dialect], str] = {
     Postgres: "current_role system_user user",
     Spark: "current_date current_timestamp current_user session_user user",
 }
-# Names of parts of a date, which some functions take as keywords; `ABBREVIATED` too, in some engines.
+# Names of date parts, which some functions take as keywords. Some engines accept those in `ABBREVIATED` as well.
 DATE_PARTS = frozenset([*Dialect.DATE_PART_MAPPING.values(), "ISOWEEK", "ISOYEAR", "YEAROFWEEK"])
 ABBREVIATED = frozenset(Dialect.DATE_PART_MAPPING)
 # The columns of Snowflake's table functions.
 SNOWFLAKE_FUNCTIONS: dict[type[exp.Expr], list[str]] = {
-    exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's name for FLATTEN
+    exp.Explode: ["SEQ", "KEY", "PATH", "INDEX", "VALUE", "THIS"],  # sqlglot's class for FLATTEN
     exp.SplitToTable: ["SEQ", "INDEX", "VALUE"],
 }
-# Functions after which PostgreSQL calls a column, and which sqlglot calls alike.
+# Functions whose name PostgreSQL gives to the result's column, and whose name in sqlglot is the same.
 SAME_NAMES = (exp.Avg, exp.Count, exp.Max, exp.Min, exp.Sum)
 
 
@@ -38,117 +38,117 @@ class Names:
     """The naming rules of one engine."""
 
     def __init__(self, dialect: str) -> None:
-        """Take sqlglot's name of the engine's SQL."""
+        """Use the rules of the engine with sqlglot's dialect `dialect`."""
         self.dialect = dialect
         self._engine = Dialect.get_or_raise(dialect)
         self._strategy = self._engine.normalization_strategy
 
     @cached_property
     def keeps_spelling(self) -> bool:
-        """Say whether a name is kept as it is written, and compared without its case."""
+        """Return whether names are stored as written and compared without regard to case."""
         return self._strategy not in {NormalizationStrategy.UPPERCASE, NormalizationStrategy.LOWERCASE} and not (
             isinstance(self._engine, Postgres)
         )
 
     @cached_property
     def result_takes_table_spelling(self) -> bool:
-        """Say whether `select Id` of a column `id` yields `id`; elsewhere it yields `Id`."""
+        """Return whether `select Id` of a column `id` yields `id` rather than `Id`."""
         return self.dialect == "duckdb"
 
     @cached_property
     def numbers_duplicates(self) -> bool:
-        """Say whether the second column of one name becomes `name_1`; elsewhere it is an error to store or use it."""
+        """Return whether the second column with one name becomes `name_1`; elsewhere it cannot be stored or used."""
         return self.dialect == "duckdb"
 
     @cached_property
     def shared_columns_lead(self) -> bool:
-        """Say whether `*` over `join … using` begins with the shared columns; elsewhere they stay in their place."""
+        """Return whether `*` over `join … using` starts with the shared columns; elsewhere they stay in their place."""
         return self.dialect != "duckdb"
 
     @cached_property
     def orders_shared_columns(self) -> bool:
-        """Say whether it is known where `*` over `join … using` has the shared columns."""
+        """Return whether the position of the shared columns in `*` over `join … using` is known."""
         return not isinstance(self._engine, BigQuery | Snowflake)
 
     @cached_property
     def unnest_spreads_structs(self) -> bool:
-        """Say whether `unnest` in a select list turns a struct into one column per field."""
+        """Return whether `unnest` in a select list turns a struct into one column per field."""
         return self.dialect == "duckdb"
 
     @cached_property
     def subqueries_see_siblings(self) -> bool:
-        """Say whether a subquery in FROM may use the tables before it without the word LATERAL."""
+        """Return whether a subquery in FROM may use preceding tables without the word LATERAL."""
         return self.dialect == "duckdb"
 
     @cached_property
     def recursive_may_be_left_out(self) -> bool:
-        """Say whether a query may name itself without the word RECURSIVE."""
+        """Return whether a query may refer to itself without the word RECURSIVE."""
         return isinstance(self._engine, Snowflake)
 
     @cached_property
     def arrow_is_json(self) -> bool:
-        """Say whether `a -> b` always takes a part of JSON; elsewhere it may be a lambda."""
+        """Return whether `a -> b` always extracts from JSON; elsewhere it may be a lambda."""
         return isinstance(self._engine, Postgres)
 
     @cached_property
     def columns_hide_tables(self) -> bool:
-        """Say whether `a.b` is a field of the column `a` where a table is called `a` too."""
+        """Return whether `a.b` is a field of the column `a` if there is also a table `a`."""
         return isinstance(self._engine, BigQuery)
 
     @cached_property
     def functions_follow_columns(self) -> bool:
-        """Say whether `a.f()` is the function `f` of the column `a` where there is such a column."""
+        """Return whether `a.f()` is the function `f` of the column `a` if there is such a column."""
         return self.dialect == "duckdb"
 
     @cached_property
     def unpivot_values_lead(self) -> bool:
-        """Say whether UNPIVOT has the column of values before that of names."""
+        """Return whether UNPIVOT puts the column of values before the column of names."""
         return isinstance(self._engine, BigQuery)
 
     @cached_property
     def tables_may_be_lists(self) -> bool:
-        """Say whether `a.b` in FROM is the list `b` of each row of a table `a` before it."""
+        """Return whether `a.b` in FROM is the list `b` in each row of a preceding table `a`."""
         return isinstance(self._engine, BigQuery | Redshift)
 
     @cached_property
     def functions_name_their_column(self) -> bool:
-        """Say whether the only column of a table function is called as the function's alias is."""
+        """Return whether the only column of a table function is named after the function's alias."""
         return isinstance(self._engine, Postgres) or self.dialect == "duckdb"
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """Return the functions without brackets that may be taken for columns, or columns for them."""
+        """Return the functions without brackets that can be confused with columns."""
         return frozenset(" ".join(words for kind, words in WORDS.items() if isinstance(self._engine, kind)).split())
 
     @cached_property
     def words_may_be_columns(self) -> bool:
-        """Say whether a table can have a column that goes by such a word without quotes."""
+        """Return whether a table can have a column with such a word as its name, without quotes."""
         return not isinstance(self._engine, Postgres | Snowflake)
 
     @cached_property
     def columns_hide_words(self) -> bool:
-        """Say whether a column comes before a function without brackets of the same name."""
+        """Return whether a column takes precedence over a function without brackets of the same name."""
         return isinstance(self._engine, DuckDB | Spark)
 
     @cached_property
     def counts_rows_of(self) -> bool | None:
-        """Say whether `count(t.*)` counts the rows of `t`, rather than those without a null; none if not known."""
+        """Return whether `count(t.*)` counts all rows of `t` rather than those without a null; None if not known."""
         if isinstance(self._engine, Redshift | BigQuery):
             return None
         return isinstance(self._engine, Postgres | DuckDB)
 
     def is_date_part(self, name: str) -> bool:
-        """Say whether a bare name in a function's arguments may be a keyword for a part of a date."""
+        """Return whether an unquoted name in a function's arguments may be a keyword for a date part."""
         if isinstance(self._engine, Redshift | Snowflake):
             return name.upper() in DATE_PARTS | ABBREVIATED
         return isinstance(self._engine, BigQuery) and name.upper() in DATE_PARTS
 
     def is_word(self, identifier: exp.Expr) -> bool:
-        """Say whether an identifier may be a function without brackets."""
+        """Return whether an identifier may be a function without brackets."""
         return not identifier.args.get("quoted") and identifier.name.lower() in self.words
 
     def stored(self, name: str, *, quoted: bool = False) -> str:
-        """Return a name as the engine keeps it."""
+        """Return a name as the engine stores it."""
         if isinstance(self._engine, Redshift):
             return name.lower()  # quoted or not, unless a session asks otherwise
         if quoted:
@@ -158,19 +158,19 @@ class Names:
         return name.lower() if isinstance(self._engine, Postgres) else name
 
     def spelled(self, identifier: exp.Expr) -> str:
-        """Return an identifier as the engine keeps it."""
+        """Return an identifier as the engine stores it."""
         return self.stored(identifier.name, quoted=bool(identifier.args.get("quoted")))
 
     def key(self, name: str) -> str:
-        """Return what is the same for two names, as the engine keeps them, that are one column."""
+        """Return the comparison key of a name as stored: two names with equal keys are one column."""
         return name.lower() if self.keeps_spelling else name
 
     def table_key(self, identifier: exp.Expr) -> str:
-        """Return what is the same for two identifiers that name one table, schema or alias."""
+        """Return the comparison key of an identifier: two with equal keys name one table, schema or alias."""
         return self.key(self.spelled(identifier))
 
     def inner_name(self, expression: exp.Expr) -> exp.Expr | None:
-        """Return the identifier that names the column of an expression without an alias, if the engine has one."""
+        """Return the identifier that names the column of an expression without an alias, if the engine uses one."""
         if isinstance(expression, exp.Column | exp.Dot):
             name = expression.this if isinstance(expression, exp.Column) else expression.expression
             return name if isinstance(name, exp.Identifier) else None
@@ -178,7 +178,7 @@ class Names:
             return self.inner_name(expression.this)
         if isinstance(expression, exp.Cast) and isinstance(self._engine, Postgres):
             name = self.inner_name(expression.this)
-            return None if name is not None and name.name == "case" else name  # the type's name comes before `case`
+            return None if name is not None and name.name == "case" else name  # the type's name precedes `case`
         if isinstance(expression, exp.Case) and type(self._engine) is Postgres:
             default = expression.args.get("default")
             if default is None or isinstance(default, exp.Literal | exp.Null | exp.Boolean | exp.Neg):
@@ -189,7 +189,7 @@ class Names:
         return None
 
     def value_names(self, count: int) -> list[str] | None:
-        """Return what the columns of VALUES are called, if that is known."""
+        """Return the names of the columns of VALUES, if known."""
         names = range(1, count + 1)
         if isinstance(self._engine, Spark):
             return [f"col{position}" for position in names]
@@ -201,11 +201,11 @@ class Names:
         return [f"column{position}" for position in names] if is_postgres else None
 
     def function_columns(self, function: exp.Expr) -> list[str]:
-        """Return what the columns of a table function are called, if that is known."""
+        """Return the names of the columns of a table function, if known."""
         return SNOWFLAKE_FUNCTIONS.get(type(function), []) if isinstance(self._engine, Snowflake) else []
 
     def numbered(self, names: Sequence[str]) -> list[str]:
-        """Return the names of a table's columns where those of its query are `names`, as DuckDB gives them."""
+        """Return the names that DuckDB gives to a table's columns if its query's columns are `names`."""
         counts: dict[str, int] = {}
         numbered = []
         for name in names:
@@ -221,11 +221,11 @@ class Names:
         return numbered
 
     def duplicates(self, names: Iterable[str]) -> set[str]:
-        """Return the keys of names that stand more than once."""
+        """Return the keys of names that occur more than once."""
         keys = [self.key(name) for name in names if name]
         return {key for key in keys if keys.count(key) > 1}
 
 
 def fold(name: str, dialect: str, *, quoted: bool = False) -> str:
-    """Return a column's name as the engine keeps it."""
+    """Return a column's name as the engine stores it."""
     return Names(dialect).stored(name, quoted=quoted)

@@ -1,7 +1,7 @@
-"""The parsing of SQL by sqlglot, without the words that sqlglot would drop or misread.
+"""The parsing of SQL by sqlglot, with fixes for words that sqlglot would drop or misread.
 
-Where an engine takes any expression, sqlglot takes the unit of `date_trunc(grain, ts)` for a keyword and forgets the
-column. And it always takes `current_date` for the function, also where a column of that name comes first.
+In `date_trunc(grain, ts)` some engines accept any expression as the unit, but sqlglot takes it for a keyword and loses
+the column. It also always takes `current_date` for the function, even if a column of that name takes precedence.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from .names import Names
 
-# Functions of dates. Of most of them sqlglot takes one argument for a keyword, since it is one in some engine.
+# Date functions. In most of them, sqlglot takes one argument for a keyword, because it is one in some engine.
 UNIT_FUNCTIONS = frozenset(
     f"{kind}{action}"
     for kind in ("date", "datetime", "time", "timestamp", "date_", "datetime_", "time_", "timestamp_", "ts_or_ds_")
     for action in ("add", "bin", "bucket", "diff", "part", "slice", "sub", "trunc")
 ) | {"last_day", "last_day_of_month"}
 
-# Those in which Spark's grammar has a keyword too.
+# Functions in which Spark's grammar has a keyword as well.
 SPARK_KEYWORDS = {"date_add", "date_diff", "dateadd", "datediff", "timestampadd", "timestampdiff"}
 
 
@@ -35,7 +35,7 @@ def parsed(sql: str, names: Names) -> exp.Expr:
     """Return the tree of the first statement of `sql`.
 
     Raises:
-        SqlglotError: It cannot be read, or there is none.
+        SqlglotError: The SQL cannot be parsed, or there is no statement.
     """
     dialect = Dialect.get_or_raise(names.dialect)
     tokens = dialect.tokenize(sql)
@@ -56,15 +56,15 @@ def _keep_columns(tokens: list[Token], dialect: Dialect, names: Names) -> None:
         if token.token_type in {TokenType.IDENTIFIER, TokenType.STRING}:
             continue
         if is_called and token.text.lower() in functions:
-            token.text += "_"  # a function that sqlglot does not know has only expressions for arguments
+            token.text += "_"  # in a function that sqlglot does not know, all arguments are expressions
         elif not is_called and token.token_type in words:
             token.token_type = TokenType.VAR
         elif not is_called and isinstance(dialect, Databricks) and token.text.lower() == "curdate":
-            token.token_type = TokenType.IDENTIFIER  # a function with brackets only
+            token.token_type = TokenType.IDENTIFIER  # `curdate` is a function only with brackets
 
 
 def _functions_of_expressions(dialect: Dialect) -> frozenset[str]:
-    """Return the functions whose unit is an expression like any other."""
+    """Return the functions whose unit may be any expression."""
     match dialect:
         case Redshift():
             return UNIT_FUNCTIONS - {"date_add", "date_diff", "date_part", "dateadd", "datediff"}

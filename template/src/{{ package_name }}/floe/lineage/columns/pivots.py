@@ -1,7 +1,7 @@
-"""PIVOT and UNPIVOT: what is passed through, and what the new columns are made of.
+"""PIVOT and UNPIVOT: the columns that are passed through, and the lineage of the new columns.
 
-In: the relation that is turned. Out: an open relation after PIVOT, whose new columns each engine names by a rule of
-its own, a complete one after UNPIVOT.
+In: the relation to pivot. Out: an open relation after PIVOT, because each engine names the new columns by its own
+rule, and a complete relation after UNPIVOT.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .values import QueryReader, value_of
 
 
 def pivoted(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryReader) -> Relation:
-    """Return what a relation yields once it is turned."""
+    """Return a relation after PIVOT or UNPIVOT."""
     if pivot.args.get("with_") or not relation.complete or not relation.has_names():
         return Relation(rows=relation.rows, rows_known=False)
     inside = Scope(scope.names, scope.ctes, scope.outer, [Source((), relation)])
@@ -27,7 +27,7 @@ def pivoted(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRea
         return turned
     if turned.complete:
         return turned.renamed(columns)
-    # The columns that are passed through come first; behind them the new ones, in an order that is the engine's.
+    # The columns that are passed through come first, then the new ones in the engine's order.
     passed = [replace(column, name=name) for column, name in zip(turned.columns, columns, strict=False)]
     new = turned.get("", scope.names)
     return Relation(
@@ -55,7 +55,7 @@ def _pivot(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRead
     else:
         used = {name for item in [*aggregates, *fields] for name in _used(item, scope)}
         passed = [column for column in relation.columns if names.key(column.name) not in used]
-    # With several aggregates a new column is made of one of them, and its name says which only in the engine's words.
+    # With several aggregates, a new column depends on one of them. Only the engine's naming rule tells which.
     one = combined((values[0], chosen)) if len(values) == 1 else UNKNOWN
     keys = {names.key(column.name) for column in passed}
     return Relation(
@@ -88,7 +88,7 @@ def _unpivot(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRe
     new = [_named(name, CONSTANT, scope), _named(values[0], value or UNKNOWN, scope)]
     if names.unpivot_values_lead:
         new.reverse()
-    # Rows without a value are left out.
+    # Rows without a value are dropped.
     keeps_all = bool(pivot.args.get("include_nulls"))
     filtered = CONSTANT if keeps_all else (value or UNKNOWN).through(INDIRECT, "FILTER")
     return Relation(

@@ -1,6 +1,6 @@
 """Queries: common table expressions, set operations, selects and their clauses.
 
-Each clause that is not read here makes the result of its query unknown, rather than being passed over.
+A clause that this module does not support makes the result of its query unknown; it is never ignored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .sources import UnreadError, add_sources, values
 from .tables import Tables
 from .values import value_of
 
-# The clauses of a select, and how the columns in them bear on its rows.
+# The clauses of a select, and how the columns in them affect its rows.
 CLAUSES = {
     "where": "FILTER",
     "having": "FILTER",
@@ -32,30 +32,30 @@ CLAUSES = {
     "limit": "FILTER",
     "offset": "FILTER",
 }
-# What else a query may have: read elsewhere, or without a bearing on columns.
+# Other parts of a query, which are read elsewhere or do not affect columns.
 KNOWN_ARGUMENTS = {
     *("with_", "kind", "expressions", "hint", "distinct", "from_", "operation_modifiers", "laterals", "joins"),
     *("windows", "distribute", "locks", "sample", "settings", "format", "options", "this", "expression", "by_name"),
     *("alias", "pivots"),
 }
 GROUPS = (exp.Cube, exp.Group, exp.GroupingSets, exp.Rollup, exp.Tuple)
-ROUNDS = 10  # of a recursive query, until nothing new is found; each adds one step of a path between columns
+ROUNDS = 10  # limit for reading a recursive query until it is stable; each adds one step of a path between columns
 
 
 class Reader:
-    """Reads one statement."""
+    """The reader of one statement."""
 
     def __init__(self, tables: Mapping[str, TableColumns], dialect: str) -> None:
-        """Take the tables that are known, by the text that the SQL has for them."""
+        """Read a statement with these known tables, by their names in the SQL."""
         self.names = Names(dialect)
         self.tables = Tables(tables, self.names)
 
     def table(self, table: exp.Table) -> Relation | None:
-        """Return a table of the warehouse; nothing if `table` is a function that is none."""
+        """Return a table of the warehouse, or None if `table` is a function that reads no known table."""
         return self.tables.relation(table)
 
     def query(self, expression: exp.Expr, scope: Scope) -> Relation:
-        """Return what a query yields; `scope`, still empty, is where its sources go."""
+        """Return the result of a query; its sources are added to `scope`, which is still empty."""
         try:
             scope = self._with_ctes(expression, scope)
             match expression:
@@ -83,7 +83,7 @@ class Reader:
             key = self.names.table_key(cte.args["alias"].this)
             ctes[key] = self._cte(cte, key, scope.beside(ctes), is_recursive=self._is_recursive(clause))
             if clause.args.get("search") or clause.args.get("cycle"):
-                ctes[key] = replace(ctes[key], complete=False)  # they add columns
+                ctes[key] = replace(ctes[key], complete=False)  # these clauses add columns
         return scope.beside(ctes)
 
     def _is_recursive(self, clause: exp.Expr) -> bool:
@@ -110,7 +110,7 @@ class Reader:
         return OPAQUE
 
     def _set_operation(self, expression: exp.SetOperation, scope: Scope) -> Relation:
-        # Generated SQL chains hundreds of them, so the left sides are not read by recursion.
+        # Generated SQL chains hundreds of set operations, so the left sides are not read recursively.
         chain = [expression]
         while isinstance(left := chain[-1].left, exp.SetOperation) and not left.args.get("with_"):
             chain.append(left)
@@ -143,7 +143,7 @@ class Reader:
         )
 
     def _clause(self, clause: exp.Expr, scope: Scope) -> Iterator[ColumnLineage]:
-        """Yield what a clause is made of: a position, or the name of a result, stands for that."""
+        """Yield the lineage of a clause's items; a position, or the name of a result column, stands for that column."""
         if isinstance(clause, exp.Group | exp.Order) and _is_all(clause):
             yield from (
                 value_of(projection.unalias(), scope, self)
@@ -165,7 +165,7 @@ class Reader:
                 yield value_of(inner, scope, self)
 
     def _clash(self, expression: exp.Expr, scope: Scope) -> ColumnLineage | None:
-        """Return an alias in `expression` that is also a column with other origins; engines differ in what counts."""
+        """Return an alias in `expression` that is also a column with other origins; engines differ in precedence."""
         for column in expression.find_all(exp.Column):
             key = self.names.table_key(column.this) if len(column.parts) == 1 else None
             alias = scope.aliases.get(key) if key else None
@@ -185,7 +185,7 @@ class Reader:
         return [value_of(item, scope, self).through(INDIRECT, "GROUP_BY") for item in items]
 
     def _clauses(self, expression: exp.Expr, relation: Relation, scope: Scope) -> Relation:
-        """Return `relation` with what `order by` and the like say of its rows, outside of a select."""
+        """Return `relation` with the effect on its rows of clauses outside a select, such as `order by`."""
         if _has_unread(expression) or any(expression.args.get(name) for name in ("where", "group", "having")):
             return OPAQUE
         conditions: list[ColumnLineage] = []
@@ -215,7 +215,7 @@ def _has_unread(expression: exp.Expr) -> bool:
 
 
 def _items(clause: exp.Expr) -> Iterator[exp.Expr]:
-    """Yield what a clause lists, also inside `rollup (…)` and the like."""
+    """Yield the items of a clause, including those inside `rollup (…)` and similar."""
     for item in clause.iter_expressions():
         inner = item.unnest()
         if isinstance(clause, GROUPS) and isinstance(inner, GROUPS):

@@ -1,6 +1,6 @@
-"""Relations and scopes: what a query reads from, and the names that it can use.
+"""Relations and scopes: the sources of a query, and the names that it can use.
 
-A relation is the result of a table, a subquery or a function. Where its columns are not all known it is open: a name
+A relation is the result of a table, a subquery or a function. It is open if not all of its columns are known: a name
 that it does not list may still be one of its columns.
 """
 
@@ -20,7 +20,7 @@ NUMBERED = re.compile(r".*_\d+")
 
 @dataclass(frozen=True, slots=True)
 class NamedColumn:
-    """A column of a relation, called as the engine has it; without a name if its own rule for that is not known."""
+    """A column of a relation with its name in the engine; the name is blank if the engine's rule is not known."""
 
     name: str
     lineage: ColumnLineage
@@ -28,15 +28,15 @@ class NamedColumn:
 
 @dataclass(slots=True)
 class Relation:
-    """What a table, subquery or function yields.
+    """The result of a table, subquery or function.
 
     Attributes:
-        columns: The columns that are known, in order, with or without a name.
-        complete: Whether these are all.
-        rest: Of an open relation, what a column of some key is that `columns` lacks.
-        rows: What decides which rows there are.
-        rows_known: Whether `rows` are all.
-        row: What a whole row is made of, if not of `columns`.
+        columns: The known columns, in order, with or without a name.
+        complete: Whether these are all columns.
+        rest: For an open relation: key of a column that `columns` lacks -> the column's lineage.
+        rows: The columns that determine the rows.
+        rows_known: Whether `rows` is complete.
+        row: The lineage of a whole row, if it differs from that of `columns`.
     """
 
     columns: list[NamedColumn] = field(default_factory=list)
@@ -47,26 +47,26 @@ class Relation:
     row: ColumnLineage | None = None
 
     def named(self, key: str, names: Names) -> list[NamedColumn]:
-        """Return the columns of a key: none, one, or several that cannot be told apart by name."""
+        """Return the columns with a key: none, one, or several with the same name."""
         return [column for column in self.columns if column.name and names.key(column.name) == key]
 
     def may_have(self, key: str, names: Names) -> bool:
-        """Say whether a column of this key is listed, or may be one that is not listed or has no name."""
+        """Return whether the relation has a column with this key, or may have one that is unlisted or has no name."""
         return not self.complete or not self.has_names() or bool(self.named(key, names))
 
     def has_names(self) -> bool:
-        """Say whether the name of each column is known."""
+        """Return whether the names of all columns are known."""
         return all(column.name for column in self.columns)
 
     def get(self, key: str, names: Names) -> ColumnLineage:
-        """Return the column of a key."""
+        """Return the lineage of the column with a key."""
         columns = self.named(key, names)
         if columns:
             return columns[0].lineage if len(columns) == 1 else UNKNOWN
         return self.rest(key) if self.rest and not self.complete else UNKNOWN
 
     def whole_row(self) -> ColumnLineage:
-        """Return what a whole row is made of."""
+        """Return the lineage of a whole row."""
         if self.row is not None:
             return self.row
         if not self.complete:
@@ -74,11 +74,11 @@ class Relation:
         return combined(column.lineage for column in self.columns).through("DIRECT", "TRANSFORMATION")
 
     def renamed(self, aliases: list[str]) -> Relation:
-        """Return the relation with its first columns called as `aliases`."""
+        """Return the relation with its first columns renamed to `aliases`."""
         if not aliases:
             return self
         if not self.complete:
-            # What is not listed may stand before what is.
+            # Unlisted columns may precede the listed ones.
             return Relation(
                 [NamedColumn(alias, self.row or UNKNOWN) for alias in aliases],
                 rows=self.rows,
@@ -99,9 +99,9 @@ class Source:
     """A relation in a FROM clause.
 
     Attributes:
-        parts: The name it goes by, as compared: an alias, or the parts of a table's name.
-        relation: What it yields.
-        visible: Whether the select list sees it; not the right side of a semi join.
+        parts: The comparison keys of its name: an alias, or the parts of a table's name.
+        relation: The relation itself.
+        visible: Whether the select list sees it; it does not see the right side of a semi join.
     """
 
     parts: tuple[str, ...]
@@ -109,13 +109,13 @@ class Source:
     visible: bool = True
 
     def is_called(self, parts: tuple[str, ...]) -> bool:
-        """Say whether a qualifier names this source; it may leave out leading parts."""
+        """Return whether a qualifier names this source; it may omit leading parts."""
         return bool(parts) and self.parts[-len(parts) :] == parts
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A column that `using` has merged out of those of several sources."""
+    """A column that `using` has merged from several sources."""
 
     column: NamedColumn
     sources: tuple[Source, ...]
@@ -123,19 +123,19 @@ class Shared:
 
 @dataclass(slots=True)
 class Scope:
-    """The names that an expression of one query can use.
+    """The names that an expression of a query can use.
 
     Attributes:
-        sources: What stands in FROM, in order.
-        shared: The columns that `using` has merged, by key.
-        unclear: Whether `natural join` has merged columns that are not known.
+        sources: The sources in FROM, in order.
+        shared: The columns merged by `using`, by key.
+        unclear: Whether `natural join` has merged unknown columns.
         unordered: Whether the order of the sources is not known.
         ctes: The common table expressions, by key.
         outer: The scope around a subquery.
         aliases: The columns of the select list so far, by key.
         projections: The select list.
         windows: The named windows, by key.
-        parameters: Names that are bound within an expression, such as a lambda's.
+        parameters: Names that are bound inside an expression, such as the parameters of a lambda.
     """
 
     names: Names
@@ -151,11 +151,11 @@ class Scope:
     parameters: frozenset[str] = frozenset()
 
     def beside(self, ctes: Mapping[str, Relation] | None = None) -> Scope:
-        """Return an empty scope at the place of this one, with its own or more common table expressions."""
+        """Return an empty scope on the level of this one, with its common table expressions or with `ctes`."""
         return Scope(self.names, self.ctes if ctes is None else ctes, self.outer)
 
     def within(self) -> Scope:
-        """Return an empty scope inside this one, as a subquery has it."""
+        """Return an empty scope inside this one, for a subquery."""
         return Scope(self.names, self.ctes, self)
 
     def visible(self) -> list[Source]:
@@ -163,7 +163,7 @@ class Scope:
         return [source for source in self.sources if source.visible]
 
     def called(self, parts: tuple[str, ...], *, here: bool = False) -> Source | None:
-        """Return the source that a qualifier names, in this scope or, if not only `here`, around it; none if two do."""
+        """Return the source that a qualifier names, also in outer scopes unless `here`; None if it names two."""
         scope: Scope | None = self
         while scope is not None:
             sources = [source for source in scope.sources if source.is_called(parts)]
@@ -173,10 +173,10 @@ class Scope:
         return None
 
     def holder(self, keys: list[str]) -> tuple[Relation, int] | NamedColumn | None:
-        """Return what a qualified name means, in this scope or the next one around it.
+        """Return the meaning of a qualified name, in this scope or the nearest outer one.
 
-        Either a relation and the position of the key that is its column, or a column of which the rest is a field. The
-        longest qualifier counts: `a.b.c` is a column of the table `a.b` before it is a field of the column `a.b`.
+        This is either a relation and the position of the key of its column, or a column whose field the rest names. The
+        longest qualifier takes precedence: `a.b.c` is a column of the table `a.b`, not a field of the column `a.b`.
         """
         scope: Scope | None = self
         while scope is not None:
@@ -190,7 +190,7 @@ class Scope:
         return None
 
     def own(self, key: str) -> NamedColumn | None:
-        """Return the column that an unqualified key surely means among the sources of this scope."""
+        """Return the column of this scope's sources that an unqualified key certainly means, or None."""
         if self.unclear:
             return None
         shared = self.shared.get(key)
@@ -202,18 +202,18 @@ class Scope:
         return columns[0] if len(columns) == 1 else None
 
     def candidates(self, key: str) -> list[Source]:
-        """Return the sources that may have a column of a key."""
+        """Return the sources that may have a column with a key."""
         return [source for source in self.visible() if source.relation.may_have(key, self.names)]
 
     def orders_star(self) -> bool:
-        """Say whether the order of the columns that `*` stands for is known."""
+        """Return whether the order of the columns of `*` is known."""
         if self.unordered or not self.shared or self.names.orders_shared_columns:
             return not self.unordered
         first = self.visible()[0].relation.columns
         return [self.names.key(column.name) for column in first[: len(self.shared)]] == list(self.shared)
 
     def star(self) -> Iterator[tuple[Relation, list[NamedColumn]]]:
-        """Yield what `*` stands for: relations, each with those of its columns that are not merged into another's."""
+        """Yield the relations of `*`, each with its columns except for those merged into another relation's."""
         leading = self.names.shared_columns_lead
         if leading and self.shared:
             yield Relation(complete=True), [shared.column for shared in self.shared.values()]

@@ -1,14 +1,13 @@
-"""The columns of each table, as far as they are known without a query to the warehouse.
+"""The columns of each table, as far as they are known without querying the warehouse.
 
-In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generate` has left one. Out: each table's
-columns and types, and for a model the query that it is, read by `columns/`.
+In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generate` has written one. Out: the columns and
+types of each table, and for a model its query, read by `columns/`.
 
-Columns come from where they are decided: a seed's from its file and dbt's own type inference, a model's from its
-compiled SQL and the columns above it, a source's from the catalog or its documentation. A hook that asks the
-warehouse for them would see the same, at the price of a query a node and of a macro in a folder that is the owner's;
-on DuckDB nobody but dbt could ask before dbt has ended. What this way cannot know it leaves out: the type of an
-expression without a cast, the columns behind `select *` from an undocumented source, and that an incremental table
-may be older than its SQL.
+Columns come from where they are defined: a seed's from its file and dbt's own type inference, a model's from its
+compiled SQL and the upstream columns, a source's from the catalog or its documentation. A hook that asks the warehouse
+would find the same columns, but it costs a query per node and a macro in the owner's folder. On DuckDB, only dbt could
+ask before dbt has exited. This method leaves out what it cannot know: the type of an expression without a cast, the
+columns behind `select *` from an undocumented source, and that an incremental table may be older than its SQL.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from . import QueryLineage, TableColumns, fold, read_query
 from .cache import ColumnCache
 from .snapshots import with_snapshot_columns
 
-# A seed's file and settings -> the types of its columns, as dbt's adapter makes them.
+# A seed's file and node -> the types of its columns from dbt's adapter.
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
-SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; types of larger ones are not worth their reading
+SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; the types of larger ones are not worth reading the file
 SQLGLOT = version("sqlglot")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,7 +37,7 @@ NOTHING = TableColumns({}, complete=False)
 
 
 class Schemas:
-    """The columns of one run's tables; each is worked out once, models with unchanged SQL not at all."""
+    """The columns of one run's tables. Each table is read once; models with unchanged SQL come from the cache."""
 
     def __init__(
         self, graph: Graph, dialect: str, column_cache: ColumnCache, catalog: Mapping[str, Any], seed_types: SeedTypes
@@ -53,16 +52,16 @@ class Schemas:
         self._digests: dict[tuple[str, str], str] = {}
 
     def table(self, node: Node) -> TableColumns:
-        """Return what is known of a node's table."""
+        """Return the known columns of a node's table."""
         key = table_id(node)
         if key not in self._tables:
-            self._tables[key] = NOTHING  # for a node that depends on itself
+            self._tables[key] = NOTHING  # ends the recursion for a node that depends on itself
             with _forget_if_raised(self._tables, key):
                 self._tables[key] = self._typed(node, self._columns(node))
         return self._tables[key]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return what a model or snapshot yields; nothing for one in Python and where dbt has compiled nothing."""
+        """Return the lineage of a model or snapshot; None for a Python model and if dbt has not compiled it."""
         key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
@@ -118,14 +117,14 @@ class Schemas:
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
             cached = [[name, types.get(name)] for name in _header(file, node)]
             self._cache.put(node["unique_id"], checksum, cached)
-        # Where unquoted names become upper case, dbt quotes a seed's header only if it is told to.
+        # If the engine turns unquoted names into upper case, dbt quotes a seed's header only if configured to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
         return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
 
     def _read(self, node: Node) -> QueryLineage | None:
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
-            # Not part of this run: what was last known of it, if it is still the same model.
+            # Not part of this run: use the last known query, if the model has not changed.
             return self._cache.query(_cache_key(node), checksum=node.get("checksum"))
         upstream = {relation_text(table): table for table in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
@@ -153,7 +152,7 @@ class Schemas:
 
 @contextmanager
 def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
-    """Remove what stands under `key` for the time being if its value cannot be made."""
+    """Remove the provisional value of `key` if its final value cannot be computed."""
     try:
         yield
     except BaseException:
@@ -162,7 +161,7 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
 
 
 def _cache_key(node: Node) -> str:
-    """Return the name under which a node's query is kept: a table that is deferred to has its own."""
+    """Return the cache key of a node's query; a table that dbt defers to has a key of its own."""
     return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 
 

@@ -1,4 +1,4 @@
-"""Select lists: the names of a query's columns, and what each is made of."""
+"""Select lists: the names of a query's columns and their lineage."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from .model import DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .relation import NUMBERED, NamedColumn, Relation, Scope
 from .values import QueryReader, value_of
 
-# In a select list these yield rows, and some of them several columns.
+# In a select list, these generate rows, and some of them several columns.
 GENERATORS = (exp.Explode, exp.Posexplode, exp.Inline, exp.Stack, exp.Unnest)
-# And so do these, which sqlglot does not know.
+# These do so as well, but sqlglot does not know them.
 UNKNOWN_GENERATORS = frozenset(
     [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("array_elements", "array_elements_text", "each")]
     + [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("each_text", "object_keys", "populate_recordset")]
     + ["generate_subscripts", "jsonb_path_query", "regexp_matches", "regexp_split_to_table", "string_to_table"]
     + ["inline_outer", "variant_explode", "variant_explode_outer"]
 )
-# `unnest` of these is one column, whatever is in them.
+# `unnest` of these is always one column, whatever their elements are.
 LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
 
 
 @dataclass(slots=True)
 class _Columns:
-    """The columns so far.
+    """The columns of a select list so far.
 
     Attributes:
-        parts: The open relations that `*` has passed on, with the keys it left out.
-        multipliers: What decides how many rows are made out of one.
+        parts: The open relations that `*` includes, with the keys that it excludes.
+        multipliers: The lineage of what determines how many rows one row becomes.
         ordered: Whether the order of the columns is known.
     """
 
@@ -42,7 +42,7 @@ class _Columns:
     ordered: bool = True
 
     def add(self, name: str | None, lineage: ColumnLineage) -> None:
-        """Add a column; behind columns that are not known it may be the second of its name, and be numbered."""
+        """Add a column. After unknown columns it may be the second of its name and get a number."""
         is_certain = not (self.parts and self.scope.names.numbers_duplicates)
         self.columns.append(NamedColumn(name or "" if is_certain else "", lineage))
 
@@ -57,7 +57,7 @@ class _Columns:
 
     def _rest(self, key: str) -> ColumnLineage:
         names = self.scope.names
-        # dbt ran the SQL, so the column exists: the one relation that may have it has it.
+        # dbt ran the SQL, so the column exists. If only one relation may have it, that one has it.
         holders = [relation for relation, excluded in self.parts if key not in excluded]
         alone = len(self.parts) == 1 and not self.columns
         if len(holders) != 1 or not all(column.name for column in self.columns):
@@ -68,7 +68,7 @@ class _Columns:
 
 
 def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryReader) -> Relation:
-    """Return what a select list yields of the sources in `scope`, whose aliases it fills in."""
+    """Return the result of a select list over the sources in `scope`; add its aliases to `scope`."""
     result = _Columns(scope)
     for projection in projections:
         inner = projection.unalias()
@@ -93,18 +93,18 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
 
 
 def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
-    """Return what decides how many rows a projection makes out of one."""
+    """Return the lineage of what determines how many rows a projection generates per row."""
     generators = [
         item
         for item in projection.find_all(*GENERATORS, exp.ExplodingGenerateSeries, exp.Anonymous)
-        if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # always as many rows
+        if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # its row count is fixed
         if not isinstance(item, exp.Anonymous) or item.name.lower() in UNKNOWN_GENERATORS
     ]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
 
 
 def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
-    """Say whether an expression may stand for several columns, as `columns('x.*')` and `* like 'x%'` do."""
+    """Return whether an expression may represent several columns, such as `columns('x.*')` and `* like 'x%'`."""
     if expression.find(exp.Columns):
         return True
     if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
@@ -137,7 +137,7 @@ def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
         case Relation() as relation, int() as position if position == len(keys) - 1:
             named = relation.named(keys[position], scope.names)
             return named[0].name if len(named) == 1 else None
-    return identifier.name  # a field, which is called as the query calls it
+    return identifier.name  # a field, whose name is spelled as in the query
 
 
 def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
@@ -149,7 +149,7 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
     else:
         relations = [] if scope.unclear else list(scope.star())
         result.ordered = result.ordered and scope.orders_star()
-    if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # of a struct, or of a pattern
+    if not relations or not isinstance(star, exp.Star) or star.args.get("ilike"):  # `*` of a struct, or with a pattern
         result.parts.append((Relation(), frozenset()))
         return
     left_out = [column for item in star.args.get("except_") or () for column in _columns(item)]
@@ -164,7 +164,7 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
     }
     picked = [*left_out, *(item.this for item in renames)]
     listed = [names.key(column.name) for _, columns in relations for column in columns]
-    # Which of several columns of one name is meant, is not worked out.
+    # Not supported: finding out which of several columns with one name is meant.
     if any(len(column.parts) > 1 for column in picked if isinstance(column, exp.Column)) or any(
         listed.count(key) > 1 for key in renamed.keys() | replaced.keys()
     ):
@@ -200,7 +200,7 @@ def _several(projection: exp.Aliases, scope: Scope, reader: QueryReader) -> list
 
 
 def generated(generator: exp.Expr, count: int, scope: Scope, reader: QueryReader) -> list[ColumnLineage]:
-    """Return what the columns of a function that yields `count` of them are made of."""
+    """Return the lineage of the `count` columns that a function yields."""
     if isinstance(generator, exp.Stack):
         rows, cells = generator.this, [value_of(cell, scope, reader) for cell in generator.expressions]
         if not isinstance(rows, exp.Literal) or not rows.is_int or -(-len(cells) // int(rows.this)) != count:

@@ -1,4 +1,4 @@
-"""UNION, INTERSECT and EXCEPT: columns by position or name, and what decides which rows remain."""
+"""UNION, INTERSECT and EXCEPT: the columns, matched by position or name, and the lineage of the remaining rows."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .relation import NamedColumn, Relation
 
 
 def set_operation(left: Relation, right: Relation, operation: exp.SetOperation, names: Names) -> Relation:
-    """Return what UNION, INTERSECT or EXCEPT makes of two relations."""
+    """Return the UNION, INTERSECT or EXCEPT of two relations."""
     rows, known = left.rows | right.rows, left.rows_known and right.rows_known
     deciding = []
     if isinstance(operation, exp.Union):
         columns, complete = _union(left, right, names, by_name=bool(operation.args.get("by_name")))
     else:
-        # The rows on the right only decide which of those on the left remain, by comparison with them.
+        # The rows on the right only determine which rows on the left remain, by comparison.
         columns, complete = [NamedColumn(c.name, replace(c.lineage, type=None)) for c in left.columns], left.complete
         compared = [right] if operation.args.get("distinct") else [left, right]
         deciding += [all_columns(side).through(INDIRECT, "FILTER") for side in compared]
@@ -41,12 +41,12 @@ def _union(left: Relation, right: Relation, names: Names, *, by_name: bool) -> t
         merged = [NamedColumn(c.name, either(c.lineage, o.lineage) if o else c.lineage) for c, o in shared]
         return merged + list(by_key.values()), True
     if not (left.complete and right.complete and len(left.columns) == len(right.columns)):
-        # By position, columns cannot be told apart; the names are those on the left.
+        # Columns cannot be matched by position. The names are those on the left.
         return [NamedColumn(column.name, UNKNOWN) for column in left.columns], left.complete
     pairs = zip(left.columns, right.columns, strict=True)
     return [NamedColumn(one.name, either(one.lineage, other.lineage)) for one, other in pairs], True
 
 
 def all_columns(relation: Relation) -> ColumnLineage:
-    """Return what all columns of a relation together are made of."""
+    """Return the combined lineage of all columns of a relation."""
     return combined(column.lineage for column in relation.columns) if relation.complete else UNKNOWN

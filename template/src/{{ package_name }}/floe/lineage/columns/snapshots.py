@@ -10,14 +10,14 @@ from .model import DIRECT, UNKNOWN, combined
 
 
 def with_snapshot_columns(query: QueryLineage, node: Node, dialect: str) -> QueryLineage:
-    """Return a snapshot's query with dbt's columns behind its own."""
+    """Return a snapshot's query with dbt's columns added after its own."""
     if query.problem:
         return query
     config = node.get("config", {})
     named = config.get("snapshot_meta_column_names") or {}
     keys = config.get("unique_key") or []
     key = _together(query, [keys] if isinstance(keys, str) else keys, dialect)
-    # By the strategy `check` the time is the run's, by `timestamp` a column's.
+    # With the strategy `check`, the time is that of the run; with `timestamp`, that of a column.
     time = _together(query, [config["updated_at"]] if config.get("updated_at") else [], dialect)
     added = {
         "dbt_scd_id": combined((key, time)).through(DIRECT, "TRANSFORMATION"),

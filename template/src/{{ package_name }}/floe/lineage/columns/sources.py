@@ -15,30 +15,30 @@ from .select_list import GENERATORS, generated
 from .values import QueryReader, value_of
 
 SERIES = (exp.ExplodingGenerateSeries, exp.GenerateDateArray, exp.GenerateSeries, exp.GenerateTimestampArray)
-# Parts of a table that change what it yields, and of a join that are not read here.
+# Parts of a table that change its result, and parts of a join, that are not supported here.
 UNREAD_OF_TABLE = ("changes", "rows_from", "partition")
 UNREAD_OF_JOIN = ("nearest", "expressions", "pivots")
 
 
 class TableReader(QueryReader, Protocol):
-    """Knows the tables of the warehouse as well."""
+    """A reader of queries that also knows the tables of the warehouse."""
 
     def table(self, table: exp.Table) -> Relation | None:
-        """Return a table of the warehouse; nothing if `table` is a function."""
+        """Return a table of the warehouse, or None if `table` is a function that reads no known table."""
 
 
 class UnreadError(Exception):
-    """A clause of the query is not read, so nothing is known of its result."""
+    """A clause of the query is not supported, so nothing is known about its result."""
 
 
 def add_sources(select: exp.Select, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
-    """Put what stands in FROM into `scope`; return the conditions of its joins."""
+    """Add the sources in FROM to `scope`; return the conditions of its joins."""
     first, joins, laterals = select.args.get("from_"), select.args.get("joins") or [], select.args.get("laterals") or []
     conditions: list[ColumnLineage] = []
     if first is not None:
         conditions += _add(first.this, scope, reader)
     if laterals:
-        # `lateral view` and joins may use each other's columns; in which order they stand, sqlglot does not keep.
+        # `lateral view` and joins may use each other's columns, but sqlglot does not keep their order.
         scope.unordered = bool(joins)
         for join in joins:
             _add_joined(join, scope, reader)
@@ -65,7 +65,7 @@ def _add_joins(joins: Iterable[exp.Join], scope: Scope, reader: TableReader) -> 
 
 def _add_joined(join: exp.Join, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
     if any(join.args.get(part) for part in UNREAD_OF_JOIN):
-        raise UnreadError("a join of an unusual kind")
+        raise UnreadError("an unsupported kind of join")
     return _add(join.this, scope, reader)
 
 
@@ -75,7 +75,7 @@ def _condition(join: exp.Join, scope: Scope, reader: TableReader) -> list[Column
 
 
 def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope) -> list[ColumnLineage]:
-    """Merge the columns that a join has in common; return these as its condition."""
+    """Merge the columns that the sides of a join share; return them as the join's condition."""
     names = scope.names
     before = Scope(names, scope.ctes, None, left, scope.shared, scope.unclear)
     after = Scope(names, scope.ctes, None, right)
@@ -101,10 +101,10 @@ def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope
 
 
 def _add(item: exp.Expr, scope: Scope, reader: TableReader) -> list[ColumnLineage]:
-    """Put one item of FROM into `scope`; return the conditions of the joins inside it."""
+    """Add one item of FROM to `scope`; return the conditions of the joins inside it."""
     if isinstance(item, exp.Subquery) and not isinstance(item.this, exp.Query | exp.Values | exp.Pivot):
         if item.args.get("alias") or item.args.get("pivots"):
-            raise UnreadError("a join in brackets with a name of its own")
+            raise UnreadError("a join in brackets with an alias")
         conditions = _add(item.this, scope, reader)  # `(a join b on …)`
     else:
         for source in _sources(item, scope, reader):
@@ -192,13 +192,13 @@ def _alias_columns(item: exp.Expr, scope: Scope) -> list[str]:
 
 
 def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Source]:
-    """Yield what a table function yields: columns made of its arguments."""
+    """Yield the source of a table function, whose columns depend on its arguments."""
     alias = _alias(item, scope)
     columns = _alias_columns(item, scope) or scope.names.function_columns(function)
     if not columns and alias and isinstance(function, SERIES) and scope.names.functions_name_their_column:
         columns = [scope.names.spelled(item.args["alias"].this)]
     lineages = generated(function, max(len(columns), 1), scope, reader)
-    # Without a column among its arguments, a function may read anything, such as a file.
+    # A function without columns in its arguments may read anything, such as a file.
     is_known = isinstance(function, (*GENERATORS, *SERIES, exp.Generator, exp.SplitToTable))
     lineages = [lineage if is_known or lineage.origins else UNKNOWN for lineage in lineages]
     value = combined(lineages)
@@ -221,7 +221,7 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
     alias, value = _alias(item, scope), combined(lineages)
     rows = value.through(INDIRECT, "JOIN")
     if columns and not alias:
-        # BigQuery and Redshift: the name is the element's, whose fields are columns.
+        # BigQuery and Redshift: the alias names the element, whose fields are columns.
         element = Relation(rest=lambda _: value, rows=rows.origins, rows_known=rows.known, row=value)
         yield Source((scope.names.key(columns[0]),), element)
         if isinstance(item.args.get("offset"), exp.Identifier):
@@ -239,7 +239,7 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
 
 
 def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:
-    """Return what VALUES yields."""
+    """Return the result of VALUES."""
     rows = [row.expressions if isinstance(row, exp.Tuple) else [row] for row in item.expressions]
     count = len(rows[0])
     given = _alias_columns(item, scope)

@@ -14,7 +14,7 @@ from .relation import NamedColumn, Relation
 
 
 class Tables:
-    """The known tables, by the text that SQL has for them: a name in parts, a file, or a function that reads one."""
+    """The known tables, by their text in SQL: a name in parts, a file, or a function that reads a file."""
 
     def __init__(self, tables: Mapping[str, TableColumns], names: Names) -> None:
         self._tables = tables
@@ -23,12 +23,12 @@ class Tables:
         self.open: dict[str, None] = {}
         for key in tables:
             parts = _parts(_parsed(key, names.dialect), names.dialect)
-            # A shorter name that two tables share is neither's; a single part may be a common table expression.
+            # A shorter name that two tables share names neither. A single part may be a common table expression.
             for start in range(max(len(parts) - 1, 1)):
                 self._keys[parts[start:]] = None if parts[start:] in self._keys else key
 
     def relation(self, table: exp.Table) -> Relation | None:
-        """Return what a table yields; nothing if it is a function that reads no known table."""
+        """Return the relation of a table, or None if it is a function that reads no known table."""
         key = self._keys.get(_parts(table, self._names.dialect))
         if key is None:
             if not isinstance(table.this, exp.Identifier):
@@ -48,7 +48,7 @@ class Tables:
         )
 
     def _unlisted(self, key: str, column: str) -> ColumnLineage:
-        # Where the spelling counts, only the warehouse knows it.
+        # If names keep their spelling, only the warehouse knows it.
         return UNKNOWN if self._names.keeps_spelling else ColumnLineage(frozenset({Origin(key, column)}))
 
 

@@ -1,7 +1,7 @@
-"""Expressions: the columns that a value is made of.
+"""Expressions: the columns on which a value depends.
 
-Every column inside an expression counts as one of its origins; what stands in a condition, an order or a window does
-so indirectly. A name that does not surely mean one column makes the whole value unknown.
+Every column in an expression is one of its origins. Columns in a condition, an order or a window are indirect origins.
+A name that does not certainly mean one column makes the whole value unknown.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
 
-# Where an expression holds a condition: `case when <this>`, `filter (where <expression>)`.
+# The arguments that hold a condition: `case when <this>`, `filter (where <expression>)`.
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
-# Where it holds what only chooses among values: `any_value(x having max y)`, `arg_max(x, y)`.
+# The arguments that only choose among values: `any_value(x having max y)`, `arg_max(x, y)`.
 CHOICES = {"expression": (exp.HavingMax, exp.ArgMax, exp.ArgMin)}
-# sqlglot counts these among the aggregates; they hand on a value as it is.
+# sqlglot classifies these as aggregates, but they return a value unchanged.
 PICKS = (exp.FirstValue, exp.Lag, exp.LastValue, exp.Lead, exp.NthValue)
 
 
 class QueryReader(Protocol):
-    """Reads whole queries, for the subqueries in an expression."""
+    """A reader of whole queries, for the subqueries in an expression."""
 
     names: Names
 
     def query(self, expression: exp.Expr, scope: Scope) -> Relation:
-        """Return what a query yields; `scope`, still empty, is where its sources go."""
+        """Return the result of a query; its sources are added to `scope`, which is still empty."""
 
 
 def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
-    """Return what an expression is made of."""
+    """Return the lineage of an expression."""
     match expression:
         case exp.Paren():
             return value_of(expression.this, scope, reader)
@@ -46,7 +46,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return date_part(expression, scope) or column_of(expression, scope)
         case exp.Count(this=exp.Column() as row) if is_row(row, scope):
             return CONSTANT
-        case exp.Identifier():  # what sqlglot has in some places in place of a column
+        case exp.Identifier():  # sqlglot uses this instead of a column in some places
             return column_of(exp.Column(this=expression.copy()), scope)
         case exp.Alias():
             return value_of(expression.this, scope, reader)
@@ -62,13 +62,13 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case exp.PropertyEQ() | exp.Kwarg():
             return value_of(expression.expression, scope, reader)
         case exp.Lambda() if any(may_mean(key, scope) for key in _keys(expression.expressions, scope)):
-            # `data -> 'key'` looks like a lambda; only where a column may be meant is there a doubt.
+            # `data -> 'key'` looks like a lambda. It is ambiguous only if the name may mean a column.
             return _arrow(expression, scope, reader)
         case exp.Lambda():
             scope = replace(scope, parameters=scope.parameters | _keys(expression.expressions, scope))
         case exp.Comprehension():
             scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
-        case exp.Parameter(this=exp.Literal()):  # `$1`: the first column of a file
+        case exp.Parameter(this=exp.Literal()):  # `$1` is the first column of a file
             return UNKNOWN
         case exp.Columns() | exp.Command() | exp.PositionalColumn():
             return UNKNOWN
@@ -101,21 +101,21 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
 
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
-    """Return what `schema.function(x)` is made of, or `x.function()`."""
+    """Return the lineage of `schema.function(x)` or `x.function()`."""
     parts = [value_of(dot.expression, scope, reader)]
     names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
     is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
     first = scope.names.table_key(names[0]) if names else ""
     is_schema = is_path and not (scope.names.functions_follow_columns and means(first, scope))
     if not is_schema:
-        # In here sqlglot has the names of columns in place of columns.
+        # Inside this expression, sqlglot has identifiers instead of columns.
         inner = exp.maybe_parse(dot.this.sql(scope.names.dialect), dialect=scope.names.dialect)
         parts.append(value_of(inner, scope, reader))
     return combined(parts).through(DIRECT, "TRANSFORMATION")
 
 
 def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
-    """Return what all columns together are made of, as in `to_json(*)`; `count(*)` counts rows and reads none."""
+    """Return the combined lineage of all columns, as in `to_json(*)`; `count(*)` counts rows and reads no column."""
     if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
         return UNKNOWN
     if isinstance(star.parent, exp.Count) and (isinstance(star, exp.Star) or scope.names.counts_rows_of):
@@ -136,7 +136,7 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
 
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
-    """Yield the parts of an expression, and how its value depends on each."""
+    """Yield the parts of an expression, and how its value depends on each of them."""
     aggregates = isinstance(expression, exp.AggFunc) and not isinstance(expression, PICKS)
     direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
     if isinstance(expression, exp.Window):
@@ -147,13 +147,14 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
         return
     if isinstance(expression, exp.WithinGroup):
         yield expression.this, direct
-        # `percentile_cont(0.5) within group (order by x)` is made of x, `listagg(x) within group (order by y)` is not.
+        # `percentile_cont(0.5) within group (order by x)` depends directly on x; `listagg(x) within group (order by y)`
+        # does not depend directly on y.
         ordered = (INDIRECT, "SORT") if expression.this.find(exp.Column) else (DIRECT, "AGGREGATION")
         yield from ((part, ordered) for part in expression.expression.expressions)
         return
     for key, argument in expression.args.items():
         for part in argument if isinstance(argument, list) else (argument,):
-            if not isinstance(part, exp.Expr) or isinstance(part, exp.DataType):  # whose fields are no columns
+            if not isinstance(part, exp.Expr) or isinstance(part, exp.DataType):  # its fields are not columns
                 continue
             if isinstance(expression, CONDITIONS.get(key, ())):
                 yield part, (INDIRECT, "CONDITIONAL")
