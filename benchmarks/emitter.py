@@ -124,7 +124,7 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
         graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder
     )
     jobs = JobFacets(graph, "duckdb", folder, None, owners)
-    dagster_run = RunContext(run=JobRun("shop", "daily", INVOCATION))
+    dagster_run = RunContext(run=JobRun("shop", "daily", INVOCATION), producer="https://example.com/shop")
     lineage = RunEventBuilder(
         dagster_run, CommandInfo(project_name="shop"), SimpleNamespace(graph=graph, datasets=datasets, jobs=jobs)
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 from pipeline.floe.lineage.setup import run_context
+from pipeline.floe.settings import settings
 from pipeline.floe.step import Step, read_step
 
 # Dagster deprecates for assets what it has for ops; `Context` is either.
@@ -73,4 +74,4 @@ def test_lineage() -> None:
     """Lineage has that name; which job it is in Dagster stays with the step."""
     step = named("__ASSET_JOB")
 
-    assert ("__ASSET_JOB", "pipeline.assets") == (step.job_name, run_context(step, "shop").run.name)
+    assert ("__ASSET_JOB", "pipeline.assets") == (step.job_name, run_context(step, settings).run.name)

@@ -21,6 +21,7 @@ RECORDINGS = [target for target in TARGETS if (RECORDED / target).is_dir()]
 SAMPLE = next((REPOSITORY / "template").glob("*overlay.sample *")) / "dbt"
 RUN_ID = "5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"
 AT = datetime(2026, 11, 23, 4, tzinfo=UTC)
+PRODUCER = "https://example.com/shop-template"
 # What a profile of each target has, and the namespace that its tables are to be in.
 CONNECTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "bigquery": ({}, "bigquery"),
@@ -104,6 +105,7 @@ def run_events(
     outer = outer_run(environment or {})
     run = RunContext(
         run=JobRun("shop", "daily", RUN_ID),
+        producer=PRODUCER,
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
         nominal=("2026-11-23T00:00:00+00:00", "2026-11-24T00:00:00+00:00"),

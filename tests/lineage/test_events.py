@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -14,7 +15,7 @@ import pytest
 from openlineage.client.serde import Serde
 from pipeline.floe.lineage.event_json import as_json
 
-from tests.lineage.replay import CONNECTIONS, RECORDED, RECORDINGS, RUN_ID, lines, of, replay, run_events
+from tests.lineage.replay import CONNECTIONS, PRODUCER, RECORDED, RECORDINGS, RUN_ID, lines, of, replay, run_events
 from tests.lineage.spec import MISSING, SPEC, Event, claim_problems, cycle_problems, problems, schema_problems
 
 pytestmark = pytest.mark.skipif(not RECORDINGS, reason=f"nothing is recorded in {RECORDED.name}")
@@ -58,6 +59,13 @@ def test_as_json(target: str) -> None:
     """An event reads as OpenLineage's own client would write it."""
     made = run_events(target, message=FAILED)
     assert [json.loads(Serde.to_json(event)) for event in made] == [json.loads(as_json(event)) for event in made]
+
+
+def test_producer(events: list[Event]) -> None:
+    """Each event and each facet names the producer of settings.toml, which a fork sets in that one place."""
+    facets = re.findall(r'"_producer": "([^"]*)"', json.dumps(events))
+
+    assert {PRODUCER} == {event["producer"] for event in events} == set(facets)
 
 
 def test_runs(events: list[Event]) -> None:

@@ -28,6 +28,7 @@ class Settings:
     dbt_profiles_dir: Path
     dbt_target: str
     openlineage_url: str
+    producer: str
     facet_schema: str
     otlp_endpoint: str
     otlp_protocol: str
@@ -57,6 +58,7 @@ def read_settings(file: Path = FILE) -> Settings:
             dbt_profiles_dir=ROOT / document["dbt"]["profiles_dir"],
             dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
             openlineage_url=_first("OPENLINEAGE_URL", document["openlineage"]["url"]),
+            producer=document["openlineage"]["producer"],
             facet_schema=document["openlineage"]["facet_schema"],
             otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", document["otlp"]["endpoint"]),
             otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", document["otlp"]["protocol"]),

@@ -24,7 +24,7 @@ from .columns import QueryLineage
 from .datasets import DatasetBuilder
 from .jobs import JobFacets, job_type
 from .parents import CommandInfo, RunContext
-from .run_facets import PRODUCER, RunFacets, incomplete
+from .run_facets import RunFacets, incomplete
 
 TERMINAL_STATES = {
     Outcome.SUCCESS: RunState.COMPLETE,
@@ -71,6 +71,7 @@ class RunEventBuilder:
             losses: Counts the nodes whose events lack details because of a fault of ours.
         """
         self._run = dagster_run.run
+        self._producer = dagster_run.producer
         self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
         self._full_refresh = command.full_refresh
         self._facets = RunFacets(dagster_run, command)
@@ -110,13 +111,13 @@ class RunEventBuilder:
         with self._losses.of(self._run.name):
             run = Run(self._run.run_id, detail(self._facets.dagster_run, message) or {})
         job = Job(self._run.namespace, self._run.name, {"jobType": job_type("JOB", "DAGSTER")})
-        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
+        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=self._producer)
 
     def _command_event(self, state: RunState, at: datetime, message: str | None = None) -> RunEvent:
         with self._losses.of(self._command_run.name):
             run = Run(self._command_run.run_id, detail(self._facets.command, message) or {})
         job = Job(self._command_run.namespace, self._command_run.name, {"jobType": job_type("JOB")})
-        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=PRODUCER)
+        return RunEvent(eventTime=at.isoformat(), eventType=state, run=run, job=job, producer=self._producer)
 
     def _started(self, event: NodeStarted | NodeFinished) -> RunEvent:
         with self._losses.of(event.unique_id):
@@ -165,7 +166,7 @@ class RunEventBuilder:
             job=Job(self._command_run.namespace, event.unique_id, job_facets),
             inputs=inputs or [],
             outputs=list(outputs),
-            producer=PRODUCER,
+            producer=self._producer,
         )
 
     @property
@@ -214,7 +215,7 @@ def lean(event: RunEvent) -> RunEvent:
     facets = event.run.facets or {}
     run = Run(event.run.runId, {name: facets[name] for name in ("parent", "errorMessage") if name in facets})
     job = Job(event.job.namespace, event.job.name)
-    return RunEvent(eventTime=event.eventTime, eventType=event.eventType, run=run, job=job, producer=PRODUCER)
+    return RunEvent(eventTime=event.eventTime, eventType=event.eventType, run=run, job=job, producer=event.producer)
 
 
 def node_run_id(invocation_id: str, unique_id: str) -> str:

@@ -37,10 +37,12 @@ class RunContext:
         parent: The run that started it, and `root` the run above all; None if Dagster itself started it.
         nominal: Start and end, if any, of the time that it covers: its partition's window, or its schedule's tick.
         tags: Dagster's tags about why it runs.
+        producer: The code that makes the events, as a URL.
         version: Version of Dagster.
     """
 
     run: JobRun
+    producer: str
     parent: JobRun | None = None
     root: JobRun | None = None
     nominal: tuple[str, str | None] | None = None

@@ -29,19 +29,17 @@ from .columns import QueryLineage
 from .custom_facets import DbtRunRunFacet, DbtVersionRunFacet
 from .parents import CommandInfo, JobRun, RunContext
 
-PRODUCER = "https://github.com/org/floe-template"
 # The entries of a node's configuration that determine how it runs.
 PARAMETERS = ("materialized", "incremental_strategy", "unique_key", "batch_size", "full_refresh", "severity")
 TAG_SOURCE = "DBT"
 CLIENT = version("openlineage-python")
-
-set_producer(PRODUCER)
 
 
 class RunFacets:
     """The run facets of one command; those that all its nodes share are made once."""
 
     def __init__(self, dagster_run: RunContext, command: CommandInfo) -> None:
+        set_producer(dagster_run.producer)  # of all facets
         self._dagster_run = dagster_run
         self._command = command
         self._root = dagster_run.root or dagster_run.run

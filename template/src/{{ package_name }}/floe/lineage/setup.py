@@ -52,13 +52,13 @@ def run_event_builder(
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     column_cache = ColumnCache(settings.state_dir / "columns.json")
     sources = CommandSources(command, column_cache, _owners(command, settings.owner))
-    run = run_context(step, settings.namespace)
+    run = run_context(step, settings)
     return RunEventBuilder(run, _command_info(command), sources, losses), column_cache
 
 
 def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:
     """Return a builder for a step in which dbt was never started: it makes only the events of the Dagster run."""
-    return RunEventBuilder(run_context(step, settings.namespace), CommandInfo(project_name=""), None, losses)
+    return RunEventBuilder(run_context(step, settings), CommandInfo(project_name=""), None, losses)
 
 
 class CommandSources:
@@ -86,11 +86,12 @@ class CommandSources:
         return JobFacets(self.graph, dialect, project_dir, Repository.around(project_dir.resolve()), self._owners)
 
 
-def run_context(step: Step, namespace: str) -> RunContext:
+def run_context(step: Step, settings: Settings) -> RunContext:
     """Return the facts about the Dagster run for OpenLineage."""
     outer = outer_run(os.environ)
     return RunContext(
-        run=JobRun(namespace, step.display_name, step.run_id),
+        run=JobRun(settings.namespace, step.display_name, step.run_id),
+        producer=settings.producer,
         parent=outer[0] if outer else None,
         root=outer[1] if outer else None,
         nominal=_nominal(step),
