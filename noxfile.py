@@ -154,6 +154,17 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break the rendered floe/ in some twenty ways, and show which of the tests that an owner gets notices each."""
+    install_all(session, "tests")
+    session.run(
+        "pytest",
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "tests/mutations"]),
+    )
+
+
+@nox.session(default=False)
 def updates(session: nox.Session) -> None:
     """Update projects of every target: all pairs of targets, each version of copier, the update workflow; a table."""
     install_all(session, "tests")
@@ -170,13 +181,16 @@ def release_check(session: nox.Session) -> None:
     install(session, "tests")
     session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
     if not session.posargs:
-        for lane in ("lint", "tests", "updates", "sign_in", "targets"):
+        for lane in ("lint", "tests", "mutations", "updates", "sign_in", "targets"):
             session.notify(lane)
 
 
 @nox.session(default=False)
 def record(session: nox.Session) -> None:
-    """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/."""
+    """Record anew what dbt prints and writes on each target, or on those named after "--": tests/recorded/.
+
+    "-- --excerpt" only writes the excerpts that projects get, from what is recorded.
+    """
     install(session, "tests")
     session.install("uv")
     session.run("python", "-m", "tests.record", *session.posargs)
