@@ -76,7 +76,7 @@ def test_red(mutation: Mutation, template: Path, tmp_path: Path, record_property
     project = make_project(template, tmp_path / "project", mutation.target)
     mutation.apply(project)
     done = run_owners_tests(project)
-    failed = re.findall(r"^(?:FAILED|ERROR) tests/floe/(\S+)", done.stdout, re.MULTILINE)
+    failed = re.findall(r"^(?:FAILED|ERROR) tests/floe/(.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
 
     assert TESTS_FAILED == done.returncode, f"{mutation.reason}: not noticed\n{done.stdout}{done.stderr}"
     assert failed

@@ -60,7 +60,7 @@ def run_recorded(
     lineage_url: str = "",
     otlp_url: str = "",
     run_id: str = RUN_ID,
-    error_text: str = "",
+    added_text: str = "",
     patience: float = 60.0,
 ) -> dict[str, str]:
     """Observe the recorded dbt command; return the tags that the Dagster run gets.
@@ -70,15 +70,15 @@ def run_recorded(
         lineage_url: Where lineage goes; blank sends none.
         otlp_url: Where spans and metrics go; blank sends none.
         run_id: Dagster's id of the run.
-        error_text: What dbt's message for the failed model says in addition.
+        added_text: What dbt's message for the failed model, and a comment in each model's SQL, say in addition.
         patience: Seconds for which the run may go on sending beyond its budget: a busy machine may need them.
     """
     target_path = folder / "target"
     printed, finished = (json.dumps(RECORDING[part]) for part in ("printed", "finished"))
-    if error_text:
-        added = json.dumps(f"in model broken {error_text}")[1:-1]
+    if added_text:
+        added = json.dumps(f"in model broken {added_text}")[1:-1]
         printed, finished = (text.replace("in model broken", added) for text in (printed, finished))
-    write_target(target_path, json.loads(finished))
+    write_target(target_path, json.loads(finished), added_text)
     tags: dict[str, str] = {}
     own = replace(settings, openlineage_url=lineage_url, otlp_endpoint=otlp_url, otlp_protocol="http/protobuf")
     observer = Observer(made_up_context(run_id, tags), own)
@@ -99,14 +99,14 @@ def more_time(seconds: float) -> Iterator[None]:
         yield
 
 
-def write_target(folder: Path, finished: list[dict[str, Any]]) -> None:
-    """Write what dbt leaves in its target folder."""
+def write_target(folder: Path, finished: list[dict[str, Any]], comment: str) -> None:
+    """Write what dbt leaves in its target folder, and the files of its project that are read."""
     manifest = {kind: RECORDING[kind] for kind in ("metadata", "nodes", "sources", "unit_tests", "exposures")}
-    for node in manifest["nodes"].values():
-        node["root_path"] = str(folder.parent)
+    manifest["nodes"] = {name: {**node, "root_path": str(folder.parent)} for name, node in manifest["nodes"].items()}
     files = {"manifest.json": json.dumps(manifest), "dbt.log": "".join(f"{json.dumps(event)}\n" for event in finished)}
     written = {folder.parent / "dbt_project.yml": "name: shop\n"}
-    written |= {folder / name: text for name, text in (files | RECORDING["compiled"]).items()}
+    written |= {folder / name: text for name, text in files.items()}
+    written |= {folder / name: f"{sql}\n-- {comment}" for name, sql in RECORDING["compiled"].items()}
     written |= {folder.parent / name: text for name, text in RECORDING["seeds"].items()}
     for file, text in written.items():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,12 +22,12 @@ SECRETS = {
 
 @pytest.mark.parametrize("kind", SECRETS)
 def test_hidden(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """An error message of dbt's with the secret in it leaves without it, whatever way it leaves by."""
+    """A message of dbt's and SQL with the secret in them leave without it, whatever way they leave by."""
     variable, text = SECRETS[kind]
     with serve() as endpoint:
         monkeypatch.setenv(variable, text.format(CONFIDENTIAL, endpoint.server_port))
         tags = run_recorded(
-            tmp_path, lineage_url=endpoint.url, otlp_url=endpoint.url, error_text=f"for {CONFIDENTIAL} of orders"
+            tmp_path, lineage_url=endpoint.url, otlp_url=endpoint.url, added_text=f"for {CONFIDENTIAL} of orders"
         )
     logging.getLogger("some.library").warning("no connection for %s of orders", CONFIDENTIAL)
 
@@ -43,7 +43,7 @@ def test_hidden_in_warning(
     """The warning that an endpoint is dead, and what is kept for it, do without the password in its URL."""
     url = dead_url().replace("//", f"//floe:{CONFIDENTIAL}@")
     monkeypatch.setenv("OPENLINEAGE_URL", url)
-    run_recorded(tmp_path, lineage_url=url, error_text=f"for {CONFIDENTIAL} of orders")
+    run_recorded(tmp_path, lineage_url=url, added_text=f"for {CONFIDENTIAL} of orders")
 
     written = capsys.readouterr()
     kept = "".join(file.read_text() for file in state_folder.rglob("*") if file.is_file())
