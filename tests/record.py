@@ -175,6 +175,7 @@ def excerpt(folder: Path) -> str:
     assert upstream <= EXCERPT, f"{folder.name}: {upstream - EXCERPT} is read, too"
     for node in every.values():
         node["columns"] = {name: only(column, EXCERPT_COLUMNS) for name, column in node.get("columns", {}).items()}
+        node.get("test_metadata", {}).get("kwargs", {}).pop("model", None)  # Jinja, which a rendered file is free of
     seeds = [node["original_file_path"] for node in every.values() if node["resource_type"] == "seed"]
     files = [folder / "compiled" / node["package_name"] / node["original_file_path"] for node in every.values()]
     return one_line_each(
@@ -200,7 +201,8 @@ def excerpt_events(file: Path) -> list[dict[str, Any]]:
         event = json.loads(line)
         data = only(event["data"], DATA_KEYS)
         if "node_info" in data:
-            data["node_info"] = only(data["node_info"], NODE_INFO_KEYS)
+            info = only(data["node_info"], NODE_INFO_KEYS)
+            data["node_info"] = {key: value for key, value in info.items() if value != "None"}  # no status yet
         if data.get("node_info", {}).get("unique_id", "") in {"", *EXCERPT} and event["info"]["name"] != "Formatting":
             events.append({"info": only(event["info"], INFO_KEYS), "data": data})
     return events
