@@ -15,7 +15,7 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
 # Must be green before a change lands, after `lint` and `tests`: `uvx nox -s lanes`.
 QUICK_TARGETS = [target for target in TARGETS if target not in {"databricks", "spark"}]
-LANES = ("answers", "runs", "updates", "demo", "sign_in", *(f"targets({target})" for target in QUICK_TARGETS))
+LANES = ("answers", "runs", "mutations", "updates", "demo", "sign_in", *(f"targets({target})" for target in QUICK_TARGETS))
 # Too slow for that: run before a release, and after a change that concerns them.
 BY_HAND = ("targets(databricks)", "targets(spark)", "sql")
 ROWS: list[dict[str, str]] = []  # collected by the session `targets`
@@ -192,6 +192,17 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def mutations(session: nox.Session) -> None:
+    """Break the rendered floe/ in some twenty ways; show which of the owner's tests notices each."""
+    install_all(session, "tests")
+    session.run(
+        "pytest",
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "tests/mutations"]),
+    )
+
+
+@nox.session(default=False)
 def updates(session: nox.Session) -> None:
     """Update projects: all targets and pairs of targets, each version of copier, the update workflow; show a table."""
     install_all(session, "tests")
@@ -214,7 +225,10 @@ def release_check(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def record(session: nox.Session) -> None:
-    """Record dbt's output on each target again, or on those named after "--", into tests/recorded/."""
+    """Record dbt's output on each target again, or on those named after "--", into tests/recorded/.
+
+    "-- --excerpt" writes only the excerpts that projects get, from the existing recordings.
+    """
     install(session, "tests")
     session.install("uv")
     session.run("python", "-m", "tests.record", *session.posargs)

@@ -1,6 +1,6 @@
 """The command that records dbt's output while it builds each target: the fixtures of the lineage and tracing tests.
 
-    python -m tests.record [TARGET …]      (nox -s record)
+    python -m tests.record [--excerpt] [TARGET …]      (nox -s record)
 
 The sample project is built on the target's engine with four nodes added: a model that fails, one that is skipped for
 it, a test that fails and one that warns. `tests/recorded/<target>/` then holds, as of one command:
@@ -12,6 +12,9 @@ it, a test that fails and one that warns. `tests/recorded/<target>/` then holds,
     compiled/           the SQL of models and singular tests
 
 Paths of this machine become /project, the engine's port the one that its users have.
+
+A project of that target gets an excerpt for its own tests, `tests/floe/recording.json`: some nodes of each kind, and
+of each event what floe reads. With `--excerpt` only that is written, from what has been recorded before.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from tests.engines.project import Project, project_of
 from tests.rendering import REPOSITORY, TARGETS, facts, snapshot
 
 RECORDED = REPOSITORY / "tests" / "recorded"
+SAMPLE = REPOSITORY / "template" / "{{ overlay.sample }}" / "dbt"
 MISTAKES = {
     "models/marts/broken.sql": "select no_such_column from {{ ref('orders') }}\n",
     "models/marts/after_broken.sql": "select * from {{ ref('broken') }}\n",
@@ -47,6 +51,20 @@ CONFIG_KEYS = ("enabled", "materialized", "meta", "tags", "severity", "increment
 COLUMN_KEYS = ("name", "description", "data_type", "meta", "tags", "config")
 METADATA_KEYS = ("adapter_type", "dbt_schema_version", "dbt_version", "generated_at", "invocation_id", "project_name")
 KINDS = ("nodes", "sources", "unit_tests", "exposures")
+# What the excerpt has: a part of the sample project with nothing upstream missing.
+EXCERPT = {
+    "seed.shop.payments_export", "seed.shop.raw_customers", "seed.shop.raw_orders",
+    "source.shop.payment_provider.payments_export",
+    "model.shop.stg_customers", "model.shop.stg_orders", "model.shop.stg_payments", "model.shop.int_order_payments",
+    "model.shop.orders", "model.shop.customer_cohorts", "model.shop.broken", "model.shop.after_broken",
+    "test.shop.not_null_orders_order_id.cf6c17daed", "test.shop.fails", "test.shop.warns",
+}  # fmt: skip
+EXCERPT_COLUMNS = ("name", "description", "meta", "tags")
+INFO_KEYS = ("name", "ts", "invocation_id", "level", "msg")
+DATA_KEYS = ("version", "node_info", "run_result", "status", "num_failures", "msg")
+NODE_INFO_KEYS = (
+    "unique_id", "resource_type", "materialized", "node_started_at", "node_finished_at", "node_status",
+)  # fmt: skip
 
 
 def record(project: Project) -> None:
@@ -82,6 +100,7 @@ def record(project: Project) -> None:
             copy = folder / file.relative_to(target_path)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_text(clean(file.read_text()))
+    excerpt_file(project.target).write_text(excerpt(folder))
 
 
 class Cleaner:
@@ -135,6 +154,60 @@ def slim_results(results: Mapping[str, Any]) -> dict[str, Any]:
     return only(results, ("metadata", "elapsed_time")) | {"results": kept}
 
 
+def excerpt_file(target: str) -> Path:
+    """Return the file of a target's overlay that holds the excerpt of its recording."""
+    return REPOSITORY / "template" / f"{{{{ overlay.{target} }}}}" / "tests" / "floe" / "recording.json"
+
+
+def excerpt(folder: Path) -> str:
+    """Return the excerpt of a recording as JSON: what dbt printed, `NodeFinished` of its log, manifest, SQL, seeds.
+
+    Raises:
+        AssertionError: A node of the excerpt reads one that is not in it.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text())
+    nodes = {
+        kind: {unique_id: node for unique_id, node in manifest[kind].items() if unique_id in EXCERPT} for kind in KINDS
+    }
+    every = {unique_id: node for kind in KINDS for unique_id, node in nodes[kind].items()}
+    upstream = {name for node in every.values() for name in node.get("depends_on", {}).get("nodes", [])}
+    assert every.keys() == EXCERPT, f"{folder.name} has no {EXCERPT - every.keys()}"
+    assert upstream <= EXCERPT, f"{folder.name}: {upstream - EXCERPT} is read, too"
+    for node in every.values():
+        node["columns"] = {name: only(column, EXCERPT_COLUMNS) for name, column in node.get("columns", {}).items()}
+        node.get("test_metadata", {}).get("kwargs", {}).pop("model", None)  # Jinja, which a rendered file is free of
+    seeds = [node["original_file_path"] for node in every.values() if node["resource_type"] == "seed"]
+    files = [folder / "compiled" / node["package_name"] / node["original_file_path"] for node in every.values()]
+    return one_line_each(
+        {
+            "printed": excerpt_events(folder / "events.jsonl"),
+            "finished": excerpt_events(folder / "debug_log.jsonl"),
+            "metadata": manifest["metadata"],
+            **nodes,
+            "compiled": {
+                file.relative_to(folder).as_posix(): file.read_text()
+                for file in sorted(set(files))
+                if file.suffix == ".sql" and file.is_file()
+            },
+            "seeds": {name: "".join((SAMPLE / name).read_text().splitlines(keepends=True)[:2]) for name in seeds},
+        }
+    )
+
+
+def excerpt_events(file: Path) -> list[dict[str, Any]]:
+    """Return the events of a file that are of no node, or of a node of the excerpt, with what is read of them."""
+    events = []
+    for line in file.read_text().splitlines():
+        event = json.loads(line)
+        data = only(event["data"], DATA_KEYS)
+        if "node_info" in data:
+            info = only(data["node_info"], NODE_INFO_KEYS)
+            data["node_info"] = {key: value for key, value in info.items() if value != "None"}  # no status yet
+        if data.get("node_info", {}).get("unique_id", "") in {"", *EXCERPT} and event["info"]["name"] != "Formatting":
+            events.append({"info": only(event["info"], INFO_KEYS), "data": data})
+    return events
+
+
 def only(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Return the `keys` of `data` that it has."""
     return {key: data[key] for key in keys if key in data}
@@ -145,7 +218,7 @@ def one_line_each(data: Mapping[str, Any]) -> str:
 
     def lines() -> Iterator[str]:
         for key, value in data.items():
-            if isinstance(value, dict) and key in KINDS:
+            if isinstance(value, dict) and key in {*KINDS, "compiled", "seeds"}:
                 body = ",\n".join(f"{json.dumps(name)}: {json.dumps(node)}" for name, node in value.items())
                 yield f"{json.dumps(key)}: {{\n{body}\n}}"
             elif isinstance(value, list):
@@ -157,9 +230,15 @@ def one_line_each(data: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    names = [argument for argument in sys.argv[1:] if argument != "--excerpt"] or TARGETS
+    if "--excerpt" in sys.argv:
+        for name in names:
+            excerpt_file(name).parent.mkdir(parents=True, exist_ok=True)
+            excerpt_file(name).write_text(excerpt(RECORDED / name))
+        sys.exit()
     with tempfile.TemporaryDirectory(prefix="floe-record-") as place:
         template = snapshot(Path(place) / "template")
-        for name in sys.argv[1:] or TARGETS:
+        for name in names:
             with project_of(name, template, Path(place) / name) as opened:
                 record(opened)
             sys.stdout.write(f"{name}: {RECORDED / name}\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.record import COUNTED, RECORDED
+from tests.record import COUNTED, RECORDED, excerpt, excerpt_file
 from tests.rendering import TARGETS
 
 # Where files lie on a machine, and what keys and tokens look like.
@@ -51,3 +51,11 @@ def test_nothing_private_is_recorded(recording: Path) -> None:
     }
 
     assert found == set()
+
+
+def test_excerpt(recording: Path) -> None:
+    """A project has the excerpt of its target's recording; `nox -s record -- --excerpt` writes it."""
+    text = excerpt_file(recording.name).read_text()
+
+    assert excerpt(recording) == text
+    assert PRIVATE.search(text) is None

@@ -1,0 +1,96 @@
+"""A receiver of lineage and OTLP over HTTP on this machine, which can also redirect or hang."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+HANG_SECONDS = 60  # unless the test ends before
+
+
+class Endpoint(ThreadingHTTPServer):
+    """Keeps what it takes.
+
+    Attributes:
+        events: OpenLineage events, in the order of their arrival.
+        spans: Spans as OTLP has them.
+        requests: The path of each request, whatever came of it.
+        redirects_to: Base URL to which it redirects each request, taking none.
+        hangs: Whether it takes requests and never answers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.events: list[dict[str, Any]] = []
+        self.spans: list[Span] = []
+        self.requests: list[str] = []
+        self.redirects_to = ""
+        self.hangs = False
+        self.closed = threading.Event()
+
+    @property
+    def url(self) -> str:
+        """Return its base URL."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def take(self, path: str, body: bytes) -> None:
+        """Keep the content of a request; metrics are not looked at."""
+        if path == "/api/v1/lineage":
+            self.events.append(json.loads(body))
+        elif path == "/v1/traces":
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    self.spans.extend(scope.spans)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Answer a request."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append(self.path)
+        if self.server.hangs:
+            self.server.closed.wait(HANG_SECONDS)
+            self.close_connection = True
+            return
+        if self.server.redirects_to:
+            self.send_response(307)
+            self.send_header("Location", f"{self.server.redirects_to}{self.path}")
+        else:
+            self.server.take(self.path, body)
+            self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def serve() -> Iterator[Endpoint]:
+    """Serve an endpoint until the block ends."""
+    server = Endpoint()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.closed.set()
+        server.shutdown()
+        server.server_close()
+
+
+def dead_url() -> str:
+    """Return a URL at which nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"

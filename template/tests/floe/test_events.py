@@ -1,0 +1,148 @@
+"""Lineage of the recorded run: its runs, its datasets and what is said of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from uuid import UUID, uuid5
+
+from . import names
+from .runs import INVOCATION_ID, RUN_ID, Sent
+
+ENDS = {
+    "daily": "FAIL",
+    "dbt.shop": "FAIL",
+    "seed.shop.payments_export": "COMPLETE",
+    "seed.shop.raw_customers": "COMPLETE",
+    "seed.shop.raw_orders": "COMPLETE",
+    "model.shop.stg_customers": "COMPLETE",
+    "model.shop.stg_orders": "COMPLETE",
+    "model.shop.stg_payments": "COMPLETE",
+    "model.shop.orders": "COMPLETE",
+    "model.shop.customer_cohorts": "COMPLETE",
+    "model.shop.broken": "FAIL",
+    "model.shop.after_broken": "ABORT",
+    "test.shop.not_null_orders_order_id.cf6c17daed": "COMPLETE",
+    "test.shop.fails": "FAIL",
+    "test.shop.warns": "COMPLETE",
+}
+ORDERS = "model.shop.orders"
+
+
+def test_start_and_end(sent: Sent) -> None:
+    """Each run has one START and one end, which is the right one; an ephemeral model has no run."""
+    states = Counter((event["job"]["name"], event["eventType"]) for event in sent.events)
+
+    assert states == Counter([*((job, "START") for job in ENDS), *ENDS.items()])
+
+
+def test_order(sent: Sent) -> None:
+    """The START of a run arrives before its end."""
+    jobs = [event["job"]["name"] for event in sent.events if event["eventType"] == "START"]
+
+    for job in jobs:
+        first = next(event for event in sent.events if event["job"]["name"] == job)
+        assert first["eventType"] == "START"
+
+
+def test_run_ids(sent: Sent) -> None:
+    """Run ids are Dagster's, dbt's, and of a node one derived from both: sending twice changes nothing."""
+    run_ids = {event["job"]["name"]: event["run"]["runId"] for event in sent.events}
+    nodes = {job: str(uuid5(UUID(INVOCATION_ID), job)) for job in ENDS if job not in {"daily", "dbt.shop"}}
+
+    assert run_ids == {"daily": RUN_ID, "dbt.shop": INVOCATION_ID, **nodes}
+
+
+def test_parents(sent: Sent) -> None:
+    """A node's parent is the dbt command, the command's the Dagster run, which is the root of all."""
+    parents = {
+        event["job"]["name"]: event["run"]["facets"]["parent"]
+        for event in sent.events
+        if event["job"]["name"] != "daily"
+    }
+
+    assert {facet["root"]["run"]["runId"] for facet in parents.values()} == {RUN_ID}
+    assert parents.pop("dbt.shop")["run"]["runId"] == RUN_ID
+    assert {facet["run"]["runId"] for facet in parents.values()} == {INVOCATION_ID}
+
+
+def test_dataset_names(sent: Sent) -> None:
+    """Datasets have the names that other tools know them by."""
+    event = sent.event(ORDERS)
+    written, read = (
+        {(dataset["namespace"], dataset["name"]) for dataset in event[side]} for side in ("outputs", "inputs")
+    )
+
+    assert written == {(names.NAMESPACE, names.table("orders"))}
+    assert read == {(names.NAMESPACE, names.table(name)) for name in ("stg_orders", "stg_payments")}
+
+
+def test_nothing_claimed(sent: Sent) -> None:
+    """What failed or was skipped has written nothing."""
+    assert [sent.event(job)["outputs"] for job in ("model.shop.broken", "model.shop.after_broken")] == [[], []]
+
+
+def test_schema(sent: Sent) -> None:
+    """A table has its columns in order, with their descriptions."""
+    fields = sent.output(ORDERS)["facets"]["schema"]["fields"]
+
+    assert [field["name"] for field in fields[:2]] == [names.column("order_id"), names.column("customer_id")]
+    assert fields[0]["description"] == "Identifier of the order."
+
+
+def test_column_lineage(sent: Sent) -> None:
+    """A column has the columns that it is made of, through the ephemeral model between."""
+    fields = sent.output(ORDERS)["facets"]["columnLineage"]["fields"]
+    order_id, net_amount = (fields[names.column(name)]["inputFields"] for name in ("order_id", "net_amount"))
+    direct = [origin for origin in net_amount if origin["transformations"][0]["type"] == "DIRECT"]
+
+    assert [(origin["name"], origin["field"]) for origin in order_id] == [
+        (names.table("stg_orders"), names.column("order_id"))
+    ]
+    assert [(origin["name"], origin["field"]) for origin in direct] == [
+        (names.table("stg_payments"), names.column("amount_cents"))
+    ]
+
+
+def test_owner_and_tags(sent: Sent) -> None:
+    """Owner, tags and `meta.floe` of a model and its columns travel with its table."""
+    orders, customers = (sent.output(job)["facets"] for job in (ORDERS, "model.shop.stg_customers"))
+    tags = {(tag["key"], tag["value"]) for tag in orders["tags"]["tags"]}
+    email = {tag["key"]: tag["value"] for tag in customers["tags"]["tags"] if tag.get("field") == names.column("email")}
+
+    assert [owner["name"] for owner in orders["ownership"]["owners"]] == ["team:analytics"]
+    assert {("finance", "true"), ("classification", "confidential"), ("sla", "24h")} <= tags
+    assert email == {"classification": "pii", "pii_type": "email", "sensitivity": "high"}
+
+
+def test_error_message(sent: Sent) -> None:
+    """The end of what failed says why, in dbt's words."""
+    messages = {
+        job: sent.event(job)["run"]["facets"]["errorMessage"]["message"]
+        for job in ("model.shop.broken", "test.shop.fails", "model.shop.after_broken")
+    }
+
+    assert "in model broken" in messages["model.shop.broken"]
+    assert "configured to fail if != 0" in messages["test.shop.fails"]
+    assert "model.shop.broken failed" in messages["model.shop.after_broken"]
+
+
+def test_assertions(sent: Sent) -> None:
+    """A test says of the table that it looks at whether it held."""
+    found = {
+        job: [
+            assertion["success"]
+            for dataset in sent.event(job)["inputs"]
+            for assertion in dataset["inputFacets"]["dataQualityAssertions"]["assertions"]
+        ]
+        for job in ENDS
+        if job.startswith("test.")
+    }
+
+    assert found["test.shop.not_null_orders_order_id.cf6c17daed"] == [True]
+    assert found["test.shop.fails"] == [False]
+
+
+def test_tags_of_run(sent: Sent) -> None:
+    """The run's tags in Dagster count what was sent, which is what has arrived."""
+    assert sent.tags["floe/lineage"] == f"{len(sent.events)} sent"
+    assert sent.tags["floe/traces"] == f"{len(sent.spans)} sent"

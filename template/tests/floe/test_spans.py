@@ -1,0 +1,61 @@
+"""Spans of the recorded run: one trace, one tree, the true status of each node."""
+
+from __future__ import annotations
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from .runs import INVOCATION_ID, RUN_ID, Sent
+
+OK, ERROR = Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR
+TREE = ("run daily", "step dbt", "dbt")
+
+
+def test_trace(sent: Sent) -> None:
+    """All spans are of one trace, whose id is that of the Dagster run."""
+    assert {span.trace_id.hex() for span in sent.spans} == {RUN_ID.replace("-", "")}
+
+
+def test_tree(sent: Sent) -> None:
+    """Each node's span is below the dbt command's, that below the step's, that below the run's, which is the root."""
+    run, step, dbt = map(sent.span, TREE)
+    nodes = [span for span in sent.spans if span.name not in TREE]
+
+    assert run.parent_span_id == b""
+    assert (step.parent_span_id, dbt.parent_span_id) == (run.span_id, step.span_id)
+    assert {span.parent_span_id for span in nodes} == {dbt.span_id}
+    assert len(nodes) == 13
+
+
+def test_status(sent: Sent) -> None:
+    """What failed, and all above it, is an error; what passed, warned or was skipped is not."""
+    errors = {span.name for span in sent.spans if span.status.code == ERROR}
+
+    assert errors == {*TREE, "model.shop.broken", "test.shop.fails"}
+    assert sent.span("test.shop.warns").status.code == OK
+    assert "in model broken" in sent.span("model.shop.broken").status.message
+
+
+def test_times(sent: Sent) -> None:
+    """A node's span lies within dbt's, at the time that dbt says."""
+    dbt, orders = sent.span("dbt"), sent.span("model.shop.orders")
+
+    assert dbt.start_time_unix_nano < orders.start_time_unix_nano < orders.end_time_unix_nano < dbt.end_time_unix_nano
+
+
+def test_attributes(sent: Sent) -> None:
+    """A span says of which command, node and asset it is."""
+    dbt, orders = (
+        {attribute.key: attribute.value.string_value for attribute in sent.span(name).attributes}
+        for name in ("dbt", "model.shop.orders")
+    )
+
+    assert dbt["dbt.invocation_id"] == INVOCATION_ID
+    assert orders["dagster.asset.key"] == "orders"
+    assert orders["db.collection.name"].lower().endswith("orders")
+
+
+def test_links(sent: Sent) -> None:
+    """A node's span is linked to those of the nodes that it reads."""
+    orders, upstream = sent.span("model.shop.orders"), ("model.shop.stg_orders", "model.shop.stg_payments")
+
+    assert {link.span_id for link in orders.links} == {sent.span(name).span_id for name in upstream}

@@ -1,0 +1,16 @@
+"""The names in lineage of what lies in PostgreSQL: part of the recording's expected result."""
+
+from typing import Any
+
+CONNECTION: dict[str, Any] = {"host": "db.example.com", "port": 5432}
+NAMESPACE = "postgres://db.example.com:5432"
+
+
+def table(name: str) -> str:
+    """Return the dataset name of a table of the recorded project."""
+    return f"postgres.public.{name}"
+
+
+def column(name: str) -> str:
+    """Return a column's name as the warehouse has it."""
+    return name
