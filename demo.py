@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.receiver import Receiver, receiver
-from tests.rendering import render, snapshot
+from tools.receiver import Receiver, receiver
+from tools.rendering import render, snapshot
 
 # Reads Dagster's summary of the last run, in the project's own environment.
 SUMMARY = """

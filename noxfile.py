@@ -15,7 +15,15 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 TARGETS = sorted(facts.stem for facts in (HERE / "extensions" / "targets").glob("*.yml"))
 # Must be green before a change lands, after `lint` and `tests`: `uvx nox -s lanes`.
 QUICK_TARGETS = [target for target in TARGETS if target not in {"databricks", "spark"}]
-LANES = ("answers", "runs", "mutations", "updates", "demo", "sign_in", *(f"targets({target})" for target in QUICK_TARGETS))
+LANES = (
+    "answers",
+    "runs",
+    "mutations",
+    "updates",
+    "demo",
+    "sign_in",
+    *(f"targets({target})" for target in QUICK_TARGETS),
+)
 # Too slow for that: run before a release, and after a change that concerns them.
 BY_HAND = ("targets(databricks)", "targets(spark)", "sql")
 ROWS: list[dict[str, str]] = []  # collected by the session `targets`
@@ -35,7 +43,7 @@ def install_rendered(session: nox.Session, *requirements: str) -> None:
     """Install the dependencies of the default project and `requirements`, in one resolution."""
     rendered = Path(session.create_tmp()) / "rendered"
     shutil.rmtree(rendered, ignore_errors=True)
-    session.run("python", "-m", "tests.rendering", str(rendered), silent=True)
+    session.run("python", "-m", "tools.rendering", str(rendered), silent=True)
     groups = nox.project.dependency_groups(nox.project.load_toml(rendered / "pyproject.toml"), "dev")
     session.install("-r", str(rendered / "pyproject.toml"), *groups, *requirements)
 
@@ -122,7 +130,7 @@ def lanes(session: nox.Session) -> None:
 def readme(session: nox.Session) -> None:
     """Write the generated parts: the READMEs' tables, the issue form's targets, the SQL table in docs/lineage.md."""
     install(session, "render")
-    session.run("python", "-m", "tests.readme")
+    session.run("python", "-m", "tools.readme")
 
 
 @nox.session(default=False)
@@ -177,7 +185,7 @@ def sql(session: nox.Session) -> None:
         "-W=ignore:unclosed <socket:ResourceWarning",  # PySpark leaves the socket of each result open
         *(session.posargs or ["tests/sql"]),
     )
-    session.run("python", "-m", "tests.sql.table")
+    session.run("python", "-m", "tools.sql.table")
 
 
 @nox.session(default=False)
@@ -217,7 +225,7 @@ def updates(session: nox.Session) -> None:
 def release_check(session: nox.Session) -> None:
     """Check a release, then run all its tests; "-- write" writes its promises, "-- notes" prints its notes."""
     install(session, "tests")
-    session.run("python", "-m", "tests.release", *(session.posargs or ["check"]))
+    session.run("python", "-m", "tools.release", *(session.posargs or ["check"]))
     if not session.posargs:
         for lane in ("lint", "tests", *LANES, *BY_HAND):
             session.notify(lane)
@@ -231,7 +239,7 @@ def record(session: nox.Session) -> None:
     """
     install(session, "tests")
     session.install("uv")
-    session.run("python", "-m", "tests.record", *session.posargs)
+    session.run("python", "-m", "tools.record", *session.posargs)
 
 
 @nox.session(default=False)

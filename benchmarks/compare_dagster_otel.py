@@ -23,9 +23,9 @@ from pathlib import Path
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.rendering import render, snapshot
-from tests.tracing import runs
-from tests.tracing.runs import Run, attributes
+from tools import runs
+from tools.rendering import render, snapshot
+from tools.runs import Run, attributes
 
 REQUIRED = "dagster-otel==0.5.1"
 # What its documentation has an owner write.

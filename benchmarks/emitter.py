@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.rendering import render, snapshot
+from tools.rendering import render, snapshot
 
 COLUMNS = 12
 INVOCATION = "0192f0b5-0a2f-7f4d-9a5e-000000000001"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tests.receiver import Receiver
+from tools.receiver import Receiver
 
 
 class _Keeping(Receiver):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.lineage.spec import SPEC, cycle_problems, schema_problems
+from tools.spec import SPEC, cycle_problems, schema_problems
 
 Event = dict[str, Any]
 

@@ -21,7 +21,7 @@ from benchmarks.launch import kept
 from benchmarks.measure import Cost, RefusedError, alternate, compare, run
 from benchmarks.peers import requirements
 from benchmarks.rendering import committed
-from tests.rendering import snapshot
+from tools.rendering import snapshot
 
 REPEATS = 2
 SHOWN = "gh:org/floe-template"  # a clone of it on this machine is what is copied

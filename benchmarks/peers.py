@@ -23,7 +23,7 @@ from benchmarks import endpoint, facts
 from benchmarks.launch import Side, same
 from benchmarks.measure import alternate, compare
 from benchmarks.projects import MISTAKES, NAME, OTHERS, observed_project, stock_project
-from tests.rendering import REPOSITORY
+from tools.rendering import REPOSITORY
 
 CACHE = REPOSITORY / ".nox" / "bench-peers"
 COMMON = ("dagster", "dagster-dbt", "dagster-dg-cli", "dbt-core", "dbt-duckdb")

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import yaml
 
-from tests.rendering import render, snapshot
+from tools.rendering import render, snapshot
 
 LAYERS = 10
 ROWS = 100

@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.launch import BIN, kept
 from benchmarks.measure import Cost, RefusedError, alternate, compare, run
-from tests.rendering import render, snapshot
+from tools.rendering import render, snapshot
 
 REPEATS = 5
 PUBLIC: Mapping[str, tuple[str, Mapping[str, str]]] = {

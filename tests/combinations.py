@@ -24,7 +24,7 @@ import copier
 import jinja2
 import yaml
 
-from tests.rendering import REPOSITORY, render
+from tools.rendering import REPOSITORY, render
 
 Tree = Mapping[str, str]  # relative path -> SHA-256 of the file's bytes
 PROJECT_NAME = "pipeline"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 
 from tests.combinations import Rendered, render_all
-from tests.rendering import render, snapshot
+from tools.rendering import render, snapshot
 
 # Its package is imported by tests of single modules, so it has to be there before they are collected.
 _FOLDER = tempfile.TemporaryDirectory(prefix="floe-tests-")

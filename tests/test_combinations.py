@@ -16,7 +16,7 @@ from jinja2 import UndefinedError, nodes
 
 from tests.combinations import Combination, Rendered, Tree, free_text, questions
 from tests.parsing import anchors, fault, leftover, links, parse, scalars
-from tests.rendering import REPOSITORY, render, snapshot
+from tools.rendering import REPOSITORY, render, snapshot
 
 pytestmark = pytest.mark.xdist_group("combinations")
 ANSWERS = ".copier-answers.yml"

@@ -15,7 +15,7 @@ from yamllint.config import YamlLintConfig
 
 from tests.combinations import Combination, Rendered
 from tests.loading import load
-from tests.rendering import REPOSITORY, run
+from tools.rendering import REPOSITORY, run
 
 pytestmark = pytest.mark.xdist_group("combinations")
 YAMLLINT = YamlLintConfig("""

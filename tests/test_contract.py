@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import broken, contract, released
-from tests.rendering import REPOSITORY, snapshot
-from tests.update.releases import FLOE
+from tools.contract import broken, contract, released
+from tools.releases import FLOE
+from tools.rendering import REPOSITORY, snapshot
 
 
 def test_kept(template: Path) -> None:

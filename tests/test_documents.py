@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.parsing import anchors, links
-from tests.readme import ISSUE_FORM, with_targets
-from tests.rendering import REPOSITORY, facts, render, run, snapshot
+from tools.readme import ISSUE_FORM, with_targets
+from tools.rendering import REPOSITORY, facts, render, run, snapshot
 
 GITHUB = REPOSITORY / ".github"
 DECISIONS = REPOSITORY / "docs" / "decisions"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.rendering import TARGETS, render, run, snapshot
+from tools.rendering import TARGETS, render, run, snapshot
 
 
 def test_added(tmp_path: Path) -> None:

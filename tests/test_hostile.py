@@ -19,7 +19,7 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 
 from tests.combinations import Combination, combinations, free_text
 from tests.parsing import fault, leftover, parse
-from tests.rendering import render
+from tools.rendering import render
 
 Answers = dict[str, Any]
 

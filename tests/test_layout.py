@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import RENDERED_README, with_modules
+from tools.readme import RENDERED_README, with_modules
 
 PACKAGE = "template/src/{{ package_name }}/floe"
 # From the bottom up: a module imports only from its own folder and from what stands before it.

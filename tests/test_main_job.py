@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from demo import SUMMARY
-from tests.receiver import Receiver, receiver
-from tests.rendering import REPOSITORY, run, snapshot
+from tools.receiver import Receiver, receiver
+from tools.rendering import REPOSITORY, run, snapshot
 
 pytestmark = pytest.mark.xdist_group("main_job")
 

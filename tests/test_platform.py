@@ -11,8 +11,8 @@ import pytest
 import yaml
 from jinja2.exceptions import FilterArgumentError
 
-from tests.rendering import REPOSITORY, render, run
-from tests.update.releases import answers_of, commit, git, release
+from tools.releases import answers_of, commit, git, release
+from tools.rendering import REPOSITORY, render, run
 
 PAGE = (REPOSITORY / "docs" / "platform.md").read_text()
 PUBLIC = "https://github.com/org/floe-template.git"

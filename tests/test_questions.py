@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.combinations import questions
-from tests.rendering import REPOSITORY, TARGETS, render
+from tools.rendering import REPOSITORY, TARGETS, render
 
 ASKED = {name: question for name, question in questions().items() if question.get("when") is not False}
 LONG = "a" * 300

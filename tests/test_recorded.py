@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.record import COUNTED, RECORDED, excerpt, excerpt_file
-from tests.rendering import TARGETS
+from tools.record import COUNTED, RECORDED, excerpt, excerpt_file
+from tools.rendering import TARGETS
 
 # Where files lie on a machine, and what keys and tokens look like.
 PRIVATE = re.compile(

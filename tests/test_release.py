@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.release import notes, problems, version_of
-from tests.rendering import REPOSITORY
-from tests.update.releases import commit, git
+from tools.release import notes, problems, version_of
+from tools.releases import commit, git
+from tools.rendering import REPOSITORY
 
 CHANGELOG = """# Changelog
 

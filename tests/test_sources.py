@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import README, with_tables
-from tests.rendering import REPOSITORY, run
-from tests.sql.table import DOCUMENT, with_shapes
+from tools.readme import README, with_tables
+from tools.rendering import REPOSITORY, run
+from tools.sql.table import DOCUMENT, with_shapes
 
 TEMPLATE = REPOSITORY / "template"
 

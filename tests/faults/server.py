@@ -22,7 +22,7 @@ import grpc
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.receiver import Handler, Receiver
+from tools.receiver import Handler, Receiver
 
 # What a gRPC server says where an HTTP server answers with a status.
 CODES = {

@@ -84,7 +84,7 @@ def with_others(rows: list[tuple[str, ...]], file: Path) -> list[tuple[str, ...]
 
 def measure(folder: Path, channel: str, nodes: int, rounds: int, cases: list[Case]) -> list[tuple[str, ...]]:
     """Return a row for each fault of a channel."""
-    from tests.engines.certificates import write_certificate
+    from tools.engines.certificates import write_certificate
 
     target = made_project(folder / str(nodes), nodes)
     tls = write_certificate(Path(tempfile.mkdtemp(dir=folder)))

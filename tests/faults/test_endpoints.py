@@ -16,7 +16,6 @@ from pipeline.floe.lineage.endpoint import open_lineage
 from pipeline.floe.observer import Observer
 from pipeline.floe.tracing.endpoint import open_spans
 
-from tests.engines.certificates import write_certificate
 from tests.faults import drive
 from tests.faults.drive import (
     CASES,
@@ -33,6 +32,7 @@ from tests.faults.drive import (
     warned,
 )
 from tests.faults.server import Fault, faulty
+from tools.engines.certificates import write_certificate
 
 NODES = 10
 # Over OTLP most faults are alike: these are enough here.

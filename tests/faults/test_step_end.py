@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import emitter
 from tests.faults.drive import context, environment, invocation, made_project, settings
-from tests.receiver import receiver
+from tools.receiver import receiver
 
 
 def run_step(url: str, target: Path, state: Path) -> None:

@@ -22,9 +22,9 @@ from pipeline.floe.cli.doctor.finding import Finding, request_leaves
 from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 
-from tests.engines.certificates import write_certificate
 from tests.faults.drive import CHANNELS, UNKNOWN_HOST, settings
 from tests.faults.server import Fault, FaultyServer, faulty
+from tools.engines.certificates import write_certificate
 
 LINEAGE, OTLP_HTTP, OTLP_GRPC = CHANNELS
 # What goes wrong with the connection or the answer, and the words that name it and no other fault.

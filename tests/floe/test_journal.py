@@ -28,7 +28,7 @@ from pipeline.floe.tracing.spool import SpanSpool
 
 from tests.faults.drive import fill, full_volume
 from tests.faults.server import Fault, faulty
-from tests.receiver import Receiver, receiver
+from tools.receiver import Receiver, receiver
 
 RUN = "0192f0b5-0a2f-7f4d-9a5e-{:012d}"
 

@@ -17,7 +17,7 @@ import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from pipeline.floe import logs
 
-from tests.rendering import run
+from tools.rendering import run
 
 RUN_ID = "3af8618d-af6f-4b71-be87-6c928a10eb2d"
 

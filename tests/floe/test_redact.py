@@ -38,8 +38,8 @@ from pipeline.floe.tracing.attributes import Statement
 from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 from tests.faults.drive import quiet
-from tests.rendering import TARGETS, facts
-from tests.tracing import runs
+from tools import runs
+from tools.rendering import TARGETS, facts
 
 SECRET = """s3cr3t é"'/+&%<x> {1}"""
 USER = "analyst"

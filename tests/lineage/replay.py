@@ -14,7 +14,7 @@ from typing import Any
 
 from openlineage.client.event_v2 import RunEvent
 
-from tests.rendering import REPOSITORY, TARGETS
+from tools.rendering import REPOSITORY, TARGETS
 
 RECORDED = REPOSITORY / "tests" / "recorded"
 RECORDINGS = [target for target in TARGETS if (RECORDED / target).is_dir()]

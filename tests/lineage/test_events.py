@@ -16,7 +16,7 @@ from openlineage.client.serde import Serde
 from pipeline.floe.lineage.event_json import as_json
 
 from tests.lineage.replay import CONNECTIONS, PRODUCER, RECORDED, RECORDINGS, RUN_ID, lines, of, replay, run_events
-from tests.lineage.spec import MISSING, SPEC, Event, claim_problems, cycle_problems, problems, schema_problems
+from tools.spec import MISSING, SPEC, Event, claim_problems, cycle_problems, problems, schema_problems
 
 pytestmark = pytest.mark.skipif(not RECORDINGS, reason=f"nothing is recorded in {RECORDED.name}")
 BUILT = {"model", "seed", "snapshot"}

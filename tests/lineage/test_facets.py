@@ -18,8 +18,8 @@ from pipeline.floe.lineage.custom_facets import ColumnClassification, ColumnClas
 from pipeline.floe.lineage.jobs import JobFacets, Repository
 
 from tests.lineage.replay import owners, warehouse
-from tests.lineage.spec import MISSING, SPEC, registry
-from tests.rendering import REPOSITORY
+from tools.rendering import REPOSITORY
+from tools.spec import MISSING, SPEC, registry
 
 AT = datetime(2026, 11, 23, 4, tzinfo=UTC)
 INVOCATION = "0192f0b5-0a2f-7f4d-9a5e-000000000001"

@@ -22,7 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.faults.drive import context, environment, invocation, quiet
 from tests.lineage.replay import RECORDED, RUN_ID, lines
-from tests.receiver import receiver
+from tools.receiver import receiver
 
 pytestmark = pytest.mark.xdist_group("faults")
 

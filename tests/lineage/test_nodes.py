@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.rendering import render
-from tests.tracing import runs
-from tests.tracing.runs import Run, attributes
+from tools import runs
+from tools.rendering import render
+from tools.runs import Run, attributes
 
 pytestmark = pytest.mark.xdist_group("nodes")
 

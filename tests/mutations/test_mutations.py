@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rendering import TARGETS, render, run
+from tools.rendering import TARGETS, render, run
 
 MUTATIONS = Path(__file__).with_name("mutations.yml")
 TESTS_FAILED = 1  # pytest's exit code; another says that it could not collect or run them

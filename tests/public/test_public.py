@@ -13,8 +13,8 @@ import duckdb
 import pytest
 import yaml
 
-from tests.receiver import receiver
-from tests.rendering import render, run, snapshot
+from tools.receiver import receiver
+from tools.rendering import render, run, snapshot
 
 PROJECTS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "projects.yml").read_text())
 Event = dict[str, Any]

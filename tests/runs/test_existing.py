@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rendering import render, run
+from tools.rendering import render, run
 
 pytestmark = pytest.mark.xdist_group("existing")
 

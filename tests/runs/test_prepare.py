@@ -14,8 +14,8 @@ from dagster_dg_core.context import DgContext
 from pipeline.floe.dbt.placeholders import restored
 from pipeline.floe.settings import settings
 
-from tests.rendering import TARGETS, facts, render
-from tests.tracing import runs
+from tools import runs
+from tools.rendering import TARGETS, facts, render
 
 BARE = "/usr/bin:/bin"
 PREPARE = "import sys; from pipeline.floe.cli.main import main; sys.argv[1:] = ['prepare']; sys.exit(main())"

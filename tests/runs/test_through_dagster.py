@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.lineage.replay import of
-from tests.tracing import runs
+from tools import runs
 
 FILES = {
     "seeds/raw.csv": "id,amount\n1,10\n2,20\n",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from tests.sql.oracle import DATA, Database, EngineRefusalError, Row
-from tests.sql.shapes import TABLES, TYPES
+from tools.sql.shapes import TABLES, TYPES
 
 
 class _SqlDatabase:
@@ -217,8 +217,8 @@ def postgres() -> Iterator[Database]:
     """Start a PostgreSQL server and connect to it."""
     import psycopg
 
-    from tests.engines.postgres import PASSWORD, USER
-    from tests.engines.postgres import PostgreSQL as Server
+    from tools.engines.postgres import PASSWORD, USER
+    from tools.engines.postgres import PostgreSQL as Server
 
     server = Server()
     try:
@@ -236,7 +236,7 @@ def spark() -> Iterator[Database]:
     from pyspark.errors import PySparkException
     from pyspark.sql import SparkSession
 
-    from tests.engines.iceberg import check_java
+    from tools.engines.iceberg import check_java
 
     check_java()
     builder = SparkSession.builder.master("local[1]")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
 
-from tests.sql.shapes import Shape, present
+from tools.sql.shapes import Shape, present
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pipeline.floe.lineage.columns import QueryLineage
 
-from tests.sql.shapes import TABLES
+from tools.sql.shapes import TABLES
 
 Row = tuple[Any, ...]
 DAY = dt.date

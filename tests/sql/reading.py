@@ -7,7 +7,7 @@ from functools import cache
 
 from pipeline.floe.lineage.columns import Origin, QueryLineage, TableColumns, fold, read_query
 
-from tests.sql.shapes import TABLES, TYPES, UNDOCUMENTED, Answer, Shape
+from tools.sql.shapes import TABLES, TYPES, UNDOCUMENTED, Answer, Shape
 
 
 def expected(shape: Shape) -> Answer | None:

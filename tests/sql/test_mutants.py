@@ -8,7 +8,7 @@ from tests.sql.databases import duckdb
 from tests.sql.mutants import mutants
 from tests.sql.oracle import EngineRefusalError, contradictions, watch
 from tests.sql.reading import read
-from tests.sql.shapes import DIALECTS
+from tools.sql.shapes import DIALECTS
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

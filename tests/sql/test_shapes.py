@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.sql.reading import answered, expected
-from tests.sql.shapes import DIALECTS, GROUPS, all_shapes, present
+from tools.sql.shapes import DIALECTS, GROUPS, all_shapes, present
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.project import Project, project_of
-from tests.rendering import TARGETS
+from tools.engines.project import Project, project_of
+from tools.rendering import TARGETS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines import Rows
-from tests.engines.project import Project
+from tools.engines import Rows
+from tools.engines.project import Project
 
 MARTS = ("orders", "customers", "daily_revenue", "customer_cohorts")
 NEW_DAY = "2026-07-01"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.engines.project import Project
-from tests.receiver import receiver
+from tools.engines.project import Project
+from tools.receiver import receiver
 
 EUROPE = "select country_code, country_name from {{ ref('countries') }} where region = 'Europe'"
 REST = "select country_code, country_name from {{ ref('countries') }} where region <> 'Europe'"

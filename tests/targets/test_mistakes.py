@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engines.process import free_port
-from tests.engines.project import Project
-from tests.rendering import facts
+from tools.engines.process import free_port
+from tools.engines.project import Project
+from tools.rendering import facts
 
 SECONDS = 120  # Snowflake's driver tries for 35, whatever the profile says
 # Databricks' client looks for a host that is not there for five minutes, and no key of the profile changes that.

@@ -37,7 +37,7 @@ from dotenv import dotenv_values
 from packaging.requirements import Requirement
 
 from tests.combinations import questions
-from tests.rendering import TARGETS, facts, render, sign_ins
+from tools.rendering import TARGETS, facts, render, sign_ins
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # dbt and its adapters warn of themselves
 QUIET = ["--quiet", "--no-send-anonymous-usage-stats", "--no-version-check"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.tracing import runs
-from tests.tracing.runs import Run
+from tools import runs
+from tools.runs import Run
 
 # With SQL or without.
 WAYS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tracing.runs import Run
+from tools.runs import Run
 
 pytestmark = pytest.mark.xdist_group("tracing")
 

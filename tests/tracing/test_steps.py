@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracing import runs
-from tests.tracing.runs import Run, attributes
+from tools import runs
+from tools.runs import Run, attributes
 
 pytestmark = pytest.mark.xdist_group("tracing")
 

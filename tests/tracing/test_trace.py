@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from tests.tracing.runs import Run, attributes
+from tools.runs import Run, attributes
 
 pytestmark = pytest.mark.xdist_group("tracing")
 

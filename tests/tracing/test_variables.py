@@ -20,8 +20,8 @@ from pipeline.floe.tracing.endpoint import open_metrics, open_spans, resource_of
 from pipeline.floe.tracing.metrics import Metrics
 from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
-from tests.engines.certificates import write_certificate
-from tests.receiver import Receiver, receiver
+from tools.engines.certificates import write_certificate
+from tools.receiver import Receiver, receiver
 
 # An exporter's connections end with the process of its step; here they are left to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

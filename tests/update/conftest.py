@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from tests.rendering import TARGETS
+from tools.rendering import TARGETS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

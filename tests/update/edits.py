@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.update.releases import conflicts
+from tools.releases import conflicts
 
 Outcome = Literal["kept", "merged", "conflict", "stays away", "lost", "came back"]
 MINE = "the owner's"

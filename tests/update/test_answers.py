@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import TARGETS, facts, run
 from tests.update.edits import MINE
-from tests.update.releases import FIRST, OWNERS, answers_of, commit, conflicts, fresh, git, release, start, switch, tree
+from tools.releases import FIRST, OWNERS, answers_of, commit, conflicts, fresh, git, release, start, switch, tree
+from tools.rendering import TARGETS, facts, run
 
 Renders = Callable[[Path], dict[str, str]]
 Loads = Callable[[Path], None]

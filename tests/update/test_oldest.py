@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from tests.contract import released
-from tests.rendering import REPOSITORY, TARGETS, snapshot
 from tests.update.edits import EDITS
-from tests.update.releases import commit, conflicts, fresh, git, start, tree, update
+from tools.contract import released
+from tools.releases import commit, conflicts, fresh, git, start, tree, update
+from tools.rendering import REPOSITORY, TARGETS, snapshot
 
 NEXT = "v9999.0.0"
 

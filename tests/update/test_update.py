@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rendering import REPOSITORY, TARGETS
 from tests.update.edits import EDITS
-from tests.update.releases import (
+from tools.releases import (
     CHANGES,
     FIRST,
     OWNERS,
@@ -27,6 +26,7 @@ from tests.update.releases import (
     tree,
     update,
 )
+from tools.rendering import REPOSITORY, TARGETS
 
 
 @pytest.fixture(scope="module")

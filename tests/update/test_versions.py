@@ -10,9 +10,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.rendering import REPOSITORY, run
 from tests.update.edits import EDITS
-from tests.update.releases import CHANGES, FIRST, SECOND, commit, conflicts, git, release, tree
+from tools.releases import CHANGES, FIRST, SECOND, commit, conflicts, git, release, tree
+from tools.rendering import REPOSITORY, run
 
 PUBLIC = "https://github.com/org/floe-template.git"
 COMMAND = "copier copy gh:org/floe-template my-pipeline"

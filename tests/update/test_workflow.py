@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rendering import REPOSITORY, render
 from tests.update.edits import EDITS
-from tests.update.releases import CHANGES, FIRST, SECOND, commit, git, release, start
+from tools.releases import CHANGES, FIRST, SECOND, commit, git, release, start
+from tools.rendering import REPOSITORY, render
 
 WORKFLOW = ".github/workflows/template-update.yml"
 GH = """#!/bin/sh

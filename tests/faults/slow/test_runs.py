@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.server import Fault, FaultyServer, faulty
-from tests.rendering import TARGETS, facts, render
+from tools.rendering import TARGETS, facts, render
 
 # Runs until somebody ends it.
 SLOW = """

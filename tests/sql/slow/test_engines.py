@@ -10,7 +10,7 @@ from tests.sql.databases import DATABASES
 from tests.sql.mutants import mutants
 from tests.sql.oracle import Database, EngineRefusalError, contradictions, watch
 from tests.sql.reading import read
-from tests.sql.shapes import Shape, present
+from tools.sql.shapes import Shape, present
 
 MUTANTS = {"duckdb": 500, "postgres": 500, "spark": 40}  # Spark takes a second each
 

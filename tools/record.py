@@ -1,6 +1,6 @@
 """The command that records dbt's output while it builds each target: the fixtures of the lineage and tracing tests.
 
-    python -m tests.record [--excerpt] [TARGET …]      (nox -s record)
+    python -m tools.record [--excerpt] [TARGET …]      (nox -s record)
 
 The sample project is built on the target's engine with four nodes added: a model that fails, one that is skipped for
 it, a test that fails and one that warns. `tests/recorded/<target>/` then holds, as of one command:
@@ -28,8 +28,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.engines.project import Project, project_of
-from tests.rendering import REPOSITORY, TARGETS, facts, snapshot
+from tools.engines.project import Project, project_of
+from tools.rendering import REPOSITORY, TARGETS, facts, snapshot
 
 RECORDED = REPOSITORY / "tests" / "recorded"
 SAMPLE = REPOSITORY / "template" / "{{ overlay.sample }}" / "dbt"

@@ -16,10 +16,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from tests.engines import Engine, EngineError, Rows
-from tests.engines.certificates import write_private_key
-from tests.engines.environments import python_of, version_of
-from tests.engines.process import Server, free_port
+from tools.engines import Engine, EngineError, Rows
+from tools.engines.certificates import write_private_key
+from tools.engines.environments import python_of, version_of
+from tools.engines.process import Server, free_port
 
 PROJECT = "a-project"
 DATASET = "shop"

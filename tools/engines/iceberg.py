@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.engines import EngineError
-from tests.engines.environments import site_packages
-from tests.engines.relocate import relocated
+from tools.engines import EngineError
+from tools.engines.environments import site_packages
+from tools.engines.relocate import relocated
 
 JACKSON = "com.fasterxml.jackson"
 EXTENSIONS = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"

@@ -1,6 +1,6 @@
 """The requirements of a release before it is tagged, and its notes: `uvx nox -s release-check`.
 
-`python -m tests.release check | write | notes`: check, write tests/released/<version>.yml, print the release's notes.
+`python -m tools.release check | write | notes`: check, write tests/released/<version>.yml, print the release's notes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from packaging.version import Version
 
-from tests.contract import Contract, contract, released, write
-from tests.rendering import REPOSITORY, snapshot
-from tests.update.releases import git
+from tools.contract import Contract, contract, released, write
+from tools.releases import git
+from tools.rendering import REPOSITORY, snapshot
 
 
 def version_of(repository: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python -m tests.readme`: writes the generated parts of the README, docs/lineage.md and the issue form."""
+"""`python -m tools.readme`: writes the generated parts of the README, docs/lineage.md and the issue form."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 import yaml
 
-from tests.rendering import REPOSITORY, TARGETS, facts
-from tests.sql.table import DOCUMENT, with_shapes
+from tools.rendering import REPOSITORY, TARGETS, facts
+from tools.sql.table import DOCUMENT, with_shapes
 
 README = REPOSITORY / "README.md"
 RENDERED_README = REPOSITORY / "template" / "README.md.jinja"

@@ -18,7 +18,7 @@ from typing import Any
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.receiver import receiver
+from tools.receiver import receiver
 
 # A model that fails, two that are skipped for it, one of them by way of an ephemeral model, and a test that fails.
 MISTAKES = {

@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from tests.rendering import render
-from tests.update.releases import OWNERS, answers_of
+from tools.releases import OWNERS, answers_of
+from tools.rendering import REPOSITORY, render
 
-RELEASED = Path(__file__).parent / "released"
+RELEASED = REPOSITORY / "tests" / "released"
 Contract = dict[str, Any]
 
 

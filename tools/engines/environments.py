@@ -10,8 +10,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from tests.engines import EngineError
-from tests.rendering import REPOSITORY
+from tools.engines import EngineError
+from tools.rendering import REPOSITORY
 
 FOLDER = REPOSITORY / ".nox" / "engines"
 

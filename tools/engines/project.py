@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.engines import Engine, Rows, engine_for, running
-from tests.rendering import facts, render
+from tools.engines import Engine, Rows, engine_for, running
+from tools.rendering import facts, render
 
 INSTALL_SECONDS = 600
 BUILD_SECONDS = 300

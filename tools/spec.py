@@ -15,7 +15,7 @@ from urllib.parse import urlparse
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 
-from tests.rendering import REPOSITORY
+from tools.rendering import REPOSITORY
 
 SPEC = REPOSITORY.parent / "shared" / "openlineage-spec"
 MISSING = f"the OpenLineage schemas are not at {SPEC.relative_to(REPOSITORY.parent)} beside the repository"

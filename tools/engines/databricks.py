@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.engines import Engine, Rows, ask_driver
-from tests.engines.certificates import write_certificate
-from tests.engines.environments import python_of, version_of
-from tests.engines.iceberg import SETTINGS, check_java, class_path
-from tests.engines.process import Server, free_port
+from tools.engines import Engine, Rows, ask_driver
+from tools.engines.certificates import write_certificate
+from tools.engines.environments import python_of, version_of
+from tools.engines.iceberg import SETTINGS, check_java, class_path
+from tools.engines.process import Server, free_port
 
 HTTP_PATH = "sql/protocolv1/o/0/0101-000000-local000"
 TOKEN = "of-a-throw-away-server"

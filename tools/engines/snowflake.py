@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.engines import Engine, Rows, ask_driver
-from tests.engines.certificates import write_private_key
-from tests.engines.environments import python_of, version_of
-from tests.engines.process import Server, free_port
+from tools.engines import Engine, Rows, ask_driver
+from tools.engines.certificates import write_private_key
+from tools.engines.environments import python_of, version_of
+from tools.engines.process import Server, free_port
 
 ACCOUNT = "fakesnow"
 DATABASE = "ANALYTICS"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from tests.engines import Engine, Rows, ask_driver
-from tests.engines.environments import python_of, site_packages, version_of
-from tests.engines.iceberg import SETTINGS, check_java, class_path
-from tests.engines.process import Server, free_port
+from tools.engines import Engine, Rows, ask_driver
+from tools.engines.environments import python_of, site_packages, version_of
+from tools.engines.iceberg import SETTINGS, check_java, class_path
+from tools.engines.process import Server, free_port
 
 THRIFT_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 

@@ -14,10 +14,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.engines import Engine, EngineError, Rows
-from tests.engines.certificates import write_certificate
-from tests.engines.environments import python_of, site_packages, version_of
-from tests.engines.process import free_port
+from tools.engines import Engine, EngineError, Rows
+from tools.engines.certificates import write_certificate
+from tools.engines.environments import python_of, site_packages, version_of
+from tools.engines.process import free_port
 
 USER = "analyst"
 PASSWORD = "of a throw-away server"

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.engines import EngineError
+from tools.engines import EngineError
 
 
 def free_port() -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.engines import Engine, Rows, ask_driver
-from tests.engines.environments import version_of
+from tools.engines import Engine, Rows, ask_driver
+from tools.engines.environments import version_of
 
 
 class DuckDB(Engine):

@@ -11,8 +11,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from tests.engines.postgres import PASSWORD, USER, PostgreSQL
-from tests.engines.process import Server, free_port
+from tools.engines.postgres import PASSWORD, USER, PostgreSQL
+from tools.engines.process import Server, free_port
 
 
 class Redshift(PostgreSQL):

@@ -12,7 +12,7 @@ import copier
 import yaml
 from pathspec import GitIgnoreSpec
 
-from tests.rendering import snapshot
+from tools.rendering import snapshot
 
 FIRST, SECOND = "v1.0.0", "v2.0.0"
 ANSWERS = ".copier-answers.yml"
@@ -111,7 +111,7 @@ def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder and return what it prints."""
     identity = ("-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "core.hooksPath=/dev/null")
     done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The table of shapes in template/docs/lineage.md; `python -m tests.sql.table` shows the counts."""
+"""The table of shapes in template/docs/lineage.md; `python -m tools.sql.table` shows the counts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections import Counter
 from itertools import groupby
 
-from tests.rendering import REPOSITORY
-from tests.sql.shapes import DIALECTS, GROUPS, Answer, Shape, all_shapes
+from tools.rendering import REPOSITORY
+from tools.sql.shapes import DIALECTS, GROUPS, Answer, Shape, all_shapes
 
 DOCUMENT = REPOSITORY / "template" / "docs" / "lineage.md"
 TITLES = {"duckdb": "DuckDB", "postgres": "PostgreSQL", "spark": "Spark", "databricks": "Databricks"} | {

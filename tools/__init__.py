@@ -1,0 +1,1 @@
+"""Parts that tests, benchmarks and commands share: renderings, receivers, engines, recordings, releases."""
