@@ -89,10 +89,10 @@ class LineageWatcher:
     def _put(self, event: RunEvent) -> None:
         """Send an event; if an internal error prevents its conversion to JSON, send it without its details."""
 
-        def is_taken() -> bool:
+        def is_accepted() -> bool:
             self._outbox.put(event)
             return True
 
         with self._losses.of(event.job.name):
-            if not detail(is_taken):
+            if not detail(is_accepted):
                 self._outbox.put(lean(event))
