@@ -29,15 +29,15 @@ from tools.engines.certificates import write_certificate
 LINEAGE, OTLP_HTTP, OTLP_GRPC = CHANNELS
 # What goes wrong with the connection or the answer, and the words that name it and no other fault.
 ANSWERS: dict[str, tuple[dict[str, Any], str]] = {
-    "refuses": ({"fault": Fault.REFUSE}, "nothing listens there"),
+    "refuses": ({"fault": Fault.REFUSE}, "nothing is listening there"),
     "hangs": ({"fault": Fault.HANG}, "no answer in time"),
     "drops SYN": ({"fault": Fault.DROP_SYN}, "no answer in time"),
     "401": ({"status": 401}, "does not accept the key (401)"),
-    "403": ({"status": 403}, "may not write there (403)"),
+    "403": ({"status": 403}, "no permission to write there (403)"),
     "404": ({"status": 404}, "no such path (404)"),
     "413": ({"status": 413}, "too large for it (413)"),
-    "429": ({"status": 429}, "asks for less (429)"),
-    "500": ({"status": 500}, "an error of its own"),
+    "429": ({"status": 429}, "limits requests (429)"),
+    "500": ({"status": 500}, "a server error"),
     "closes": ({"fault": Fault.CLOSE}, "closes the connection without an answer"),
 }
 
@@ -112,7 +112,7 @@ class TestEndpoints:
     @pytest.mark.parametrize("channel", CHANNELS)
     def test_host(self, channel: str) -> None:
         """A host name that nobody knows."""
-        assert "host name is not known" in tried(channel, f"http://{UNKNOWN_HOST}:4321").message
+        assert "host name cannot be resolved" in tried(channel, f"http://{UNKNOWN_HOST}:4321").message
 
     @pytest.mark.parametrize("channel", CHANNELS)
     def test_certificate(self, channel: str, tls: tuple[Path, Path]) -> None:
@@ -130,7 +130,7 @@ class TestEndpoints:
         with faulty(grpc=channel == OTLP_GRPC) as server:
             finding = tried(channel, server.url.replace("http:", "https:"))
 
-        assert "speaks no TLS there: use http://" in finding.message, finding.detail
+        assert "that port does not use TLS: use http://" in finding.message, finding.detail
 
     @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
     def test_grpc_port(self, channel: str) -> None:
@@ -138,7 +138,7 @@ class TestEndpoints:
         with faulty(grpc=True) as server:
             finding = tried(channel, server.url)
 
-        assert "perhaps" in finding.message, finding.detail
+        assert "may be a gRPC port" in finding.message, finding.detail
         assert ("use its HTTP port" if channel == LINEAGE else "PROTOCOL=grpc") in finding.message
 
     def test_http_port(self) -> None:
@@ -225,11 +225,11 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("transport: [", "is no YAML"),
+            ("transport: [", "cannot be read; correct it"),
             ("transport:\n  url: http://127.0.0.1:1\n", "names no transport"),
             ("", "names no transport"),
-            ("transport:\n  type: pigeon\n", "is not understood"),
-            ("transport:\n  type: http\n", "is not understood"),
+            ("transport:\n  type: pigeon\n", "is invalid; correct it"),
+            ("transport:\n  type: http\n", "is invalid; correct it"),
         ],
     )
     def test_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str) -> None:
@@ -248,7 +248,7 @@ class TestConfiguration:
         monkeypatch.setenv("OPENLINEAGE_CONFIG", "/no/such/openlineage.yml")
         (finding,) = checks.lineage(default, time.monotonic() + 8)
 
-        assert "OPENLINEAGE_CONFIG=/no/such/openlineage.yml is no file" in finding.message
+        assert "OPENLINEAGE_CONFIG=/no/such/openlineage.yml is not a file" in finding.message
 
     def test_owner(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that is right is named beside the URL that is used, credentials in it hidden."""
@@ -598,6 +598,6 @@ class TestCommand:
         assert "No run has sent lineage yet" in nothing.stdout
         assert (1, "Lineage is off: set OPENLINEAGE_URL.\n") == (off.returncode, off.stdout)
         assert "START    job1  (not sent)" in shown.stdout
-        assert (1, True) == (failed.returncode, "an error of its own" in failed.stdout)
+        assert (1, True) == (failed.returncode, "a server error" in failed.stdout)
         assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
         assert "2 events, 0 not sent" in again.stdout

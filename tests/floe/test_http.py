@@ -143,7 +143,7 @@ def test_redirect_without_location() -> None:
         counts = send("lineage", server.url)
 
     assert 0 == counts.sent
-    assert "it redirects without naming a place (304): correct OPENLINEAGE_URL" == diagnose(counts.reason, LINEAGE)
+    assert "it redirects without naming an address (304): correct OPENLINEAGE_URL" == diagnose(counts.reason, LINEAGE)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -19,7 +19,7 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from pipeline.floe.delivery import journal as module
 from pipeline.floe.delivery.journal import LAST_JOURNAL, Journal, journals
-from pipeline.floe.delivery.state import alone_in
+from pipeline.floe.delivery.state import folder_lock
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
 from pipeline.floe.lineage.columns.cache import ColumnCache as Cache
@@ -407,7 +407,7 @@ class TestOpenRuns:
                 time.sleep(0.01)
             assert [("job1", "START"), ("job2", "START"), ("job2", "ABORT")] == told(server)
             assert box._journal is not None
-            with alone_in(tmp_path, soon()) as is_idle:  # its sender has read all journals, this one too
+            with folder_lock(tmp_path, soon()) as is_idle:  # its sender has read all journals, this one too
                 assert is_idle
             box._journal.close()  # as its process would, if it were killed
             replay(client(server.url).transport, tmp_path, soon())
@@ -469,7 +469,7 @@ class TestDisk:
 
         assert counts.spooled + counts.dropped == 10
         assert counts.dropped > 0
-        assert "takes no more" in counts.reason
+        assert "has reached its limit" in counts.reason
         assert 2_000 > sum(file.stat().st_size for file in journals(tmp_path))
 
     @pytest.mark.parametrize("healthy", [True, False])

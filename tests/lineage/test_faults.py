@@ -219,7 +219,7 @@ def test_told(observed: Observed) -> None:
     assert [
         f"{signal}: {observed.tags[f'floe/{signal}']}" in last for signal in ("lineage", "traces", "metrics")
     ] == 3 * [True]
-    assert "a fault in floe itself, whose traceback is in the log: ValueError: planted in" in last
+    assert "internal error, with its traceback in the log: ValueError: planted in" in last
     assert len({record.getMessage().partition(":")[0] for record in planted}) == len(planted) > 0
 
 

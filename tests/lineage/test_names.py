@@ -73,7 +73,7 @@ def test_second_identity(target: str, expected: list[tuple[str, str]]) -> None:
     """What other tools call the same table stands beside as a symlink."""
     engine, connection = warehouse(target), CONNECTIONS[target][0]
 
-    assert expected == list(engine.others(connection, engine.dataset_name(TABLE)))
+    assert expected == list(engine.alternative_names(connection, engine.dataset_name(TABLE)))
 
 
 @pytest.mark.parametrize(

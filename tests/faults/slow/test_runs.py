@@ -101,7 +101,7 @@ def runs(server: FaultyServer) -> dict[tuple[str, str], list[str]]:
 
 def warnings(printed: str) -> list[str]:
     """Return the lines in which the emitter warns."""
-    return [line for line in printed.splitlines() if "uv run floe doctor" in line and "tries the endpoints" in line]
+    return [line for line in printed.splitlines() if "uv run floe doctor" in line and "to test the endpoints" in line]
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.REFUSE])

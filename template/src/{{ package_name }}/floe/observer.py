@@ -1,7 +1,8 @@
-"""The observer of a dbt command: passes each event to Dagster, lineage and tracing.
+"""The observer of a dbt command, which passes each event to Dagster, lineage and tracing.
 
 dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
-unchanged, and through `dbt/node_events.py` to the watchers. A fault in a watcher is logged once and costs nothing else.
+unchanged, and through `dbt/node_events.py` to the watchers. An error in a watcher is logged once per signal, and the
+run continues.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from .step import Context, trace_environment
 from .step_watch import StepWatch
 from .watcher import DbtCommand, Record
 
-# Of SQL, Jinja and YAML: dbt says so before it connects.
+# dbt reports errors in SQL, Jinja and YAML before it connects.
 PARSE_ERROR = re.compile(r"\b(Compilation|Parsing) Error\b")
 
 
 class Observer:
-    """Reports one dbt command to the watchers of its step; none of its methods raises."""
+    """The observer of one dbt command for the watchers of its step; none of its methods raises an error."""
 
     def __init__(self, context: Context, settings: Settings) -> None:
         self._context = context
@@ -55,7 +56,7 @@ class Observer:
             self._watch.enter(self)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that dbt is to get."""
+        """Return environment variables for dbt."""
         variables = trace_environment(self._watch.step) if self._watch else {}
         for watcher in self._watch.watchers if self._watch else ():
             with self._guard(watcher.name):
@@ -64,11 +65,11 @@ class Observer:
 
     @property
     def last_target(self) -> Path | None:
-        """Return the target folder of the step's command before this one."""
+        """Return the target folder of the step's previous command."""
         return self._watch.last_target if self._watch else None
 
     def attach(self, invocation: DbtCliInvocation) -> None:
-        """Watch `invocation` from its first event on."""
+        """Watch `invocation`, starting with its first event."""
         with self._guard():
             if self._watch:
                 self._watch.last_target = invocation.target_path
@@ -82,20 +83,20 @@ class Observer:
                     self._records.append((watcher.name, watcher.attach(command)))
 
     def handle(self, raw: Mapping[str, Any]) -> None:
-        """Take note of a raw event."""
+        """Pass a raw event to the watchers."""
         with self._guard():
             self._record(self._tracker.feed(raw))
 
     def finish(self, error: BaseException | None) -> None:
-        """End the command, and what is open of it, because `error` was raised or dbt has ended."""
+        """End the command and its open nodes, because `error` was raised or, if None, because dbt has finished."""
         with self._guard():
             redact_error(error)
         self._end(command_end(error), is_of_dbt=isinstance(error, DagsterDbtCliRuntimeError))
 
     def stop(self, message: str) -> None:
-        """End the command if it is open: nobody reads its events any more, for the reason that `message` gives."""
+        """End the command if it is open, because its events are no longer read; `message` gives the reason."""
         if self._log is None:
-            self._context.log.warning("A dbt command has neither lineage nor spans: nobody has read its events.")
+            self._context.log.warning("A dbt command has no lineage and no spans, because its events were not read.")
         self._end(StepEnd(outcome=Outcome.INTERRUPTED, message=message))
 
     def _end(self, end: StepEnd, *, is_of_dbt: bool = False) -> None:
@@ -123,7 +124,7 @@ class Observer:
                 self._watch.leave(self, end, raised)
 
     def _may_lack_warehouse(self, message: str) -> bool:
-        """Say whether the connection may be why dbt failed: it connects before the first node, and after parsing."""
+        """Return whether dbt may have failed to connect, which it does after parsing and before the first node."""
         return not self._has_reached_nodes and not PARSE_ERROR.search(message)
 
     def _record(self, events: Iterator[DbtEvent]) -> None:
@@ -134,22 +135,22 @@ class Observer:
                     self._log.invocation_id = event.invocation_id
             self._has_reached_nodes |= isinstance(event, NodeStarted | NodeFinished)
             if isinstance(event, NodeFinished | CommandFinished) and event.message:
-                shown: DbtEvent = replace(event, message=redact(event.message))
+                redacted: DbtEvent = replace(event, message=redact(event.message))
             else:
-                shown = event
+                redacted = event
             for name, record in self._records:
                 with self._guard(name):
-                    record(shown)
+                    record(redacted)
 
 
 def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
-    """Yield the Dagster events of a dbt command, as dagster-dbt converts them; tell `observer` of each event before."""
+    """Yield the Dagster events of a dbt command, as dagster-dbt converts them; first pass each event to `observer`."""
     error: BaseException | None = None
     observer.attach(invocation)
     try:
         for event in read_events(invocation):
             observer.handle(event.raw_event)
-            if invocation.manifest:  # without one there are no assets to speak of
+            if invocation.manifest:  # without a manifest there are no assets
                 yield from event.to_default_asset_events(
                     manifest=invocation.manifest,
                     dagster_dbt_translator=invocation.dagster_dbt_translator,
@@ -157,7 +158,7 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
                     target_path=invocation.target_path,
                     project=invocation.project,
                 )
-        error = invocation.get_error()  # which dagster-dbt was told not to raise
+        error = invocation.get_error()  # dagster-dbt does not raise it, because the command was started so
     except BaseException as raised:
         error = raised
         raise
@@ -166,12 +167,14 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
 
 
 def _skipped(command: DbtCommand, invocation_id: str) -> dict[str, tuple[str, str | None]]:
-    """Return the nodes that the command's results call skipped: unique id -> resource type, and dbt's message."""
+    """Return the skipped nodes in the command's results: unique id -> resource type and dbt's message."""
     run_results = command.invocation.target_path / "run_results.json"
     if not run_results.is_file():
         return {}
     artifact = orjson.loads(run_results.read_bytes())
-    if artifact["metadata"]["invocation_id"] != invocation_id:  # of an earlier command, which `dbt retry` repeats
+    if (
+        artifact["metadata"]["invocation_id"] != invocation_id
+    ):  # the results of an earlier command, which `dbt retry` reads
         return {}
     messages = {
         result["unique_id"]: result.get("message") for result in artifact["results"] if result["status"] == "skipped"

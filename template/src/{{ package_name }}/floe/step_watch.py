@@ -1,9 +1,9 @@
 """The watchers of a step, shared by its dbt commands until Dagster ends the attempt.
 
-A command does not know whether another follows, and an asset may fail after its last one. So step and run end when
-Dagster logs the end of the attempt. It does so in the step's process, under every executor, whatever the asset has
-done, through the logger that assets know as `context.log`; a filter there sees the event before Dagster records it,
-and a handler sees it afterwards.
+A command does not know whether another one follows, and an asset may fail after its last command. So the step and the
+run end when Dagster logs the end of the attempt. Dagster does this in the step's process, under every executor and
+whatever the asset has done, through the logger that assets know as `context.log`. A filter of that logger sees the
+event before Dagster records it, and a handler sees it afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .step import Context, read_step
 from .tracing.watcher import MetricsWatcher, TraceWatcher
 from .watcher import Ending, Watcher
 
-# In the order in which they are closed: the metrics count what became of the lineage events.
+# In the order of closing: metrics come last because they count what happened to the lineage events.
 WATCHERS: tuple[type[Watcher], ...] = (LineageWatcher, TraceWatcher, MetricsWatcher)
 ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
 UNREAD = "The asset ended without reading all events of this dbt command."
@@ -42,14 +42,14 @@ class Command(Protocol):
     """A dbt command that is being observed."""
 
     def stop(self, message: str) -> None:
-        """End it if it is open: nobody reads its events any more, for the reason that `message` gives."""
+        """End the command if it is open, because its events are no longer read; `message` gives the reason."""
 
 
 class StepWatch(logging.Handler):
-    """The watchers of one attempt at a step, which end with it."""
+    """The watchers of one attempt at a step, which end with the attempt."""
 
     def __init__(self, context: Context, settings: Settings, guard: FaultGuard) -> None:
-        """Open the watchers; `guard` keeps their faults from the run."""
+        """Open the watchers; `guard` keeps their internal errors from failing the run."""
         super().__init__()
         self._context = context
         self._settings = settings
@@ -63,34 +63,40 @@ class StepWatch(logging.Handler):
             enter_step(step)
         self.watchers: list[Watcher] = []
         self._off: list[str] = []  # names of signals
-        for kind in WATCHERS:
-            with guard(kind.name):
-                if watcher := kind.open(step, settings, context.log):
+        for watcher_class in WATCHERS:
+            with guard(watcher_class.name):
+                if watcher := watcher_class.open(step, settings, context.log):
                     self.watchers.append(watcher)
                 else:
-                    self._off.append(kind.name)
-        # A test without Dagster has a plain logger, and no end but that of its command.
+                    self._off.append(watcher_class.name)
+        # A test without Dagster has a plain logger, so its step ends with its command.
         self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
         if self._outlives_commands:
             context.log.addFilter(self._before_recorded)
             context.log.addHandler(self)
-            # Should a release of Dagster's log its events elsewhere, what is left still leaves. Not `atexit`, which
-            # the processes of a forkserver skip.
+            # If a release of Dagster logs its events elsewhere, the remaining items are still sent at exit. `atexit`
+            # would not do, because the processes of a forkserver skip it.
             self._at_exit = Finalize(None, self._end_at_exit, exitpriority=100)
 
     @classmethod
     def of(cls, context: Context, settings: Settings, guard: FaultGuard) -> StepWatch:
-        """Return the watch of the context's step, which its first dbt command has opened."""
+        """Return the watch of the context's step; the step's first dbt command opens it."""
         handlers: list[logging.Handler] = getattr(context.log, "handlers", [])
         watches = (handler for handler in handlers if isinstance(handler, cls))
         return next(watches, None) or cls(context, settings, guard)
 
     def enter(self, command: Command) -> None:
-        """Take a command, before it is started."""
+        """Add a command before it starts."""
         self._commands.append(command)
 
     def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
-        """Take the end of a command; `raised` is what its exception says, and `end` what dbt says beyond that."""
+        """Remove a command that has ended.
+
+        Args:
+            command: The command.
+            end: Its end, whose message has more details from dbt than the exception.
+            raised: Message of the exception that it raised, if any.
+        """
         self._commands.remove(command)
         if raised and end.message:
             self._reasons[raised] = end.message
@@ -98,15 +104,15 @@ class StepWatch(logging.Handler):
             self._end(end)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """End the attempt if `record` is its end; Dagster has recorded it."""
+        """End the attempt if `record`, which Dagster has recorded, is its end."""
         event = getattr(record, "dagster_event", None)
         if event is not None and event.event_type in ENDS:
             with self.guard():
                 self._end(step_end(event))
 
     def _before_recorded(self, record: logging.LogRecord) -> bool:
-        # With its only step the run has ended as well, and executors that poll the event log let go of the process as
-        # soon as they see it there. Of several steps, the order in the log decides which one ends the run.
+        # The end of the only step is also the end of the run, and executors that poll the event log let go of the
+        # process as soon as they see that event. Of several steps, the order in the log decides which one ends the run.
         if self.step.is_whole_run:
             self.emit(record)
         return True
@@ -143,13 +149,16 @@ class StepWatch(logging.Handler):
                 closed[watcher.name] = counts = watcher.close(deadline, closed)
                 self.guard.add_to(counts, watcher.name)
         with self.guard():
-            self._report({kind.name: closed.get(kind.name) for kind in WATCHERS if kind.name in {*closed, *self._off}})
+            names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
+            self._report({name: closed.get(name) for name in names})
 
     def _report(self, counts: dict[str, Counts | None]) -> None:
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
-            self._context.log.warning("%s (%s); `uv run floe doctor` tries the endpoints", summary, redact(reasons))
+            self._context.log.warning(
+                "%s (%s); run `uv run floe doctor` to test the endpoints", summary, redact(reasons)
+            )
         else:
             self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}

@@ -35,7 +35,7 @@ class Warehouse:
         attached: Connection, database and dbt's working folder -> namespace and name of that database, if it is a
             separate one that is attached to the connection.
         location: Connection and dbt node -> location of the node's data, if it is outside the engine.
-        others: Connection and table name -> namespaces and names that other tools use for the table.
+        alternative_names: Connection and table name -> namespaces and names that other tools use for the table.
         rows_of_create: The row count that the engine reports for every `create table as`, if it is not the real count.
         format_key: The key of a model's config that names its table format.
         catalog: The type of catalog that its databases belong to, such as `unity`.
@@ -50,7 +50,7 @@ class Warehouse:
     fold: Callable[[str], str] = str
     attached: Callable[[Connection, str, Path], tuple[str, str] | None] = lambda _connection, _database, _folder: None
     location: Callable[[Connection, Mapping[str, Any]], str | None] = lambda _connection, _node: None
-    others: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
+    alternative_names: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
     rows_of_create: int | None = None
     format_key: str = "table_format"
     catalog: str | None = None

@@ -1,6 +1,6 @@
-"""The interface of a watcher, such as lineage and tracing, and the dbt command that it is given.
+"""The interface of watchers, such as lineage and tracing, and the dbt command that they watch.
 
-A third watcher is one class and one line in `step_watch.py`.
+Another watcher takes one class and one line in `step_watch.py`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .warehouse import DUCKDB, Connection, Warehouse, other_warehouse
 
 
 class DbtCommand:
-    """A dbt command that has been started; what it reads is read at the first use.
+    """A dbt command that has been started; its properties are read on first use.
 
     Attributes:
-        invocation: dagster-dbt's handle of it.
+        invocation: dagster-dbt's handle for the command.
         log: dbt's debug log.
     """
 
@@ -39,38 +39,38 @@ class DbtCommand:
 
     @cached_property
     def arguments(self) -> list[str]:
-        """Return the command line, from the program's name on."""
+        """Return the command line, starting with the program's name."""
         args = self.invocation.process.args
         return [str(argument) for argument in args] if isinstance(args, list) else []
 
     @cached_property
     def graph(self) -> Graph:
-        """Return the run's own manifest, which exists once a node has started."""
+        """Return the graph of the command's own manifest, which exists once a node has started."""
         deferral = Deferral.of(self.arguments, self.invocation.project_dir)
         return Graph.read(self.invocation.target_path, self.invocation.manifest, deferral)
 
     @cached_property
     def warehouse(self) -> Warehouse:
-        """Return the kind of warehouse that the command builds in."""
+        """Return the kind of warehouse that the command uses."""
         adapter = self.graph.metadata["adapter_type"]
         known = {warehouse.adapter: warehouse for warehouse in (DUCKDB, TARGET)}
         return known.get(adapter) or other_warehouse(adapter)
 
     @cached_property
     def connection(self) -> Connection:
-        """Return the fields of the connection that name the warehouse."""
+        """Return the fields of the connection that identify the warehouse."""
         credentials = self.invocation.adapter.config.credentials if self.invocation.adapter else None
         return {key: getattr(credentials, key, None) for key in self.warehouse.connection_keys}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How an attempt at a step ended.
+    """The end of an attempt at a step.
 
     Attributes:
         outcome: Outcome of the attempt.
-        message: Reason of a bad one, in dbt's or Dagster's words.
-        run: End of the whole Dagster run, if no other step with dbt and no other attempt is left of it.
+        message: Reason if it did not succeed, in dbt's or Dagster's words.
+        run: End of the whole Dagster run, if no other step with dbt and no other attempt is left in it.
     """
 
     outcome: Outcome
@@ -82,11 +82,11 @@ Record = Callable[[DbtEvent], None]
 
 
 class Watcher(Protocol):
-    """Turns the events of a step's dbt commands into what one signal sends. Its faults cost the run nothing.
+    """A watcher turns the events of a step's dbt commands into the items of one signal. Its errors never fail the run.
 
     Attributes:
-        name: Name of the signal: the run's tag `floe/<name>` counts its items.
-        wants_statements: Whether dbt's SQL statements are to be kept for it.
+        name: Name of the signal; the run's tag `floe/<name>` has the counts of its items.
+        wants_statements: Whether it needs dbt's SQL statements.
     """
 
     name: str
@@ -94,19 +94,19 @@ class Watcher(Protocol):
 
     @classmethod
     def open(cls, step: Step, settings: Settings, log: logging.Logger, /) -> Watcher | None:
-        """Return the watcher of a step; nothing where its signal is off. `log` is the run's."""
+        """Return the watcher of a step, or None if its signal is off; `log` is the run's log."""
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that dbt is to get."""
+        """Return environment variables for dbt."""
 
     def attach(self, command: DbtCommand, /) -> Record:
-        """Take a command before its first event; return the function that takes each of its events."""
+        """Watch a command from before its first event; return the function that receives its events."""
 
     def finish(self, ending: Ending) -> None:
-        """End whatever of the step is open."""
+        """End everything of the step that is still open."""
 
     def close(self, deadline: float, closed: Mapping[str, Counts], /) -> Counts:
-        """Send what is left until `deadline` of `time.monotonic`; return what became of everything.
+        """Send the remaining items until `deadline` of `time.monotonic`; return the counts of all items.
 
-        `closed` are the counts of the watchers that were closed before, by name.
+        `closed` has the counts of the watchers that were closed before, by name.
         """

@@ -31,10 +31,10 @@ class FloeTranslator(DagsterDbtTranslator):
         if memo not in specs:
             spec = super().get_asset_spec(manifest, unique_id, project)
             node = self.get_resource_props(manifest, unique_id)
-            specs[memo] = _merge(self._one_dep_a_table(spec, manifest, node), node)
+            specs[memo] = _merge(self._without_duplicate_sources(spec, manifest, node), node)
         return specs[memo]
 
-    def _one_dep_a_table(
+    def _without_duplicate_sources(
         self, spec: dg.AssetSpec, manifest: Mapping[str, Any], node: Mapping[str, Any]
     ) -> dg.AssetSpec:
         """Drop a dependency on a source whose table is that of another dependency, such as the seed that loads it.
@@ -47,12 +47,14 @@ class FloeTranslator(DagsterDbtTranslator):
             if unique_id in manifest["nodes"] or unique_id in manifest["sources"]
         ]
         built = {parent.get("relation_name") for parent in upstream if parent["resource_type"] != "source"}
-        twice = {
+        duplicates = {
             self.get_asset_key(parent)
             for parent in upstream
             if parent["resource_type"] == "source" and parent.get("relation_name") in built
         }
-        return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key not in twice]) if twice else spec
+        if not duplicates:
+            return spec
+        return spec.replace_attributes(deps=[dep for dep in spec.deps if dep.asset_key not in duplicates])
 
 
 def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:

@@ -22,7 +22,7 @@ from .profile import ProfileError, read_output
 # The variable that identifies the manifest that a parent process has just made.
 PREPARED = "FLOE_PREPARED_MANIFEST"
 ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
-NO_NEWS = {"Encountered an error:", ""}
+UNINFORMATIVE_LINES = {"Encountered an error:", ""}
 
 
 class ParseError(Exception):
@@ -123,7 +123,7 @@ def _message(error: str, printed: str) -> str:
     """Return dbt's own message on one line, from dagster-dbt's error or else from dbt's output."""
     output = error.partition("Errors parsed from dbt logs:")[2] or printed or error
     lines = [line.strip() for line in ANSI_CODES.sub("", output).splitlines()]
-    return redact(" ".join(line for line in lines if line not in NO_NEWS))
+    return redact(" ".join(line for line in lines if line not in UNINFORMATIVE_LINES))
 
 
 def _stamp(project: DbtProject) -> str:

@@ -1,1 +1,1 @@
-"""How events, spans and metrics leave: a bounded sender, a journal on disk, and what an endpoint's errors mean."""
+"""The delivery of events, spans and metrics: a bounded sender, a journal on disk, and diagnoses of endpoint errors."""

@@ -1,4 +1,4 @@
-"""The channel of a signal: how its items are sent, and where they wait on disk."""
+"""The channel of a signal, which sends its items and stores unsent ones on disk."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-TIMEOUT_SECONDS = 2  # of one attempt; the journal takes the place of retries
-REFUSALS = {400, 413, 422}  # HTTP statuses that do not change by sending the same item again
+TIMEOUT_SECONDS = 2  # time limit of one attempt; the journal replaces retries
+REFUSALS = {400, 413, 422}  # HTTP statuses that stay the same if the item is sent again
 
 
 class RefusedError(Exception):
-    """The receiver will never take this item: it is dropped, not spooled."""
+    """The receiver will never accept this item, so it is dropped rather than spooled."""
 
 
 class Channel(Generic[Item]):
-    """The channel of one signal. A subclass says how to send, and overrides what else its items need.
+    """The channel of one signal. A subclass implements `send`, and overrides whatever else its items need.
 
     `Delivery` calls `send`, `acknowledge` and the iterator of `backlog` in its own thread.
 
     Attributes:
         name: Name of the signal.
-        batch: How many items are sent at once at most.
+        batch: The maximum number of items that are sent at once.
     """
 
     name: str
@@ -32,29 +32,29 @@ class Channel(Generic[Item]):
         """Send items.
 
         Raises:
-            RefusedError: The receiver will never take them.
-            Exception: They were not sent.
+            RefusedError: The receiver will never accept them.
+            Exception: They could not be sent.
         """
         raise NotImplementedError
 
     def size(self, _: Item, /) -> int:
-        """Return the bytes that an item takes in memory."""
+        """Return the size of an item in memory, in bytes."""
         return 4_096
 
     def sequence(self, _: Item, /) -> str | None:
-        """Return the name of the sequence, if any, within which no item may overtake an earlier one."""
+        """Return the sequence of an item, if it has one; within a sequence, no item may overtake an earlier one."""
         return None
 
     def acknowledge(self, _: Sequence[Item], /) -> None:
-        """Forget items that the receiver has taken or refused."""
+        """Forget items that the receiver has accepted or refused."""
 
     def spool(self, _: Sequence[Item], /) -> int:
         """Leave unsent items to the next run; return how many of them are on disk."""
         return 0
 
     def backlog(self) -> Iterator[Item]:
-        """Yield the items of earlier runs, in an order that keeps their sequences.
+        """Yield the unsent items of earlier runs, in an order that preserves their sequences.
 
-        Whatever is not acknowledged is the channel's to keep, or to yield again.
+        The channel keeps items that are not acknowledged, or yields them again.
         """
         return iter(())

@@ -6,10 +6,10 @@ import re
 
 
 class EndpointError(Exception):
-    """The owner's configuration of an endpoint is wrong; the message names the place and the next step."""
+    """The owner's configuration of an endpoint is wrong. The message says where, and what to do."""
 
 
-# The first that is found counts. Patterns are those of requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
+# The first pattern that matches is used. They cover requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
     (
         r"Failed to fetch .* answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
@@ -19,42 +19,48 @@ FAULTS = (
         r"answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
         "it redirects to {location} ({status}), and redirects are not followed: correct {url}",
     ),
-    (r"answered (?P<status>3\d\d)", "it redirects without naming a place ({status}): correct {url}"),
+    (r"answered (?P<status>3\d\d)", "it redirects without naming an address ({status}): correct {url}"),
     (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is not a URL: write http://host:port"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
-    (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "it speaks no TLS there: use http://"),
-    (r"[Hh]andshake", "no TLS session could be set up with it: check https:// and the certificates"),
+    (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "that port does not use TLS: use http://"),
+    (r"[Hh]andshake", "the TLS handshake with it failed: check https:// and the certificates"),
     (
         r"NameResolution|Name or service not known|Temporary failure in name|nodename nor servname|getaddrinfo"
         r"|DNS resolution failed|name resolution|Could not contact DNS|Domain name not found",
-        "its host name is not known: correct the host, or the DNS of this machine",
+        "its host name cannot be resolved: correct the host, or the DNS of this machine",
     ),
-    (r"[Cc]onnection refused|Errno 111|Errno 61", "nothing listens there: start the receiver, or correct the port"),
+    (
+        r"[Cc]onnection refused|Errno 111|Errno 61",
+        "nothing is listening there: start the receiver, or correct the port",
+    ),
     (
         r"http1\.x server|HTTP/1\.|parsing HTTP/2|Received http2 header with status: 4",
         "it speaks HTTP, not gRPC: {to_http}",
     ),
-    (r"BadStatusLine|bad status line|\\x00\\x00", "its answer is no HTTP; a gRPC port perhaps: {to_grpc}"),
+    (r"BadStatusLine|bad status line|\\x00\\x00", "its answer is not HTTP, so this may be a gRPC port: {to_grpc}"),
     (r"\b401\b|UNAUTHENTICATED|Unauthorized", "it does not accept the key (401): set {key}"),
-    (r"\b403\b|PERMISSION_DENIED|Forbidden", "the key may not write there (403): ask who runs the receiver"),
+    (
+        r"\b403\b|PERMISSION_DENIED|Forbidden",
+        "the key has no permission to write there (403): ask whoever runs the receiver",
+    ),
     (r"\b404\b|UNIMPLEMENTED|Not Found", "it has no such path (404): correct {path}"),
-    (r"\b405\b", "it takes no POST on that path (405): correct {path}"),
-    (r"\b413\b|Too Large|larger than max", "what is sent is too large for it (413): raise its limit"),
-    (r"\b429\b|RESOURCE_EXHAUSTED|Too Many", "it asks for less (429): its limit of requests or of size is reached"),
-    (r"\b400\b|\b422\b|INVALID_ARGUMENT", "it takes the event for wrong ({code}): its log says why"),
-    (r"\b5\d\d\b|StatusCode\.INTERNAL|Internal Server Error", "it has an error of its own ({code}): see its log"),
+    (r"\b405\b", "it does not accept POST on that path (405): correct {path}"),
+    (r"\b413\b|Too Large|larger than max", "the request is too large for it (413): raise its limit"),
+    (r"\b429\b|RESOURCE_EXHAUSTED|Too Many", "it limits requests (429): their number or size has reached its limit"),
+    (r"\b400\b|\b422\b|INVALID_ARGUMENT", "it rejects the data as invalid ({code}): see its log for the reason"),
+    (r"\b5\d\d\b|StatusCode\.INTERNAL|Internal Server Error", "it answered with a server error ({code}): see its log"),
     (
         r"[Tt]imed? ?out|DEADLINE_EXCEEDED|no answer|FD Shutdown",
-        "no answer in time: it hangs, or a firewall drops what is sent",
+        "no answer in time: it hangs, or a firewall drops the packets",
     ),
     (
         r"[Cc]onnection aborted|reset by peer|RemoteDisconnected|Socket closed|UNAVAILABLE|connection closed|EOF",
-        "it closes the connection without an answer; perhaps it speaks another protocol: {to_grpc}",
+        "it closes the connection without an answer, so it may expect another protocol: {to_grpc}",
     ),
 )
 LINEAGE = {
     "url": "OPENLINEAGE_URL",
-    "tls": "name the CA's file in REQUESTS_CA_BUNDLE",
+    "tls": "set REQUESTS_CA_BUNDLE to the CA's file",
     "to_http": "use its HTTP port",
     "to_grpc": "use its HTTP port",
     "key": "OPENLINEAGE_API_KEY",
@@ -62,7 +68,7 @@ LINEAGE = {
 }
 OTLP = {
     "url": "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "tls": "name the CA's file in OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "tls": "set OTEL_EXPORTER_OTLP_CERTIFICATE to the CA's file",
     "to_http": "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use port 4317",
     "to_grpc": "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use port 4318",
     "key": "OTEL_EXPORTER_OTLP_HEADERS",
@@ -70,9 +76,9 @@ OTLP = {
 }
 
 
-def diagnose(error: str, words: dict[str, str]) -> str:
-    """Return what `error` means, with what to do in the `words` of lineage or of OTLP, else `error` itself."""
+def diagnose(error: str, hints: dict[str, str]) -> str:
+    """Return the cause of `error` and what to do, with the `hints` of lineage or OTLP; if unknown, `error` itself."""
     for pattern, meaning in FAULTS:
         if match := re.search(pattern, error):
-            return meaning.format(**words, **match.groupdict(), code=match[0])
+            return meaning.format(**hints, **match.groupdict(), code=match[0])
     return error

@@ -1,4 +1,4 @@
-"""The HTTP session for lineage and OTLP: it follows no redirect and reads little of a response."""
+"""The HTTP session for lineage and OTLP, which follows no redirects and reads little of a response."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-# Of a response's body; reading a short one to its end keeps the connection for the next request.
+# Limits for reading a response's body. Reading a short body to its end keeps the connection for the next request.
 BODY_BYTES = 4_096
 BODY_SECONDS = 0.5
-TOKEN_SECONDS = 10  # that fetching a token may take
+TOKEN_SECONDS = 10  # time limit for fetching a token
 
 
 class RedirectError(Exception):
-    """The receiver has taken nothing, and names another address."""
+    """The receiver has accepted nothing and names another address."""
 
 
 class HttpSession(requests.Session):
-    """A session for one receiver; `status` is that of its last response."""
+    """A session for one receiver; `status` is the status of its last response."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class HttpSession(requests.Session):
         self._reads_bodies = True
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return nothing: the owner's headers are for this receiver, and a redirected POST may become a GET."""
+        """Return None: the owner's headers are for this receiver, and a redirected POST may become a GET."""
 
     def mount(self, prefix: str, adapter: BaseAdapter) -> None:
-        """Take an adapter, without its retries of bad statuses."""
-        # Before such a retry urllib3 reads the whole body. What calls the session tries again itself.
+        """Add an adapter without its retries after bad statuses."""
+        # urllib3 reads the whole body before such a retry. The callers of the session try again themselves.
         if isinstance(adapter, HTTPAdapter):
             retries = adapter.max_retries
             adapter.max_retries = retries.new(status_forcelist=(), respect_retry_after_header=False)
@@ -52,7 +52,7 @@ class HttpSession(requests.Session):
         return response
 
     def _drop_body(self, response: requests.Response) -> None:
-        """Read a short body to its end, and none if an earlier one was not short: then the connection is closed."""
+        """Read a short body to its end. From the first long one on, read no more bodies and close the connections."""
         deadline = time.monotonic() + BODY_SECONDS
         left = BODY_BYTES
         try:
@@ -61,14 +61,14 @@ class HttpSession(requests.Session):
                 if not data:
                     return
                 left -= len(data)
-        except Exception:  # noqa: S110 - the status has come, and counts
+        except Exception:  # noqa: S110 - the status has arrived, and it decides
             pass
         self._reads_bodies = False
         response.close()
 
 
 def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) -> requests.Response:
-    """Post, as `requests.post` does, where the response's body counts; `timeout` is in seconds.
+    """Post as `requests.post` does, for a response whose body is needed; `timeout` is in seconds.
 
     Raises:
         RedirectError: The response is a redirect.
@@ -88,7 +88,7 @@ def _refuse_redirect(response: requests.Response) -> None:
 
 
 def _address(url: str) -> str:
-    """Return a URL without what may be secret in it, as printable text of limited length."""
+    """Return a URL without the parts that may be secret, as printable text of limited length."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     text = f"{parts.scheme}://{host}{parts.path}"

@@ -1,10 +1,10 @@
 """The journal: items written to disk before they are sent, so that a killed process loses none.
 
-A journal is a file of JSON lines, one per item. A line begins with a space as long as the item waits, and with a tab
-once it needs sending no more: both are blank in JSON, and crossing a line off takes no space on a full disk. A process
-holds a lock on its journal as long as it lives. A journal that can be locked is a dead process's; whoever locks it
-sends the rest. Each item is one call of `write` without fsync: what a killed process has written stays, what a power
-cut takes is lost.
+A journal is a file of JSON lines, one per item. A line begins with a space while the item is waiting, and with a tab
+once it no longer needs sending. Both are blank in JSON, and acknowledging a line needs no space on a full disk. A
+process holds a lock on its journal as long as it lives. A journal that can be locked belongs to a dead process, and
+whoever locks it sends the rest. Each item is one call of `write` without fsync: the lines of a killed process survive,
+but a power cut may lose some.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .state import is_locked, make_state_folder
+from .state import make_state_folder, try_lock
 
-FOLDER_BYTES = 64 * 1024 * 1024  # of all journals together
-# The last journal of which everything has arrived, to look at.
+FOLDER_BYTES = 64 * 1024 * 1024  # limit for all journals together
+# The last journal whose items have all been sent or refused, kept for inspection.
 LAST_JOURNAL = "last.ndjson"
-STALE_SECONDS = 86_400  # on Windows, which has no such lock: what has not grown for so long is a dead one's
+STALE_SECONDS = 86_400  # Windows has no such lock; a journal unchanged for this long belongs to a dead process
 WAITING, SENT = b" ", b"\t"
 FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a journal; `content` is nothing if it is no JSON object: torn by a crash or a full disk."""
+    """A line of a journal; `content` is None if a crash or a full disk has torn it, so that it is not a JSON object."""
 
     offset: int
     content: Mapping[str, Any] | None
@@ -42,64 +42,64 @@ class Line:
 
 
 class Journal:
-    """A file that this process has locked; its methods may be called from any thread.
+    """A journal that this process has locked; its methods may be called from any thread.
 
     Attributes:
         file: The file.
-        error: The first error of the disk, which is raised by none of the methods.
+        error: The first error of the disk, which none of the methods raises.
         waiting: Offsets of the items that are not acknowledged.
     """
 
     def __init__(self, file: Path, descriptor: int, room: int) -> None:
-        """Take a locked descriptor, and how many bytes may be appended."""
+        """Use a locked file, to which at most `room` bytes may be appended."""
         self.file = file
         self.error = ""
         self.waiting: set[int] = set()
         self._descriptor: int | None = descriptor
         self._size = os.fstat(descriptor).st_size
         self._limit = self._size + room
-        self._is_torn = self._size > 0  # the last line of a dead process may be
+        self._is_torn = self._size > 0  # a dead process may have torn its last line
         self._lock = threading.Lock()
 
     @classmethod
     def create(cls, folder: Path, name: str) -> Journal:
-        """Make a journal in `folder`, readable by its owner alone.
+        """Create a journal in `folder`, readable only by its owner.
 
         Raises:
-            OSError: The disk takes no file.
+            OSError: The file cannot be created or locked.
         """
         make_state_folder(folder)
         room = FOLDER_BYTES - sum(map(_size, journals(folder)))
         file = folder / f"{name}-{time.time_ns()}-{uuid4().hex[:8]}.ndjson"
         descriptor = os.open(file, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        if is_locked(descriptor, file):
+        if try_lock(descriptor, file):
             return cls(file, descriptor, room)
-        # Taken for a dead one's in the moment before it was locked, or the disk knows no locks.
+        # Another process took it for a dead one's just before it was locked, or the disk does not support locks.
         os.close(descriptor)
-        raise OSError(errno.ENOLCK, "it could not be locked", str(file))
+        raise OSError(errno.ENOLCK, "the journal could not be locked", str(file))
 
     @classmethod
     def claim(cls, file: Path) -> Journal | None:
-        """Return the journal of a dead process; nothing if that lives, or if another process was faster."""
+        """Return the journal of a dead process; None if that process is alive or another one has claimed it."""
         try:
             if sys.platform == "win32" and time.time() - file.stat().st_mtime < STALE_SECONDS:
                 return None
             descriptor = os.open(file, FLAGS)
         except OSError:
             return None
-        if is_locked(descriptor, file):
+        if try_lock(descriptor, file):
             return cls(file, descriptor, FOLDER_BYTES)
         os.close(descriptor)
         return None
 
     def append(self, text: str) -> int | None:
-        """Append an item on one line; return its offset, or nothing if the disk did not take it."""
+        """Append an item on one line; return its offset, or None if it could not be written."""
         data = WAITING + text.encode() + b"\n"
         with self._lock:
             if self._descriptor is None:
                 return None
             if self._size + len(data) > self._limit:
-                self.error = self.error or f"{self.file.parent} has {FOLDER_BYTES >> 20} MiB, and takes no more"
+                self.error = self.error or f"{self.file.parent} has reached its limit of {FOLDER_BYTES >> 20} MiB"
                 return None
             if self._is_torn:
                 data = b"\n" + data
@@ -112,7 +112,7 @@ class Journal:
             return offset
 
     def append_or_hold(self, text: str) -> int:
-        """Append an item; without room on the disk, let it wait in memory alone, at an offset that is no place."""
+        """Append an item; if the disk has no room, keep it waiting only in memory, at a negative offset."""
         offset = self.append(text)
         if offset is None:
             offset = -1 - len(self.waiting)
@@ -120,7 +120,7 @@ class Journal:
         return offset
 
     def acknowledge(self, offset: int | None) -> None:
-        """Cross off the item at `offset`: it needs sending no more."""
+        """Mark the item at `offset` as no longer waiting."""
         if offset is not None:
             with self._lock:
                 self.waiting.discard(offset)
@@ -128,14 +128,14 @@ class Journal:
                     self._write(offset, SENT)
 
     def erase(self, offset: int) -> None:
-        """Blank the line at `offset`: the item is another journal's now."""
+        """Blank the line at `offset`, whose item another journal holds now."""
         length = len(self._line(offset).rstrip(b"\n"))
         with self._lock:
             self.waiting.discard(offset)
             self._write(offset, b" " * length)
 
     def read(self) -> Iterator[Line]:
-        """Yield the lines of the file; from the last one on, `waiting` is what it has left to send."""
+        """Yield the lines of the file; after the last one, set `waiting` to the items that are left to send."""
         waiting = set()
         for line in read_lines(self.file):
             if line.is_waiting:
@@ -144,12 +144,12 @@ class Journal:
         self.waiting = waiting
 
     def text(self, offset: int) -> str:
-        """Return the item at `offset`, blank if it is torn."""
+        """Return the item at `offset`, or an empty string if its line is torn."""
         raw = self._line(offset)
         return raw.decode().strip() if _content(raw) else ""
 
     def close(self, *, keep_as_last: bool = False) -> None:
-        """Let go of the file; with `keep_as_last` it becomes `LAST` if all that was appended has been acknowledged."""
+        """Release the file; with `keep_as_last`, rename it to `LAST_JOURNAL` if no item is waiting."""
         with self._lock:
             if self._descriptor is None:
                 return
@@ -160,14 +160,14 @@ class Journal:
                     self.file.replace(self.file.with_name(LAST_JOURNAL))
 
     def settle(self) -> None:
-        """Let go of the file, and delete it if nothing in it waits."""
+        """Release the file, and delete it if no item is waiting."""
         if self.waiting:
             self.close()
         else:
             self.remove()
 
     def remove(self) -> None:
-        """Delete the file, and let go of it."""
+        """Delete the file and release it."""
         with suppress(OSError):
             self.file.unlink()
         self.close()
@@ -178,7 +178,7 @@ class Journal:
             return stream.readline()
 
     def _append(self, data: bytes) -> bool:
-        """Write `data` at the end, all of it or nothing."""
+        """Write `data` at the end, either all of it or none."""
         if self._write(self._size, data) == len(data):
             return True
         with suppress(OSError):
@@ -187,7 +187,7 @@ class Journal:
         return False
 
     def _append_in_place_of_last(self, data: bytes) -> bool:
-        """Make room on a full disk by deleting `LAST`, which is only there to be looked at, and append."""
+        """Append after making room on a full disk: delete `LAST_JOURNAL`, which is only kept for inspection."""
         try:
             self.file.with_name(LAST_JOURNAL).unlink()
         except OSError:
@@ -199,7 +199,7 @@ class Journal:
         return False
 
     def _write(self, offset: int, data: bytes) -> int:
-        """Write `data` at `offset`; return how many bytes the disk has taken."""
+        """Write `data` at `offset`; return the number of bytes written."""
         if self._descriptor is None:
             return 0
         try:
@@ -217,9 +217,9 @@ def journals(folder: Path) -> list[Path]:
     """Return the journals of living and dead processes, oldest first."""
     created = {}
     for file in folder.glob("[!.]*.ndjson"):
-        with suppress(OSError):  # deleted meanwhile
+        with suppress(OSError):  # deleted in the meantime
             if file.name != LAST_JOURNAL:
-                # Of its name, since crossing off changes the time of the file.
+                # Read from the name, because acknowledging an item changes the file's own time.
                 _, _, at = file.stem.rpartition("-")[0].rpartition("-")
                 created[file] = int(at) if at.isdecimal() else file.stat().st_mtime_ns
     return sorted(created, key=lambda file: (created[file], file))
@@ -245,7 +245,7 @@ def read_lines(file: Path) -> Iterator[Line]:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except OSError:  # deleted meanwhile
+    except OSError:  # deleted in the meantime
         return 0
 
 

@@ -1,4 +1,4 @@
-"""The tags of a Dagster run that count what was sent, summed over its steps and attempts."""
+"""The tags of a Dagster run that count its items, summed over its steps and attempts."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
 def add_counts(context: Context, counts: Mapping[str, str], folder: Path) -> None:
-    """Add `counts`, tag -> text such as `12 sent, 1 dropped`, to the run's tags; a file in `folder` is the lock.
+    """Add `counts` to the run's tags, while holding a lock on a file in `folder`.
 
-    Steps that end at the same moment on several machines may overwrite each other's tags: Dagster only sets them.
+    Steps that end at the same moment on several machines may overwrite each other's tags, because Dagster cannot add to
+    a tag but only set it.
+
+    Args:
+        context: Dagster's context of the step.
+        counts: Tag -> text such as `12 sent, 1 dropped`.
+        folder: The state folder.
     """
     with _locked(folder / "run_tags.lock"):
         record = context.instance.get_run_record_by_id(context.run_id)
@@ -32,7 +38,7 @@ def add_counts(context: Context, counts: Mapping[str, str], folder: Path) -> Non
 
 
 def total(before: str | None, text: str) -> str:
-    """Return the sum of two texts of counts, word by word; one without counts, such as `off`, adds nothing."""
+    """Return the sum of two texts of counts, word by word; a text without counts, such as `off`, adds nothing."""
     if before is None or not COUNT.search(before):
         return text
     numbers: Counter[str] = Counter()
@@ -43,7 +49,7 @@ def total(before: str | None, text: str) -> str:
 
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Wait for the other processes of this machine; go on without where the disk or the system knows no locks."""
+    """Lock out other processes of this machine; continue without a lock if the disk or system does not support it."""
     if sys.platform == "win32":
         yield
         return

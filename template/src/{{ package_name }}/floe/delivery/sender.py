@@ -1,9 +1,9 @@
 """The sender: a bounded queue and one daemon thread per channel, which add at most 3 seconds to a run.
 
-Nothing here blocks the run, raises into it or outlives it by more than its budget. An item that fails is sent again
-after the others, except for those that must not overtake it. After `FAILURES` in a row the channel rests for
-`REST_SECONDS`, or gives up if the run is over. Whatever is unsent at the end is spooled if the channel has a spool;
-otherwise it is counted as dropped. The backlog of earlier runs is sent whenever the run has nothing to send.
+Nothing here blocks the run, raises an error in it, or outlives it by more than its budget. An item that fails is sent
+again after the others, except for those that must not overtake it. After `FAILURES` failures in a row, the channel
+pauses for `REST_SECONDS`, or gives up if the run is over. Whatever is unsent at the end is spooled if the channel has a
+spool; otherwise it is counted as dropped. The backlog of earlier runs is sent whenever the run has nothing to send.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Generic
 from .channel import Channel, Item, RefusedError
 from .counts import Counts, one_line
 
-BUDGET_SECONDS = 3.0  # that all deliveries of a run together may add to it
-QUEUE_BYTES = 32 * 1024 * 1024  # of each channel
-FAILURES = 3  # in a row: then it is the endpoint, not the item
+BUDGET_SECONDS = 3.0  # limit for what all deliveries of a run together add to it
+QUEUE_BYTES = 32 * 1024 * 1024  # limit for the queue of each channel
+FAILURES = 3  # in a row, after which the endpoint is to blame rather than the item
 REST_SECONDS = 10.0
-LINGER_SECONDS = 1.0  # that a batch waits for more
-THREAD_PREFIX = "floe-"  # what the names of the threads begin with
+LINGER_SECONDS = 1.0  # time that a batch waits for more items
+THREAD_PREFIX = "floe-"  # start of the names of our threads
 
 
 class Delivery(Generic[Item]):
     """The delivery of one channel's items, in a thread of its own.
 
     Attributes:
-        counts: What has become of the items so far.
+        counts: The counts of the items so far.
     """
 
     def __init__(self, channel: Channel[Item], waiting: Sequence[Item] = ()) -> None:
         """Start the thread; `waiting` are items to send first."""
         self.counts = Counts()
         self._channel = channel
-        self._limit = channel.batch  # smaller after a batch was refused
+        self._limit = channel.batch  # smaller after a batch has been refused
         self._backlog: Iterator[Item] | None = channel.backlog()
         self._waiting = deque(waiting)
         self._bytes = sum(map(channel.size, waiting))
-        self._in_hand: Sequence[Item] = ()
-        self._left_to_disk: set[str] = set()  # sequences that the next run goes on with
+        self._in_flight: Sequence[Item] = ()
+        self._spooled_sequences: set[str] = set()  # those that the next run continues
         self._failures = 0
         self._backlog_failures = 0
         self._backlog_error = ""
@@ -53,35 +53,35 @@ class Delivery(Generic[Item]):
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        """Take an item for sending; if too much waits already, it is spooled or dropped at once."""
+        """Queue an item for sending; if the queue is full, spool or drop it at once."""
         with self._changed:
             size = self._channel.size(item)
-            fits = self._bytes + size <= QUEUE_BYTES and self._channel.sequence(item) not in self._left_to_disk
+            fits = self._bytes + size <= QUEUE_BYTES and self._channel.sequence(item) not in self._spooled_sequences
             if fits:
                 self._waiting.append(item)
                 self._bytes += size
                 self._changed.notify()
         if not fits:
-            self.leave(item, "too much waits already")
+            self.leave(item, "the queue is full")
 
     def leave(self, item: Item, reason: str) -> None:
-        """Leave an item, and what follows it in its sequence, to the next run; drop it if it is not on disk."""
+        """Leave an item and its successors in its sequence to the next run; drop it if it is not on disk."""
         if self._give_up([item], reason) and (sequence := self._channel.sequence(item)) is not None:
-            self._left_to_disk.add(sequence)
+            self._spooled_sequences.add(sequence)
 
     def close(self, deadline: float) -> Counts:
-        """Send what is left until `deadline` (of `time.monotonic`), spool or drop the rest, and return the counts."""
+        """Send items until `deadline` (of `time.monotonic`), spool or drop the rest, and return the counts."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:
             self._abandoned = True
-            left = [*self._in_hand, *self._waiting]
-            self._in_hand = ()
+            left = [*self._in_flight, *self._waiting]
+            self._in_flight = ()
             self._waiting.clear()
             if self._backlog is not None:
-                self.counts.last_error = self.counts.last_error or self._backlog_error or "the time was up"
+                self.counts.last_error = self.counts.last_error or self._backlog_error or "the time limit was reached"
         if left:
             self._give_up(left, self.counts.last_error or "no answer in time")
         return self.counts
@@ -97,7 +97,7 @@ class Delivery(Generic[Item]):
             with self._changed:
                 if self._waiting and self._channel.batch > 1:
                     self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._limit, LINGER_SECONDS)
-                items = self._in_hand = self._take()
+                items = self._in_flight = self._take()
                 idle = not items and self._backlog is None
                 if idle and self._closing:
                     return
@@ -115,16 +115,16 @@ class Delivery(Generic[Item]):
         return items
 
     def _deliver(self, items: Sequence[Item]) -> bool:
-        """Send items of this run; say whether to go on."""
+        """Send items of this run; return whether to continue."""
         error = self._try(items)
         with self._changed:
             if self._abandoned:  # close() has counted them already
                 return False
-            self._in_hand = ()
+            self._in_flight = ()
             if error:
                 self.counts.last_error = one_line(error)
             if isinstance(error, RefusedError) and len(items) > 1:
-                # It may be one of them, or all together may be too large: smaller batches will tell.
+                # One of them may be invalid, or all together too large. Smaller batches find out which.
                 self._limit = len(items) // 2
                 self._waiting.extendleft(reversed(items))
                 self._bytes += sum(map(self._channel.size, items))
@@ -146,7 +146,7 @@ class Delivery(Generic[Item]):
         return True
 
     def _put_back(self, items: Sequence[Item]) -> None:
-        """Put items that failed at the end of the line, and behind them those that must not overtake them."""
+        """Put failed items at the end of the queue, and behind them those that must not overtake them."""
         sequence = self._channel.sequence
         sequences = {sequence(item) for item in items} - {None}
         behind = [item for item in self._waiting if sequence(item) in sequences] if sequences else []
@@ -158,7 +158,7 @@ class Delivery(Generic[Item]):
     def _replay(self, backlog: Iterator[Item]) -> None:
         try:
             item = next(backlog, None)
-        except Exception as raised:  # of a file, and no reason to send no more
+        except Exception as raised:  # a file cannot be read, but this run's items are still sent
             self.counts.last_error = one_line(raised)
             item = None
         if item is None:
@@ -184,11 +184,11 @@ class Delivery(Generic[Item]):
             self._drop_backlog()
 
     def _drop_backlog(self) -> None:
-        """Leave the rest of the backlog, if there is one, to the next run."""
+        """Leave the rest of the backlog, if any, to the next run."""
         if self._not_replayed:
             self.counts.last_error = self._backlog_error
         if isinstance(self._backlog, Generator):
-            self._backlog.close()  # at once: it holds files
+            self._backlog.close()  # now, because it holds files open
         self._backlog = None
 
     def _try(self, items: Sequence[Item]) -> Exception | None:

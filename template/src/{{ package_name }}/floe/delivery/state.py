@@ -15,23 +15,23 @@ if sys.platform != "win32":
 
 
 def make_state_folder(folder: Path) -> None:
-    """Make a folder, and those above it, for their owner alone; git ignores what is made.
+    """Create a folder and its missing parents, accessible only by their owner and ignored by git.
 
-    Folders that exist stay as they are: one may be a mounted volume, or shared with other programs.
+    Existing folders stay as they are, because one may be a mounted volume or shared with other programs.
 
     Raises:
-        OSError: The disk takes no folder.
+        OSError: The folder cannot be created.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
     if missing:
-        with suppress(OSError):  # a full disk takes the folder, but no text
+        with suppress(OSError):  # a full disk may have room for the folder but not for the file
             (missing[-1] / ".gitignore").write_text("# State of this machine: never commit it.\n*\n", encoding="utf-8")
 
 
-def is_locked(descriptor: int, file: Path) -> bool:
-    """Lock a file that has been opened; say whether it is this process's now, and still where it was."""
+def try_lock(descriptor: int, file: Path) -> bool:
+    """Lock an open file; return whether this process now holds the lock and the file is still at its path."""
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,10 +41,10 @@ def is_locked(descriptor: int, file: Path) -> bool:
 
 
 @contextmanager
-def alone_in(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
-    """Lock a folder; say whether it is this process's now, or cannot be locked, as on NFS and Windows.
+def folder_lock(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
+    """Lock a folder; yield whether this process holds the lock, or the folder cannot be locked, as on NFS and Windows.
 
-    Another process that holds the lock is waited for until `deadline` of `time.monotonic`.
+    If another process holds the lock, wait for it until `deadline` of `time.monotonic`.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -52,14 +52,14 @@ def alone_in(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
         yield True
         return
     try:
-        while not (is_alone := _is_locked_folder(descriptor)) and time.monotonic() < deadline:
+        while not (is_exclusive := _try_lock_folder(descriptor)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        yield is_alone
+        yield is_exclusive
     finally:
         os.close(descriptor)
 
 
-def _is_locked_folder(descriptor: int) -> bool:
+def _try_lock_folder(descriptor: int) -> bool:
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

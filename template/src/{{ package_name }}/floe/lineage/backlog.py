@@ -1,4 +1,4 @@
-"""The backlog of dead processes: the order in which its events are sent, and an end for each open run."""
+"""The backlog of dead processes: their unsent events, in order, and an end for each run that they left open."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.serde import Serde
 
 from ..delivery.journal import Journal, Line, claimed
-from ..delivery.state import alone_in
+from ..delivery.state import folder_lock
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
 KILLED = "The process exited without reporting a result (killed, out of memory, or host lost)."
-OPEN_JOURNALS = 64  # that wait for a second try: each holds a file open
+OPEN_JOURNALS = 64  # limit for those that wait for a second try, since each holds a file open
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as JSON, and where it is kept.
+    """An event as JSON with its position in a journal.
 
     Attributes:
-        run_id: Id of its run, blank if it is none.
-        journal: Journal that keeps it; nothing if there is no disk.
-        offset: Place in the journal; nothing if the disk did not take it.
-        in_memory: Its text, unless that is read from the journal when it is sent.
+        run_id: Id of its run, or an empty string if it has none.
+        journal: Its journal; None if the disk accepts no journals.
+        offset: Its offset in the journal; None if it could not be written.
+        in_memory: Its text; None if the text is read from the journal when the event is sent.
     """
 
     run_id: str
@@ -40,59 +40,60 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """Return the event, blank if its line is torn."""
+        """Return the event, or an empty string if its line is torn."""
         if self.in_memory is not None:
             return self.in_memory
         return self.journal.text(self.offset) if self.journal and self.offset is not None else ""
 
     @property
     def is_waiting(self) -> bool:
-        """Say whether it has not been acknowledged."""
+        """Return whether the event is still to be sent."""
         return bool(self.journal and self.offset in self.journal.waiting)
 
     def acknowledge(self) -> None:
-        """Cross it off."""
+        """Mark the event as no longer waiting."""
         if self.journal:
             self.journal.acknowledge(self.offset)
 
 
 def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> Iterator[Entry]:
-    """Yield the events that dead processes have not sent, oldest first, and an end of each run that they left open.
+    """Yield the unsent events of dead processes, oldest first, and an end for each run that they left open.
 
-    An event that the consumer does not acknowledge holds back what follows it in its run. It is yielded again after
-    all others, as long as some are acknowledged meanwhile. The run `own_run` is not ended: it goes on in this process.
+    An event that the consumer does not acknowledge holds back the later events of its run. It is yielded again after
+    all others, as long as some are acknowledged in the meantime. The run `own_run` gets no end, because it continues in
+    this process.
 
     Raises:
-        TimeoutError: Another process was still replaying at `deadline` of `time.monotonic`; without one, it is left to
-            that process.
+        TimeoutError: Another process was still replaying at `deadline` of `time.monotonic`. Without a deadline, nothing
+            is raised, and the events are left to that process.
     """
-    with alone_in(folder, deadline) as is_alone, ExitStack() as stack:
-        if not is_alone:  # two replays could send the start of a run after its end
+    with folder_lock(folder, deadline) as is_exclusive, ExitStack() as stack:
+        if not is_exclusive:  # two replays could send the start of a run after its end
             if deadline:
-                raise TimeoutError(f"another process is sending what waits in {folder}")
+                raise TimeoutError(f"another process is sending the events in {folder}")
             return
-        late: list[Entry] = []
-        opened: list[Journal] = []
-        closed: set[str] = set()
-        behind: set[str] = set()
+        retries: list[Entry] = []
+        open_journals: list[Journal] = []
+        runs_of_closed: set[str] = set()
+        held_back: set[str] = set()
         for journal in claimed(folder):
             stack.enter_context(closing(journal))
             entries = _entries(journal, own_run)
-            yield from _in_order(entries, behind)
-            left = [entry for entry in entries if entry.is_waiting]
-            if left and len(opened) < OPEN_JOURNALS:
-                opened.append(journal)
-                late += left
+            yield from _in_order(entries, held_back)
+            still_waiting = [entry for entry in entries if entry.is_waiting]
+            if still_waiting and len(open_journals) < OPEN_JOURNALS:
+                open_journals.append(journal)
+                retries += still_waiting
             else:
-                closed.update(entry.run_id for entry in left)
+                runs_of_closed.update(entry.run_id for entry in still_waiting)
                 journal.close(keep_as_last=True)
-        while late:
-            yield from _in_order(late, set(closed))
-            left = [entry for entry in late if entry.is_waiting]
-            if len(left) == len(late):
+        while retries:
+            yield from _in_order(retries, set(runs_of_closed))
+            still_waiting = [entry for entry in retries if entry.is_waiting]
+            if len(still_waiting) == len(retries):
                 break
-            late = left
-        for journal in opened:
+            retries = still_waiting
+        for journal in open_journals:
             journal.close(keep_as_last=True)
 
 
@@ -104,7 +105,7 @@ def run_of(line: Line) -> tuple[str, str]:
 
 
 def end_of(start: Mapping[str, Any], at: datetime, message: str) -> str:
-    """Return the end, as JSON, of the run that `start` began, and of which nothing else is known."""
+    """Return an end, as JSON, for the run that `start` began and whose real end is unknown."""
     facet = Serde.to_dict(error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="python"))
     facet["_producer"] = start.get("producer", facet["_producer"])
     run = start["run"]
@@ -117,17 +118,17 @@ def end_of(start: Mapping[str, Any], at: datetime, message: str) -> str:
     return json.dumps(end)
 
 
-def _in_order(entries: Iterable[Entry], behind: set[str]) -> Iterator[Entry]:
-    """Yield the entries whose run is not `behind`; add the runs of those that are not acknowledged then."""
+def _in_order(entries: Iterable[Entry], held_back: set[str]) -> Iterator[Entry]:
+    """Yield the entries whose run is not `held_back`; add the runs of those that are not acknowledged after that."""
     for entry in entries:
-        if entry.run_id not in behind:
+        if entry.run_id not in held_back:
             yield entry
         if entry.run_id and entry.is_waiting:
-            behind.add(entry.run_id)
+            held_back.add(entry.run_id)
 
 
 def _entries(journal: Journal, own_run: str | None) -> list[Entry]:
-    last_sign = datetime.fromtimestamp(journal.file.stat().st_mtime, UTC)
+    last_write = datetime.fromtimestamp(journal.file.stat().st_mtime, UTC)
     starts: dict[str, int] = {}
     ended: set[str] = set()
     entries = []
@@ -142,6 +143,6 @@ def _entries(journal: Journal, own_run: str | None) -> list[Entry]:
             starts[run_id] = line.offset
     for run_id, offset in starts.items():
         if run_id != own_run:
-            end = end_of(json.loads(journal.text(offset)), last_sign, KILLED)
+            end = end_of(json.loads(journal.text(offset)), last_write, KILLED)
             entries.append(Entry(run_id, journal, journal.append_or_hold(end), end))
     return entries

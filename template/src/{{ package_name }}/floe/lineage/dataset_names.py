@@ -40,13 +40,13 @@ class DatasetNames:
         """Return whether a node's data is in a file rather than in the warehouse."""
         return is_external(node) or self._file(node) is not None
 
-    def others(self, node: Node) -> Sequence[tuple[str, str]]:
+    def alternative_names(self, node: Node) -> Sequence[tuple[str, str]]:
         """Return the other names of a node's table or file."""
         if is_external(node):
             return []
         table = self._table(node)
         # A file that a model writes is also a table of the engine.
-        return [table] if self.is_file(node) else self._warehouse.others(self._connection, table.name)
+        return [table] if self.is_file(node) else self._warehouse.alternative_names(self._connection, table.name)
 
     def _file(self, node: Node) -> DatasetName | None:
         if is_external(node):

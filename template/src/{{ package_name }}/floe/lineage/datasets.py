@@ -139,9 +139,9 @@ class DatasetBuilder:
             facets: dict[str, DatasetFacet] = {
                 "dataSource": datasource_dataset.DatasourceDatasetFacet(name=name.namespace, uri=_uri(name))
             }
-            if others := detail(self._names.others, node):
+            if names := detail(self._names.alternative_names, node):
                 facets["symlinks"] = symlinks_dataset.SymlinksDatasetFacet(
-                    identifiers=[symlinks_dataset.Identifier(*other, type="TABLE") for other in others]
+                    identifiers=[symlinks_dataset.Identifier(*alternative, type="TABLE") for alternative in names]
                 )
             table, exposures = detail(self._schemas.table, node) or NOTHING, detail(self._graph.exposures, node) or []
             is_file = self._names.is_file(node)

@@ -1,4 +1,4 @@
-"""The OpenLineage endpoint: the standard configuration of OpenLineage's client, the answers as defaults."""
+"""The OpenLineage endpoint, from the standard configuration of OpenLineage's client or the template's answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SYNTAX = "https://openlineage.io/docs/client/python"
 
 
 def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
-    """Return what takes the lineage events of Dagster's run `run_id`, or nothing where no endpoint is set.
+    """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
 
     Raises:
         EndpointError: The configuration is wrong.
@@ -30,12 +30,12 @@ def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
 
 
 def journal_folder(settings: Settings) -> Path:
-    """Return where lineage events wait."""
+    """Return the folder of the journals, where unsent events are stored."""
     return settings.state_dir / "lineage"
 
 
 def lineage_client(settings: Settings) -> OpenLineageClient | None:
-    """Return OpenLineage's own client as openlineage.yml or OPENLINEAGE_* configure it, else for the answer's URL.
+    """Return OpenLineage's own client, configured by openlineage.yml or OPENLINEAGE_*, else with the answer's URL.
 
     Raises:
         EndpointError: The configuration is wrong.
@@ -47,7 +47,7 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     try:
         return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
     finally:
-        # The client copies OPENLINEAGE_URL and the key to variables that dbt would inherit.
+        # The client copies OPENLINEAGE_URL and the key to further variables, which dbt would inherit.
         for variable in set(os.environ) - before:
             del os.environ[variable]
 
@@ -70,7 +70,7 @@ def _configured_by_url(url: str) -> OpenLineageClient:
 
 
 def _base_url(url: str, endpoint: str) -> str:
-    """Return a URL to which the client adds `endpoint`: it would cut off a path, or double one that is complete."""
+    """Return a base URL for the client, which would cut off its path, or repeat `endpoint` if that is already there."""
     path = endpoint.strip("/")
     return url.strip().rstrip("/").removesuffix(f"/{path}") + "/"
 
@@ -81,26 +81,26 @@ def _configured_by(owner: str) -> OpenLineageClient:
         try:
             yaml.safe_load(file.read_bytes())
         except yaml.YAMLError as error:
-            raise EndpointError(f"{owner} is no YAML, correct it: {' '.join(str(error).split())}") from error
+            raise EndpointError(f"{owner} cannot be read; correct it: {' '.join(str(error).split())}") from error
     try:
         client = OpenLineageClient()
-    except Exception as error:  # the client checks nothing: whatever is missing raises in its own way
-        raise EndpointError(f"{owner} is not understood: {one_line(error)}; see {SYNTAX}") from error
+    except Exception as error:  # the client validates nothing, so every mistake raises a different error
+        raise EndpointError(f"{owner} is invalid; correct it: {one_line(error)}; see {SYNTAX}") from error
     if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
-        # The client's last resort, which would print each event into the log.
-        raise EndpointError(f"{owner} names no transport: give it `transport:` with `type:`; see {SYNTAX}")
+        # The client falls back to this transport, which would print each event to the log.
+        raise EndpointError(f"{owner} names no transport: add `transport:` with `type:`; see {SYNTAX}")
     if isinstance(client.transport, AsyncHttpTransport):
-        # It says of each event that it was sent, and keeps it in memory; here a thread of our own waits for the answer.
+        # It reports every event as sent but keeps it in memory. Here, a thread of our own waits for the answer instead.
         client.transport.may_exit.set()
         client = OpenLineageClient(config={"transport": {"type": "http"}})
     return client
 
 
 def owner_configuration() -> str | None:
-    """Return the file or variable by which the owner configures OpenLineage's client, if there is one."""
+    """Return the file or variable with which the owner configures OpenLineage's client, or None."""
     named = os.environ.get("OPENLINEAGE_CONFIG")
     if named and not Path(named).is_file():
-        raise EndpointError(f"OPENLINEAGE_CONFIG={named} is no file: correct it in .env, or leave it out")
+        raise EndpointError(f"OPENLINEAGE_CONFIG={named} is not a file: correct it in .env, or remove it")
     files = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(files, None) or next(variables, None)

@@ -1,8 +1,8 @@
-"""The outbox: writes each run event to the journal, then sends it.
+"""The outbox, which writes each run event to the journal and then sends it.
 
-An event becomes JSON once; that text is kept and sent. Events of one run id leave in the order in which they happened,
-whichever process sends them. Events that dead processes have left are sent too, and each run that they have left open
-is closed: ABORT, at their last sign of life.
+An event is converted to JSON once, and that text is stored and sent. The events of one run id are sent in the order in
+which they happened, whichever process sends them. Events left by dead processes are sent as well. Each run that a dead
+process left open gets an ABORT event, at the time when the process last wrote to its journal.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .backlog import Entry, end_of, run_of, unsent
 from .event_json import as_json
 from .transports import Send, sender
 
-SPARE_SECONDS = 0.2  # of a replay, to say why it did nothing
-UNTOLD = "The run ended without reporting a result; see its Dagster log."
+SPARE_SECONDS = 0.2  # the part of a replay's deadline that is left for reporting why it sent nothing
+UNREPORTED = "The run ended without reporting a result; see its Dagster log."
 
 
 class Outbox:
-    """Takes the run events of one step."""
+    """The outbox for the run events of one step."""
 
     def __init__(self, client: OpenLineageClient, folder: Path, run_id: str) -> None:
-        """Take the client that is configured to send, the folder of journals, and Dagster's run id."""
+        """Send through the configured `client`, with journals in `folder`, for the Dagster run `run_id`."""
         self._client = client
         self._folder = folder
         self._run_id = run_id
@@ -48,25 +48,25 @@ class Outbox:
         except OSError as error:
             self._error = one_line(error)
         send = sender(client.transport)
-        # The client adds its own facets and leaves out jobs that the owner filters; what it would send comes back.
-        client.transport = _JournalTransport(self._keep)
-        earlier = self._take_over()  # before the backlog, which takes the journals of others as they are
-        self._delivery = Delivery(LineageChannel(send, unsent(folder, run_id)), earlier or ())
+        # The client adds its own facets and filters jobs as the owner configures, then hands the events back to us.
+        client.transport = _JournalTransport(self._accept)
+        unsent_earlier = self._take_over()  # before the backlog claims the journals of dead processes
+        self._delivery = Delivery(LineageChannel(send, unsent(folder, run_id)), unsent_earlier or ())
 
     @property
     def counts(self) -> Counts:
-        """Return what has become of events so far."""
+        """Return the counts of the events so far."""
         return self._delivery.counts
 
     def put(self, event: RunEvent) -> None:
-        """Keep an event, and send it soon."""
+        """Store an event, and send it soon."""
         self._client.emit(event)
 
     def close(self, deadline: float) -> Counts:
-        """Send what is left until `deadline` of `time.monotonic`; the rest is the next run's to send."""
-        self._open.pop(self._run_id, None)  # another attempt, or step, ends it
+        """Send events until `deadline` of `time.monotonic`, and leave the rest to the next run."""
+        self._open.pop(self._run_id, None)  # another attempt or step ends the Dagster run
         for run_id, start in self._open.items():
-            self._hand_on(run_id, end_of(Serde.to_dict(start), datetime.now(UTC), UNTOLD))
+            self._deliver(run_id, end_of(Serde.to_dict(start), datetime.now(UTC), UNREPORTED))
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
@@ -74,18 +74,18 @@ class Outbox:
         counts.disk_error = self._error
         return counts
 
-    def _keep(self, event: RunEvent) -> None:
+    def _accept(self, event: RunEvent) -> None:
         try:
             text = as_json(event)
-        except Exception:  # such as half a surrogate pair in a message; the client's own way knows what to do
+        except Exception:  # such as half a surrogate pair in a message, which the client's own conversion accepts
             text = Serde.to_json(event)
-        self._hand_on(event.run.runId, text)
+        self._deliver(event.run.runId, text)
         if event.eventType is RunState.START:
             self._open[event.run.runId] = event
         else:
             self._open.pop(event.run.runId, None)
 
-    def _hand_on(self, run_id: str, text: str) -> None:
+    def _deliver(self, run_id: str, text: str) -> None:
         text = redact_json(text, self._redact)
         earlier = self._take_over() if run_id == self._run_id else []
         for entry in earlier or ():
@@ -93,17 +93,17 @@ class Outbox:
         offset = self._journal.append(text) if self._journal else None
         entry = Entry(run_id, self._journal, offset, text)
         if earlier is None and offset is not None:
-            self._delivery.leave(entry, "another process sends what comes before it in its run")
+            self._delivery.leave(entry, "another process is sending the earlier events of its run")
         else:
             self._delivery.put(entry)
 
     def _take_over(self) -> list[Entry] | None:
-        """Move the run's own events from the journals of its earlier attempts into this one.
+        """Move the Dagster run's own events from the journals of its earlier attempts to this attempt's journal.
 
-        A start that was sent is moved too: whoever comes last ends the run.
+        A start that was already sent is moved as well, because whichever process comes last ends the run.
 
         Returns:
-            Those that wait; nothing if another process is about to send some.
+            The unsent events, or None if another process is about to send some.
         """
         moved: list[Entry] = []
         for file in journals(self._folder):
@@ -111,11 +111,11 @@ class Outbox:
                 continue
             earlier = Journal.claim(file)
             if earlier is None:
-                if any(line.is_waiting for line in self._own(_lines(file))):
+                if any(line.is_waiting for line in self._own_lines(_lines(file))):
                     return None
                 continue
             with closing(earlier):
-                for line in self._own(list(earlier.read())):
+                for line in self._own_lines(list(earlier.read())):
                     text = earlier.text(line.offset)
                     if (offset := self._journal.append(text)) is None:
                         continue
@@ -126,12 +126,12 @@ class Outbox:
                         self._journal.acknowledge(offset)
         return moved
 
-    def _own(self, lines: Iterable[Line]) -> Iterator[Line]:
+    def _own_lines(self, lines: Iterable[Line]) -> Iterator[Line]:
         return (line for line in lines if run_of(line)[0] == self._run_id)
 
 
 class _JournalTransport(Transport):
-    """Hands on what the client would send."""
+    """A transport that passes on the events that the client would send."""
 
     kind = "journal"
 
@@ -143,13 +143,13 @@ class _JournalTransport(Transport):
 
 
 def replay(transport: Transport, folder: Path, deadline: float) -> Counts:
-    """Send what dead processes have left until `deadline` of `time.monotonic`, and end the runs that they left open."""
+    """Send the events of dead processes until `deadline` of `time.monotonic`, and end the runs that they left open."""
     channel = LineageChannel(sender(transport), unsent(folder, deadline=deadline - SPARE_SECONDS))
     return Delivery(channel).close(deadline)
 
 
 class LineageChannel(Channel[Entry]):
-    """Sends run events, in order within each run; all of them are in a journal before they are sent."""
+    """The channel of run events, in order within each run; each is in a journal before it is sent."""
 
     name = "lineage"
 
@@ -161,15 +161,15 @@ class LineageChannel(Channel[Entry]):
         """Send events.
 
         Raises:
-            RefusedError: The receiver will never take one, or its line in the journal is torn.
+            RefusedError: The receiver will never accept one of them, or its line in the journal is torn.
         """
         for entry in items:
             if not (text := entry.text):
-                raise RefusedError("a line of a journal was torn")
+                raise RefusedError("a line of a journal is torn, so its event is lost")
             self._send(text)
 
     def size(self, item: Entry) -> int:
-        """Return the bytes of an event that is in memory; others are read when they are sent."""
+        """Return the size of an event that is in memory; others are read from disk when they are sent."""
         return len(item.in_memory or "")
 
     def sequence(self, item: Entry) -> str | None:
@@ -177,21 +177,21 @@ class LineageChannel(Channel[Entry]):
         return item.run_id or None
 
     def acknowledge(self, items: Sequence[Entry]) -> None:
-        """Cross events off in their journals."""
+        """Mark events in their journals as no longer waiting."""
         for entry in items:
             entry.acknowledge()
 
     def spool(self, items: Sequence[Entry]) -> int:
-        """Return how many events are in a journal already."""
+        """Return how many of the events are in a journal, where they stay for the next run."""
         return sum(entry.offset is not None for entry in items)
 
     def backlog(self) -> Iterator[Entry]:
-        """Yield what dead processes have left."""
+        """Yield the events of dead processes."""
         return self._backlog
 
 
 def _lines(file: Path) -> list[Line]:
     try:
         return list(read_lines(file))
-    except OSError:  # deleted meanwhile
+    except OSError:  # deleted in the meantime
         return []

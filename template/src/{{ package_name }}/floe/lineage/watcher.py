@@ -1,4 +1,4 @@
-"""The lineage watcher: turns a step's dbt events into run events and sends them."""
+"""The lineage watcher, which turns a step's dbt events into run events and sends them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .setup import dagster_run_event_builder, run_event_builder
 
 
 class LineageWatcher:
-    """Sends run events while dbt runs."""
+    """A watcher that sends run events while dbt runs."""
 
     name = "lineage"
     wants_statements = False
@@ -40,20 +40,20 @@ class LineageWatcher:
 
     @classmethod
     def open(cls, step: Step, settings: Settings, log: logging.Logger) -> LineageWatcher | None:
-        """Open the endpoint; nothing where lineage is off, or its configuration is wrong, which `log` reports."""
+        """Open the endpoint; return None if lineage is off, or if its configuration is wrong, which `log` reports."""
         try:
             outbox = open_lineage(settings, step.run_id)
         except EndpointError as error:
-            log.warning("lineage is off: %s", redact(str(error)))
+            log.warning("Lineage is off: %s", redact(str(error)))
             return None
         return cls(step, settings, outbox) if outbox else None
 
     def environment(self) -> Mapping[str, str]:
-        """Return nothing: dbt sends no lineage of its own."""
+        """Return no variables, because dbt sends no lineage of its own."""
         return {}
 
     def attach(self, command: DbtCommand) -> Record:
-        """Take a command; send the start of the Dagster run with the first one if the step is the whole run."""
+        """Watch a command; before the first one, send the start of the Dagster run if the step is the whole run."""
         builder, column_cache = run_event_builder(self._step, command, self._settings, self._losses)
         if self._builder is None and self._step.is_whole_run and self._step.attempt == 0:
             self._put(builder.run_started(self._step.run_started_at))
@@ -63,36 +63,36 @@ class LineageWatcher:
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it.
 
-        Of several steps, the one that ends the run sends the start too, so that none is left open where no step with
-        dbt comes last.
+        In a run of several steps, the step that ends the run also sends its start. Otherwise the run would stay open at
+        the receiver if its last step had no dbt.
         """
         if ending.run is None or not ending.run.is_certain:
             return
         builder = self._builder or dagster_run_event_builder(self._step, self._settings, self._losses)
-        if self._builder is None or not self._step.is_whole_run:  # without a lineage, dbt was never started
+        if self._builder is None or not self._step.is_whole_run:  # without a builder, dbt was never started
             self._put(builder.run_started(self._step.run_started_at))
         self._put(builder.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 
     def close(self, deadline: float, _: Mapping[str, Counts]) -> Counts:
-        """Send what is left until `deadline`; return what became of the events."""
+        """Send the remaining events until `deadline`; return the counts of all events."""
         counts = self._outbox.close(deadline)
         self._losses.add_to(counts)
         return counts
 
     def _record(self, builder: RunEventBuilder, column_cache: ColumnCache, event: DbtEvent) -> None:
-        """Send the run events of `event`; at a command's end, save the column lineage worked out from its SQL."""
+        """Send the run events of `event`; at a command's end, save the column lineage computed from its SQL."""
         for run_event in builder.events(event):
             self._put(run_event)
         if isinstance(event, CommandFinished):
             column_cache.save()
 
     def _put(self, event: RunEvent) -> None:
-        """Send an event; if a fault of ours keeps it from becoming JSON, without the details."""
+        """Send an event; if an internal error prevents its conversion to JSON, send it without its details."""
 
-        def is_taken() -> bool:
+        def is_accepted() -> bool:
             self._outbox.put(event)
             return True
 
         with self._losses.of(event.job.name):
-            if not detail(is_taken):
+            if not detail(is_accepted):
                 self._outbox.put(lean(event))

@@ -1,5 +1,5 @@
 """OpenTelemetry: one trace per Dagster run, and metrics.
 
-In the order that data flows: `spans.py` and `metrics.py` make them, with values from `attributes.py`; `watcher.py`
-decides when they are sent; `exporters.py` sends them where `endpoint.py` says.
+In the order of the data flow: `spans.py` and `metrics.py` make spans and metrics, with values from `attributes.py`.
+`watcher.py` decides when to send them. `exporters.py` sends them to the endpoint that `endpoint.py` reads.
 """

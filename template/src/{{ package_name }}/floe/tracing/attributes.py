@@ -1,7 +1,7 @@
 """The attributes of spans.
 
 Names follow OpenTelemetry's semantic conventions for databases and code (schema 1.44,
-https://opentelemetry.io/docs/specs/semconv/); what they have no name for is called `dbt.*` or `dagster.*`.
+https://opentelemetry.io/docs/specs/semconv/). Attributes without a name there are called `dbt.*` or `dagster.*`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..warehouse import Connection, Warehouse
 
 Attributes = Mapping[str, str | int | float | bool]
 
-# What adapters answer in the place of an operation.
+# Codes that adapters return instead of an operation.
 NO_OPERATIONS = {"OK", "SUCCESS"}
-# At the start of a message of dbt's, maybe behind the node that it is of.
+# At the start of dbt's message, possibly after the node's name.
 ERROR = re.compile(r"(?:[a-z_]+\.\S+: )?([A-Z]\w+ Error\b)")
-SQL_CHARACTERS = 4_096  # of a statement's text; dbt's SQL can be megabytes
+SQL_CHARACTERS = 4_096  # limit for a statement's text, since dbt's SQL can be megabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Statement:
 
     @property
     def operation(self) -> str:
-        """Return its first word, such as CREATE, comments left out."""
+        """Return the first word after any comments, such as CREATE."""
         text = self.text
         while text.lstrip().startswith("/*"):
             text = text.partition("*/")[2]
@@ -46,7 +46,7 @@ class Statement:
 
 
 def step_attributes(step: Step) -> Attributes:
-    """Return what all spans of a step say of Dagster: the run, the attempt, and the partition or range of them."""
+    """Return Dagster's attributes, the same for all spans of a step: the run, the attempt, the partition or range."""
     first, last = step.partitions or (None, None)
     is_range = step.partitions is not None and first != last
     return _present(
@@ -62,7 +62,7 @@ def step_attributes(step: Step) -> Attributes:
 
 
 def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attributes:
-    """Return what tells of the database."""
+    """Return the attributes of the database."""
     port = connection.get("port")
     return _present(
         {
@@ -74,9 +74,9 @@ def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attrib
 
 
 def manifest_attributes(node: Node) -> Attributes:
-    """Return what dbt's manifest tells of a node: its file and its table."""
+    """Return the attributes of a node from dbt's manifest: its file and its table."""
     has_table = node["resource_type"] not in {*TEST_TYPES, HOOK}
-    is_hook = node["resource_type"] == HOOK  # which dbt's manifest has as a view
+    is_hook = node["resource_type"] == HOOK  # dbt's manifest calls it a view
     return _present(
         {
             "dbt.materialized": None if is_hook else node.get("config", {}).get("materialized"),
@@ -88,7 +88,7 @@ def manifest_attributes(node: Node) -> Attributes:
 
 
 def node_attributes(event: NodeFinished) -> Attributes:
-    """Return what tells of a node's execution."""
+    """Return the attributes of a node's execution."""
     response = event.response
     operation = response.get("code")
     return _present(
@@ -107,18 +107,18 @@ def node_attributes(event: NodeFinished) -> Attributes:
 
 
 def error_type(outcome: Outcome, message: str | None) -> str:
-    """Return the kind of a failure, one of few: dbt's own word, such as `Database Error`, if its message has one."""
+    """Return the kind of a failure, one of few: dbt's own term, such as `Database Error`, if its message has one."""
     match = ERROR.match(message or "")
     return match[1] if match else f"dbt.{outcome}"
 
 
 def count(number: object) -> int | None:
-    """Return a number of dbt's; its debug log has only fractions, and engines say -1 where they have not counted."""
+    """Return dbt's number as an integer: its debug log has only fractions, and engines report -1 if not counted."""
     return int(number) if isinstance(number, int | float) and number >= 0 else None
 
 
 def statement_attributes(statement: Statement, attributes: Attributes) -> Attributes:
-    """Return what tells of a statement; its text is cut at `SQL_CHARACTERS`."""
+    """Return the attributes of a statement, with its text cut at `SQL_CHARACTERS`."""
     return {
         **attributes,
         **_present(

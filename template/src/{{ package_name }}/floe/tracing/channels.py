@@ -14,7 +14,7 @@ from .spool import SpanSpool, SpooledSpan
 
 
 class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
-    """Sends spans in batches; those that could not be sent wait in a folder."""
+    """The channel of spans, which sends batches and stores in a folder what could not be sent."""
 
     name = "traces"
     batch = 512
@@ -24,15 +24,15 @@ class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
         self._spool = SpanSpool(folder)
 
     def send(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
-        """Send spans; raise what `OtlpSender.send` raises."""
+        """Send spans; raise the errors of `OtlpSender.send`."""
         self._sender.send([item.span if isinstance(item, SpooledSpan) else item for item in items])
 
     def acknowledge(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
-        """Cross off those that were spooled."""
+        """Mark the spans that were spooled as sent or refused."""
         self._spool.acknowledge(items)
 
     def spool(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
-        """Write spans to disk for the next run; return how many it has taken."""
+        """Write spans to disk for the next run; return the number written."""
         return self._spool.append(items)
 
     def backlog(self) -> Iterator[ReadableSpan | SpooledSpan]:
@@ -41,7 +41,7 @@ class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
 
 
 class MetricChannel(Channel[MetricsData]):
-    """Sends metrics, which are not spooled: each process sends its own once."""
+    """The channel of metrics. They are not spooled, because each process sends its own once."""
 
     name = "metrics"
 
@@ -49,6 +49,6 @@ class MetricChannel(Channel[MetricsData]):
         self._sender = OtlpSender(target)
 
     def send(self, items: Sequence[MetricsData]) -> None:
-        """Send metrics; raise what `OtlpSender.send` raises."""
+        """Send metrics; raise the errors of `OtlpSender.send`."""
         for data in items:
             self._sender.send(data)

@@ -1,4 +1,4 @@
-"""The OTLP endpoints, from OpenTelemetry's standard variables, and the resource that sends."""
+"""The OTLP endpoints and the resource, as OpenTelemetry's standard variables configure them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ PROTOCOLS = ("http/protobuf", "grpc")
 
 
 def span_folder(settings: Settings) -> Path:
-    """Return where spans wait."""
+    """Return the folder of unsent spans."""
     return settings.state_dir / "traces"
 
 
 def open_spans(settings: Settings) -> Delivery[ReadableSpan | SpooledSpan] | None:
-    """Return the delivery of spans, which also sends those of earlier runs; nothing where traces are off."""
+    """Return the delivery of spans, which also sends those of earlier runs; None if traces are off."""
     target = _known_target(settings, "traces")
     return Delivery(SpanChannel(target, span_folder(settings))) if target else None
 
 
 def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
-    """Return the delivery of metrics; nothing where they are off."""
+    """Return the delivery of metrics; None if they are off."""
     target = _known_target(settings, "metrics")
     return Delivery(MetricChannel(target)) if target else None
 
 
 def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
-    """Return where a signal goes, or nothing where it is off.
+    """Return the target of a signal, or None if the signal is off.
 
-    The variables of the specification win over the answers
-    (https://opentelemetry.io/docs/specs/otel/protocol/exporter/); headers and certificates the exporter reads itself.
+    The variables of the specification (https://opentelemetry.io/docs/specs/otel/protocol/exporter/) take precedence
+    over the template's answers. The exporter reads headers and certificates itself.
 
     Raises:
-        EndpointError: A variable names an exporter or a protocol that is not there.
+        EndpointError: A variable names an exporter or a protocol that is not supported.
     """
     variables = {
         name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
@@ -63,14 +63,14 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
         )
         raise EndpointError(f"{name}={protocol} is not supported: set {' or '.join(PROTOCOLS)}")
     is_grpc = protocol == "grpc"
-    # Only the general endpoint gets the signal's path, and only over HTTP.
+    # The signal's path is added only to the general endpoint, and only for HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
-    timed = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
-    return OtlpTarget(signal, variables["ENDPOINT"] or general, is_grpc, None if timed else TIMEOUT_SECONDS)
+    timeout_variables = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
+    return OtlpTarget(signal, variables["ENDPOINT"] or general, is_grpc, None if timeout_variables else TIMEOUT_SECONDS)
 
 
 def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
-    """Return where a signal goes; where its configuration is wrong, warn, and return nothing."""
+    """Return the target of a signal, or None with a warning if its configuration is wrong."""
     try:
         return otlp_target(settings, signal)
     except EndpointError as error:
@@ -86,7 +86,7 @@ def _refuse_unknown(signal: str) -> None:
 
 
 def resource_of(settings: Settings) -> Resource:
-    """Return who sends: the service, its environment, and what OTEL_RESOURCE_ATTRIBUTES adds or says otherwise."""
+    """Return the resource: the service, its environment and OTEL_RESOURCE_ATTRIBUTES, which takes precedence."""
     configured = {
         name: value
         for name, value in Resource.create().attributes.items()

@@ -1,4 +1,4 @@
-"""OpenTelemetry's OTLP exporters over HTTP and gRPC, which send or raise here."""
+"""OpenTelemetry's OTLP exporters over HTTP and gRPC, wrapped so that a failure raises an error."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ..delivery.sender import THREAD_PREFIX
 if TYPE_CHECKING:
     from ..delivery.http_session import HttpSession
 
-# By signal: OpenTelemetry's module for a protocol, and its class.
+# Signal -> OpenTelemetry's module within the package of a protocol, and its class.
 EXPORTERS = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
 }
-# The error of gRPC for an item that the receiver will never take.
+# gRPC's error for an item that the receiver will never accept.
 GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max")
 
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
-    """Where an OTLP exporter sends `signal`; `timeout` is in seconds, or nothing where a variable sets it."""
+    """The target of a signal; `timeout` is in seconds, or None if a variable sets it."""
 
     signal: str
     endpoint: str
@@ -40,14 +40,14 @@ class OtlpTarget:
 
 
 class OtlpSender:
-    """Sends spans or metrics by OpenTelemetry's own OTLP exporter, or raises."""
+    """A sender of spans or metrics that uses OpenTelemetry's own OTLP exporter and raises its errors."""
 
     def __init__(self, target: OtlpTarget) -> None:
-        """Open the exporter; nothing connects before the first `send`."""
+        """Create the exporter, which does not connect before the first `send`."""
         self._target = target
         self._session = None if target.is_grpc else _session()
         module, name = EXPORTERS[target.signal]
-        # One of four classes: the others' libraries need not be loaded.
+        # Import one of four classes, so that the libraries of the others are not loaded.
         package = f"opentelemetry.exporter.otlp.proto.{'grpc' if target.is_grpc else 'http'}.{module}"
         options = {"session": self._session} if self._session else {}
         exporter = getattr(import_module(package), name)(endpoint=target.endpoint, timeout=target.timeout, **options)
@@ -57,26 +57,26 @@ class OtlpSender:
         """Send spans, or metrics.
 
         Raises:
-            ConnectionError: The receiver has not taken it.
-            RefusedError: The receiver will never take it.
+            ConnectionError: The receiver has not accepted them.
+            RefusedError: The receiver will never accept them.
         """
-        # An exporter tells only its logger why that failed: that of its class, or of one above.
+        # An exporter reports the reason of a failure only to a logger, that of its own module or of a base class's.
         for base in type(self._exporter).__mro__:
             filters = logging.getLogger(base.__module__).filters
-            if _overheard not in filters:
-                filters.insert(0, _overheard)  # before the exporter's own, which drops what it has said before
+            if _captured not in filters:
+                filters.insert(0, _captured)  # before the exporter's own filter, which drops repeated messages
         thread = threading.current_thread().name
-        _overheard.by_thread.pop(thread, None)
+        _captured.by_thread.pop(thread, None)
         export: Callable[[Any], Any] = self._exporter.export
         if export(data).name == "SUCCESS":
             return
-        reason = _overheard.by_thread.get(thread, "not taken")
+        reason = _captured.by_thread.get(thread, "not accepted")
         is_refusal = self._session.status in REFUSALS if self._session else GRPC_REFUSAL.search(reason)
         raise (RefusedError if is_refusal else ConnectionError)(f"{self._target.endpoint}: {reason}")
 
 
-class _Overheard(logging.Filter):
-    """Keeps the messages of exporters in a thread of `Delivery` out of the log: one line reports them at the end."""
+class _MessageCapture(logging.Filter):
+    """A filter that keeps exporters' messages in our threads out of the log; one line reports them at the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,20 +85,20 @@ class _Overheard(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not (record.threadName or "").startswith(THREAD_PREFIX):
             return True
-        # The first message of an export has the reason.
+        # The first message of an export gives the reason.
         self.by_thread.setdefault(record.threadName, record.getMessage())
         return False
 
 
-_overheard = _Overheard()
+_captured = _MessageCapture()
 
 
 def _session() -> HttpSession:
-    """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE wins over REQUESTS_CA_BUNDLE."""
+    """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE takes precedence over REQUESTS_CA_BUNDLE."""
     from ..delivery.http_session import HttpSession
 
     class OtlpSession(HttpSession):
-        # requests itself prefers its variable to what the session was told.
+        # requests itself prefers its variable to the session's own setting.
         def merge_environment_settings(
             self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
         ) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The metrics of a step, sent once when it ends.
 
-    dbt.node.duration          histogram, s    how long nodes ran, by resource type and status
-    dbt.node.rows              counter         rows that the warehouse says it wrote
+    dbt.node.duration          histogram, s    run time of nodes, by resource type and status
+    dbt.node.rows              counter         rows that the warehouse reports as written
     dbt.command.count          counter         dbt commands, by outcome
-    floe.lineage.events        counter         lineage events, by what became of them: sent, spooled, dropped …
+    floe.lineage.events        counter         lineage events, by what happened to them: sent, spooled, dropped …
 
-A process lives as long as its step, so its counts are deltas; a collector adds them up.
+A process lives only as long as its step, so its counts are deltas, which a collector adds up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
 from ..delivery.counts import Counts
 from .attributes import count
 
-# The convention for durations in seconds, and up to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+# The convention for durations in seconds, extended to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 DURATION_BOUNDARIES = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)
 DELTA: dict[type, AggregationTemporality] = {
     Counter: AggregationTemporality.DELTA,
@@ -28,7 +28,7 @@ DELTA: dict[type, AggregationTemporality] = {
 
 
 class Metrics:
-    """The numbers of one step."""
+    """The metrics of one step."""
 
     def __init__(self, resource: Resource) -> None:
         self._reader = InMemoryMetricReader(preferred_temporality=DELTA)
@@ -41,7 +41,7 @@ class Metrics:
         self._lineage = meter.create_counter("floe.lineage.events", unit="{event}")
 
     def record(self, event: DbtEvent) -> None:
-        """Count what has ended."""
+        """Count the end of a command or a node."""
         match event:
             case CommandFinished():
                 self._commands.add(1, {"dbt.status": event.outcome.value})
@@ -54,11 +54,11 @@ class Metrics:
                     self._rows.add(rows, {"dbt.resource_type": event.resource_type})
 
     def record_lineage(self, counts: Counts) -> None:
-        """Count what became of lineage events."""
+        """Count the lineage events by what happened to them."""
         for name in ("sent", "replayed", "spooled", "dropped"):
             if number := getattr(counts, name):
                 self._lineage.add(number, {"floe.delivery": name})
 
     def collect(self) -> MetricsData | None:
-        """Return the numbers of the step."""
+        """Return the metrics of the step."""
         return self._reader.get_metrics_data()

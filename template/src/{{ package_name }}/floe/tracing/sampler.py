@@ -1,8 +1,8 @@
 """A sampler for trace ids that are UUIDs.
 
 The specification's ratio samplers compare the lower half of the trace id with the ratio, as if all its bits were random
-(https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased). A UUID of version 4 has two fixed bits there:
-taken as it is, each ratio below 0.5 would keep no run, and each above 0.75 would keep all.
+(https://opentelemetry.io/docs/specs/otel/trace/sdk/#traceidratiobased). A UUID of version 4 has two fixed bits there.
+Used unchanged, every ratio below 0.5 would keep no run, and every ratio above 0.75 would keep all.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from opentelemetry.util.types import Attributes
 
 
 class HashedIdSampler(Sampler):
-    """The decisions of another sampler, made from a hash of the trace id."""
+    """A sampler that applies another sampler to a hash of the trace id."""
 
     def __init__(self, sampler: Sampler) -> None:
-        """Take the sampler that decides."""
+        """Use `sampler` for the decisions."""
         self._sampler = sampler
 
     def should_sample(
@@ -33,10 +33,10 @@ class HashedIdSampler(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        """Return the decision for a span, the same in each process."""
+        """Return the decision for a span, which is the same in every process."""
         hashed = int.from_bytes(sha256(trace_id.to_bytes(16, "big")).digest()[:16], "big")
         return self._sampler.should_sample(parent_context, hashed, name, kind, attributes, links, trace_state)
 
     def get_description(self) -> str:
-        """Return what it is and which sampler decides."""
+        """Return the names of this sampler and of the one that decides."""
         return f"HashedIdSampler({self._sampler.get_description()})"

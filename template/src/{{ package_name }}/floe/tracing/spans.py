@@ -1,8 +1,8 @@
 """The spans of a run, step, dbt command, node and SQL statement, with dbt's own times.
 
-One trace a Dagster run: run > step > dbt command > node > SQL statement (if asked for). All processes of a run hang
-their steps below the run's span, whose id `ids.py` derives from the run's; the dbt step that ends last sends it. What a
-span says stands in `attributes.py`.
+There is one trace per Dagster run: run > step > dbt command > node > SQL statement (if requested). In all processes of
+a run, the parent of the steps is the run's span, whose id `ids.py` derives from the run's id. The last step with dbt to
+end sends that span. The attributes of spans are in `attributes.py`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class DerivedIds(IdGenerator):
-    """The run's trace id, and the span id that was asked for, or else one at random."""
+    """A generator of the run's trace id and of span ids, either requested or random."""
 
     def __init__(self, run_id: str) -> None:
         self._trace_id = trace_id(run_id)
@@ -41,7 +41,7 @@ class DerivedIds(IdGenerator):
         self._next: int | None = None
 
     def use(self, span_id: int | None) -> None:
-        """Give the next span this id."""
+        """Use this id for the next span."""
         self._next = span_id
 
     def generate_trace_id(self) -> int:
@@ -49,16 +49,16 @@ class DerivedIds(IdGenerator):
         return self._trace_id
 
     def generate_span_id(self) -> int:
-        """Return a number of 64 bits."""
+        """Return the requested id, or a random number of 64 bits."""
         span_id, self._next = self._next or self._random.generate_span_id(), None
         return span_id
 
 
 class SpanBuilder:
-    """The spans of one step that runs dbt."""
+    """A builder of the spans of one step that runs dbt."""
 
     def __init__(self, step: Step, resource: Resource, processor: SpanProcessor) -> None:
-        """Start the step's span; `processor` takes each span that ends."""
+        """Start the step's span; `processor` receives each span that ends."""
         self._run_step = step
         self._shared = step_attributes(step)
         self._redact = redactor()
@@ -66,7 +66,7 @@ class SpanBuilder:
         provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         provider.sampler = HashedIdSampler(provider.sampler)
         provider.add_span_processor(processor)
-        # Each process of the run decides alike: the specification's samplers look only at the trace id.
+        # Every process of the run makes the same decision, because the specification's samplers use only the trace id.
         sampled = provider.sampler.should_sample(None, trace_id(step.run_id), "run")
         recorded = sampled.decision is Decision.RECORD_AND_SAMPLE
         self._flags = TraceFlags(TraceFlags.SAMPLED if recorded else TraceFlags.DEFAULT)
@@ -82,7 +82,7 @@ class SpanBuilder:
         self._ended: set[tuple[str, str]] = set()  # invocation id and unique id
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that hand the trace to dbt."""
+        """Return the variables that pass the trace to dbt."""
         return trace_environment(self._run_step, is_sampled=self._flags.sampled)
 
     def record(
@@ -95,15 +95,18 @@ class SpanBuilder:
         """Start or end the span that `event` belongs to.
 
         Args:
-            event: What happened.
+            event: The event.
             attributes: Further attributes of its spans, from the node and the warehouse.
-            upstream: Unique ids of the nodes that it reads.
-            statements: SQL that ran for it, if it was requested.
+            upstream: Unique ids of the nodes that its node reads.
+            statements: SQL statements of its node, if they were requested.
         """
         match event:
             case CommandStarted():
-                about = {"dbt.invocation_id": event.invocation_id, "dbt.version": event.dbt_version or "unknown"}
-                self._commands[event.invocation_id] = self._child(self._step, "dbt", event.at, about)
+                command_attributes = {
+                    "dbt.invocation_id": event.invocation_id,
+                    "dbt.version": event.dbt_version or "unknown",
+                }
+                self._commands[event.invocation_id] = self._child(self._step, "dbt", event.at, command_attributes)
             case CommandFinished() if command := self._commands.pop(event.started.invocation_id, None):
                 _end(command, event.outcome, event.message, event.at)
             case NodeFinished() if command := self._commands.get(event.invocation_id):
@@ -112,7 +115,7 @@ class SpanBuilder:
     def end(
         self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None, run_message: str | None = None
     ) -> None:
-        """End the step's span, and the run's if it is this step that ends it."""
+        """End the step's span, and also the run's if this step ends the run."""
         _end(self._step, outcome, message, None)
         if run_outcome:
             outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
@@ -136,7 +139,8 @@ class SpanBuilder:
         statements: Iterable[Statement],
     ) -> None:
         start, end = event.executed or (event.started.at if event.started else event.at, event.at)
-        # A unit test runs before the model that it tests; of other nodes, only what this command ran has a span.
+        # A unit test runs before the model that it tests. Of other upstream nodes, only those that this command ran
+        # have spans to link to.
         known = [
             unique_id
             for unique_id in upstream
@@ -154,7 +158,7 @@ class SpanBuilder:
     def _record_statement(
         self, parent: Span, statement: Statement, attributes: Attributes, within: tuple[datetime, datetime]
     ) -> None:
-        # Clocks of dbt's log lines and of its results differ by a hair: a child stays within its parent.
+        # The times in dbt's log lines and results differ slightly. Keep the child within its parent.
         start, end = within
         began, ended = (min(max(at, start), end) for at in (statement.started_at, statement.finished_at))
         child = self._child(parent, statement.operation, began, statement_attributes(statement, attributes))
@@ -184,20 +188,20 @@ class SpanBuilder:
 
 
 class Handoff(SpanProcessor):
-    """Give each ended span to `put`, which sends it from another thread."""
+    """A processor that passes each ended span to `put`, which sends it from another thread."""
 
     def __init__(self, put: Callable[[ReadableSpan], None]) -> None:
         self._put = put
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass a sampled span on."""
+        """Pass on a span if it is sampled."""
         if span.context is not None and span.context.trace_flags.sampled:
             self._put(span)
 
 
 def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None) -> None:
     end_time = _nanoseconds(at) if at else None
-    # As the semantic conventions have it, what is no error is left unset.
+    # Per the semantic conventions, the status stays unset if there is no error.
     if outcome in {Outcome.FAIL, Outcome.INTERRUPTED}:
         kind = detail(error_type, outcome, message) or f"dbt.{outcome}"
         span.set_attribute("error.type", kind)

@@ -20,7 +20,7 @@ from ..delivery.journal import Journal, claimed
 
 @dataclass(frozen=True, slots=True)
 class SpooledSpan:
-    """A span of an earlier run, and its place in the spool."""
+    """A span of an earlier run with its position in the spool."""
 
     span: ReadableSpan
     journal: Journal
@@ -28,13 +28,13 @@ class SpooledSpan:
 
 
 class SpanSpool:
-    """The spans that wait in one folder."""
+    """The spans in one folder that are waiting to be sent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def append(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
-        """Write spans to disk for the next run; return how many it has taken. Spooled ones are there already."""
+        """Write spans to disk for the next run, except for those already there; return the number written."""
         from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
         try:
@@ -58,7 +58,7 @@ class SpanSpool:
                 for line in (line for line in lines if line.is_waiting):
                     try:
                         span = _span(b64decode((line.content or {})["otlp"]))
-                    except Exception:  # torn
+                    except Exception:  # the line is torn
                         journal.acknowledge(line.offset)
                     else:
                         yield SpooledSpan(span, journal, line.offset)
@@ -67,7 +67,7 @@ class SpanSpool:
                 journal.close()
 
     def acknowledge(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
-        """Cross off spooled spans: they need sending no more."""
+        """Mark spooled spans as no longer waiting."""
         for item in items:
             if isinstance(item, SpooledSpan):
                 item.journal.acknowledge(item.offset)
@@ -87,7 +87,7 @@ def _span(request: bytes) -> ReadableSpan:
         attributes=_attributes(span.attributes),
         events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
         links=[Link(_context(link.trace_id, link.span_id), _attributes(link.attributes)) for link in span.links],
-        kind=SpanKind(span.kind - 1),  # OTLP has an "unspecified" before
+        kind=SpanKind(span.kind - 1),  # OTLP has "unspecified" as its first kind
         status=Status(StatusCode(span.status.code), span.status.message or None),
         start_time=span.start_time_unix_nano,
         end_time=span.end_time_unix_nano,

@@ -1,4 +1,4 @@
-"""The watchers of traces and metrics: they turn a step's dbt events into spans and numbers."""
+"""The watchers of traces and metrics, which turn a step's dbt events into spans and counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .spool import SpooledSpan
 
 
 class TraceWatcher:
-    """Makes the spans of a step, and sends them."""
+    """A watcher that makes and sends the spans of a step."""
 
     name = "traces"
 
@@ -34,17 +34,17 @@ class TraceWatcher:
         self._delivery = delivery
         self._span_builder = SpanBuilder(step, resource_of(settings), Handoff(delivery.put))
         self._losses = Losses(self.name)
-        # The text of statements holds whatever literals the SQL has.
+        # Off by default, because the text of statements contains the literals of the SQL.
         self.wants_statements = bool(os.environ.get("FLOE_TRACE_SQL"))
 
     @classmethod
     def open(cls, step: Step, settings: Settings, _: logging.Logger) -> TraceWatcher | None:
-        """Start the step's span; nothing where traces are off."""
+        """Start the step's span; return None if traces are off."""
         delivery = open_spans(settings)
         return cls(step, settings, delivery) if delivery else None
 
     def environment(self) -> Mapping[str, str]:
-        """Return the trace that dbt is to join."""
+        """Return the variables of the trace that dbt joins."""
         return self._span_builder.environment()
 
     def attach(self, command: DbtCommand) -> Record:
@@ -52,7 +52,7 @@ class TraceWatcher:
         return partial(self._record, command)
 
     def finish(self, ending: Ending) -> None:
-        """End the step's span, and the run's."""
+        """End the step's span, and also the run's if this step ends the run."""
         run = ending.run
         with self._losses.of("run"):
             self._span_builder.end(
@@ -63,7 +63,7 @@ class TraceWatcher:
             )
 
     def close(self, deadline: float, _: Mapping[str, Counts]) -> Counts:
-        """Send what is left until `deadline`; return what became of the spans."""
+        """Send the remaining spans until `deadline`; return the counts of all spans."""
         counts = self._delivery.close(deadline)
         self._losses.add_to(counts)
         return counts
@@ -83,12 +83,12 @@ class TraceWatcher:
             **(detail(_asset, command, node) or {}),
         }
         upstream = detail(_upstream, command, node) or []
-        ran = (detail(_statements, command, event.unique_id) or []) if self.wants_statements else []
-        self._span_builder.record(event, attributes, upstream, ran)
+        executed = (detail(_statements, command, event.unique_id) or []) if self.wants_statements else []
+        self._span_builder.record(event, attributes, upstream, executed)
 
 
 class MetricsWatcher:
-    """Counts what happened in a step, and sends the numbers once, when it ends."""
+    """A watcher that counts the events of a step and sends the metrics once, at its end."""
 
     name = "metrics"
     wants_statements = False
@@ -100,12 +100,12 @@ class MetricsWatcher:
 
     @classmethod
     def open(cls, _: Step, settings: Settings, __: logging.Logger) -> MetricsWatcher | None:
-        """Start at zero; nothing where metrics are off."""
+        """Return a watcher that starts at zero, or None if metrics are off."""
         delivery = open_metrics(settings)
         return cls(settings, delivery) if delivery else None
 
     def environment(self) -> Mapping[str, str]:
-        """Return nothing: dbt counts nothing of its own."""
+        """Return no variables, because dbt sends no metrics of its own."""
         return {}
 
     def attach(self, _: DbtCommand) -> Record:
@@ -113,10 +113,10 @@ class MetricsWatcher:
         return self._record
 
     def finish(self, ending: Ending) -> None:
-        """Count nothing: a step has no number of its own."""
+        """Do nothing, because there is no metric of steps."""
 
     def close(self, deadline: float, closed: Mapping[str, Counts]) -> Counts:
-        """Send the numbers, those of lineage among them, until `deadline`; return what became of them."""
+        """Send the metrics, including those of lineage, until `deadline`; return their counts."""
         with self._losses.of("metrics"):
             if lineage := closed.get("lineage"):
                 detail(self._metrics.record_lineage, lineage)

@@ -10,7 +10,7 @@ def _namespace(connection: Connection) -> str:
     return f"databricks://{_host(connection)}"
 
 
-def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+def _alternative_names(connection: Connection, name: str) -> list[tuple[str, str]]:
     # Tools that read Unity Catalog itself use this name for its tables. The Hive metastore is not part of the catalog.
     return [] if name.startswith("hive_metastore.") else [(f"unitycatalog://{_host(connection)}", name)]
 
@@ -25,7 +25,7 @@ TARGET = Warehouse(
     dialect="databricks",
     connection_keys=("host",),
     namespace=_namespace,
-    others=_others,
+    alternative_names=_alternative_names,
     format_key="file_format",
     catalog="unity",
 )

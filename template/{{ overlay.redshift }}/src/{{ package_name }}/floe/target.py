@@ -16,7 +16,7 @@ def _namespace(connection: Connection) -> str:
     return f"redshift://{host}:{port}"
 
 
-def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+def _alternative_names(connection: Connection, name: str) -> list[tuple[str, str]]:
     # dbt-ol uses the host unchanged.
     host, port = _address(connection)
     plain = f"redshift://{host}:{port}"
@@ -33,5 +33,5 @@ TARGET = Warehouse(
     dialect="redshift",
     connection_keys=("host", "port"),
     namespace=_namespace,
-    others=_others,
+    alternative_names=_alternative_names,
 )

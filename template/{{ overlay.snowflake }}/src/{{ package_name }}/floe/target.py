@@ -15,7 +15,7 @@ def _namespace(connection: Connection) -> str:
     return f"snowflake://{account}.{region}.{cloud}"
 
 
-def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+def _alternative_names(connection: Connection, name: str) -> list[tuple[str, str]]:
     # dbt-ol writes names as the project does, usually in lower case.
     return [(_namespace(connection), name.lower())] if name != name.lower() else []
 
@@ -27,6 +27,6 @@ TARGET = Warehouse(
     connection_keys=("account",),
     namespace=_namespace,
     fold=str.upper,
-    others=_others,
+    alternative_names=_alternative_names,
     rows_of_create=1,  # the result row "Table … successfully created."
 )

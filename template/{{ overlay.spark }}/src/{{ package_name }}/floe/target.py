@@ -10,7 +10,7 @@ def _namespace(connection: Connection) -> str:
     return f"spark://{_address(connection)}"
 
 
-def _others(connection: Connection, name: str) -> list[tuple[str, str]]:
+def _alternative_names(connection: Connection, name: str) -> list[tuple[str, str]]:
     # https://openlineage.io/docs/spec/naming#hive: a Thrift server speaks HiveServer2's protocol, so Hive clients
     # use hive://{host}:{port} for its tables.
     return [(f"hive://{_address(connection)}", name)] if connection.get("method") == "thrift" else []
@@ -29,5 +29,5 @@ TARGET = Warehouse(
     namespace=_namespace,
     # A session catalog has schemas but no databases.
     parts=("schema", "identifier"),
-    others=_others,
+    alternative_names=_alternative_names,
 )

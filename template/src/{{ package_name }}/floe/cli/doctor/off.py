@@ -48,7 +48,7 @@ def waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -
             size += file.stat().st_size
             journal.close()
     if waiting:
-        told = f"{waiting} {what} are waiting in {folder} ({size / 1024:.0f} KiB); the next run sends them if it can"
-        yield Finding(name, "warn", told)
+        message = f"{waiting} {what} are waiting in {folder} ({size / 1024:.0f} KiB); the next run sends them if it can"
+        yield Finding(name, "warn", message)
     elif not counts or not counts.replayed:
         yield Finding(name, "ok", f"no {what} are waiting")

@@ -21,7 +21,7 @@ from ...settings import Settings
 from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 
 # Each of these would send a second event or span for something that this project already sends.
-DOUBLES = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
+DUPLICATE_EMITTERS = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
 CONNECTS = "Connection:"  # starts dbt's last line before it connects
 POLL_SECONDS = 0.05
 SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
@@ -169,7 +169,7 @@ def state(settings: Settings, _: float) -> Iterator[Finding]:
 
 def duplicate_emitters(_: Settings, __: float) -> Iterator[Finding]:
     """Report installed packages that would send everything twice."""
-    for name in DOUBLES:
+    for name in DUPLICATE_EMITTERS:
         try:
             installed = version(name)
         except PackageNotFoundError:

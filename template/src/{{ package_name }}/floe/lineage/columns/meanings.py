@@ -19,7 +19,8 @@ def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
     if len(keys) > 1 and scope.names.columns_hide_tables and scope.own(keys[0]):
         return with_fields(unqualified(keys[0], scope), keys[1:])
     if len(keys) == 1:
-        return _word(column, scope) if scope.names.is_word(column.this) else unqualified(keys[0], scope)
+        is_function_name = scope.names.is_no_paren_function(column.this)
+        return _no_paren_function(column, scope) if is_function_name else unqualified(keys[0], scope)
     match scope.holder(keys):
         case NamedColumn() as own:
             return with_fields(own.lineage, keys[1:])
@@ -81,15 +82,15 @@ def with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
 def is_function(column: exp.Column, scope: Scope) -> bool:
     """Return whether a column may be a function without brackets, for whose result the engine chooses the name."""
     names, is_bare = scope.names, len(column.parts) == 1 and isinstance(column.this, exp.Identifier)
-    if not is_bare or not names.is_word(column.this) or not names.words_may_be_columns:
+    if not is_bare or not names.is_no_paren_function(column.this) or not names.no_paren_functions_may_be_columns:
         return False
-    return not (names.columns_hide_words and scope.own(names.table_key(column.this)))
+    return not (names.columns_hide_no_paren_functions and scope.own(names.table_key(column.this)))
 
 
-def _word(column: exp.Column, scope: Scope) -> ColumnLineage:
+def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:
     """Return the lineage of a word that is a function without brackets unless there is a column of that name."""
     key = scope.names.table_key(column.this)
-    if not scope.names.words_may_be_columns or not means(key, scope):
+    if not scope.names.no_paren_functions_may_be_columns or not means(key, scope):
         return CONSTANT
     return UNKNOWN if is_function(column, scope) else unqualified(key, scope)
 

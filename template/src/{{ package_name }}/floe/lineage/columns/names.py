@@ -15,7 +15,7 @@ from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.dialects.spark import Spark
 
 # Functions without brackets that sqlglot may take for columns, or over which a column takes precedence.
-WORDS: dict[type[Dialect], str] = {
+NO_PAREN_FUNCTIONS: dict[type[Dialect], str] = {
     BigQuery: "current_date current_datetime current_time current_timestamp",
     DuckDB: "current_catalog current_date current_role current_schema current_time current_timestamp current_user"
     " localtime localtimestamp session_user user",
@@ -116,22 +116,24 @@ class Names:
         return isinstance(self._engine, Postgres) or self.dialect == "duckdb"
 
     @cached_property
-    def words(self) -> frozenset[str]:
+    def no_paren_functions(self) -> frozenset[str]:
         """Return the functions without brackets that can be confused with columns."""
-        return frozenset(" ".join(words for kind, words in WORDS.items() if isinstance(self._engine, kind)).split())
+        return frozenset(
+            " ".join(words for kind, words in NO_PAREN_FUNCTIONS.items() if isinstance(self._engine, kind)).split()
+        )
 
     @cached_property
-    def words_may_be_columns(self) -> bool:
-        """Return whether a table can have a column with such a word as its name, without quotes."""
+    def no_paren_functions_may_be_columns(self) -> bool:
+        """Return whether a table can have a column with the name of such a function, without quotes."""
         return not isinstance(self._engine, Postgres | Snowflake)
 
     @cached_property
-    def columns_hide_words(self) -> bool:
+    def columns_hide_no_paren_functions(self) -> bool:
         """Return whether a column takes precedence over a function without brackets of the same name."""
         return isinstance(self._engine, DuckDB | Spark)
 
     @cached_property
-    def counts_rows_of(self) -> bool | None:
+    def qualified_star_counts_all_rows(self) -> bool | None:
         """Return whether `count(t.*)` counts all rows of `t` rather than those without a null; None if not known."""
         if isinstance(self._engine, Redshift | BigQuery):
             return None
@@ -143,9 +145,9 @@ class Names:
             return name.upper() in DATE_PARTS | ABBREVIATED
         return isinstance(self._engine, BigQuery) and name.upper() in DATE_PARTS
 
-    def is_word(self, identifier: exp.Expr) -> bool:
+    def is_no_paren_function(self, identifier: exp.Expr) -> bool:
         """Return whether an identifier may be a function without brackets."""
-        return not identifier.args.get("quoted") and identifier.name.lower() in self.words
+        return not identifier.args.get("quoted") and identifier.name.lower() in self.no_paren_functions
 
     def stored(self, name: str, *, quoted: bool = False) -> str:
         """Return a name as the engine stores it."""

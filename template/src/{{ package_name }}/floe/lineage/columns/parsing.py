@@ -50,7 +50,7 @@ def parsed(sql: str, names: Names) -> exp.Expr:
 def _keep_columns(tokens: list[Token], dialect: Dialect, names: Names) -> None:
     """Change the tokens of words that sqlglot would misread."""
     functions = _functions_of_expressions(dialect)
-    words = dialect.parser_class.NO_PAREN_FUNCTIONS if names.words_may_be_columns else {}
+    words = dialect.parser_class.NO_PAREN_FUNCTIONS if names.no_paren_functions_may_be_columns else {}
     for token, after in pairwise([*tokens, Token(TokenType.SEMICOLON, ";")]):
         is_called = after.token_type == TokenType.L_PAREN
         if token.token_type in {TokenType.IDENTIFIER, TokenType.STRING}:

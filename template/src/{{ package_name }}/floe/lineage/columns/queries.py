@@ -64,7 +64,7 @@ class Reader:
                 case exp.SetOperation():
                     return self._set_operation(expression, scope)
                 case exp.Subquery():
-                    return self._clauses(expression, self.query(expression.this, scope.beside()), scope)
+                    return self._clauses(expression, self.query(expression.this, scope.sibling()), scope)
                 case exp.Values():
                     return values(expression, scope, self)
                 case exp.Pivot():
@@ -81,10 +81,10 @@ class Reader:
         ctes = dict(scope.ctes)
         for cte in clause.expressions:
             key = self.names.table_key(cte.args["alias"].this)
-            ctes[key] = self._cte(cte, key, scope.beside(ctes), is_recursive=self._is_recursive(clause))
+            ctes[key] = self._cte(cte, key, scope.sibling(ctes), is_recursive=self._is_recursive(clause))
             if clause.args.get("search") or clause.args.get("cycle"):
                 ctes[key] = replace(ctes[key], complete=False)  # these clauses add columns
-        return scope.beside(ctes)
+        return scope.sibling(ctes)
 
     def _is_recursive(self, clause: exp.Expr) -> bool:
         return bool(clause.args.get("recursive")) or self.names.recursive_may_be_left_out
@@ -100,10 +100,10 @@ class Reader:
             if isinstance(table.this, exp.Identifier)
         )
         if not (is_recursive and names_itself and isinstance(query, exp.SetOperation)):
-            return self.query(cte.this, scope.beside()).renamed(columns)
-        relation = self.query(query.left, scope.beside()).renamed(columns)
+            return self.query(cte.this, scope.sibling()).renamed(columns)
+        relation = self.query(query.left, scope.sibling()).renamed(columns)
         for _ in range(ROUNDS):
-            again = self.query(query, scope.beside({**scope.ctes, key: relation})).renamed(columns)
+            again = self.query(query, scope.sibling({**scope.ctes, key: relation})).renamed(columns)
             if again.columns == relation.columns and again.rows == relation.rows:
                 return again
             relation = again
@@ -114,11 +114,11 @@ class Reader:
         chain = [expression]
         while isinstance(left := chain[-1].left, exp.SetOperation) and not left.args.get("with_"):
             chain.append(left)
-        relation = self.query(chain[-1].left, scope.beside())
+        relation = self.query(chain[-1].left, scope.sibling())
         for operation in reversed(chain):
             if any(operation.args.get(part) for part in ("side", "kind", "on")):
                 return OPAQUE
-            relation = set_operation(relation, self.query(operation.right, scope.beside()), operation, self.names)
+            relation = set_operation(relation, self.query(operation.right, scope.sibling()), operation, self.names)
             relation = self._clauses(operation, relation, scope)
         return relation
 

@@ -150,7 +150,7 @@ class Scope:
     windows: dict[str, exp.Window] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
 
-    def beside(self, ctes: Mapping[str, Relation] | None = None) -> Scope:
+    def sibling(self, ctes: Mapping[str, Relation] | None = None) -> Scope:
         """Return an empty scope on the level of this one, with its common table expressions or with `ctes`."""
         return Scope(self.names, self.ctes if ctes is None else ctes, self.outer)
 

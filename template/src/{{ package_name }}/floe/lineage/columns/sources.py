@@ -138,12 +138,12 @@ def _sources(item: exp.Expr, scope: Scope, reader: TableReader) -> Iterator[Sour
         case exp.Lateral(this=exp.Func()):
             yield from _function(item.this, item, scope, reader)
         case exp.Subquery():
-            inside = scope.within() if names.subqueries_see_siblings else scope.beside()
+            inside = scope.within() if names.subqueries_see_siblings else scope.sibling()
             yield _aliased(item, reader.query(item.this, inside), scope)
         case exp.Values():
             yield _aliased(item, values(item, scope, reader), scope)
         case exp.Pivot():
-            yield _aliased(item, reader.query(item, scope.beside()), scope)
+            yield _aliased(item, reader.query(item, scope.sibling()), scope)
         case _:
             yield _aliased(item, OPAQUE, scope)
 

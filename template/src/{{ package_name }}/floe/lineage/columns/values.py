@@ -118,10 +118,12 @@ def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
     """Return the combined lineage of all columns, as in `to_json(*)`; `count(*)` counts rows and reads no column."""
     if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
         return UNKNOWN
-    if isinstance(star.parent, exp.Count) and (isinstance(star, exp.Star) or scope.names.counts_rows_of):
+    if isinstance(star.parent, exp.Count) and (
+        isinstance(star, exp.Star) or scope.names.qualified_star_counts_all_rows
+    ):
         return CONSTANT
     if isinstance(star, exp.Column):
-        if isinstance(star.parent, exp.Count) and scope.names.counts_rows_of is None:
+        if isinstance(star.parent, exp.Count) and scope.names.qualified_star_counts_all_rows is None:
             return UNKNOWN
         source = scope.called(tuple(scope.names.table_key(part) for part in star.parts[:-1]))
         return source.relation.whole_row() if source else UNKNOWN
