@@ -53,8 +53,10 @@ def mutations() -> list[Mutation]:
 
 def run_owners_tests(project: Path) -> subprocess.CompletedProcess[str]:
     """Run a project's tests of `floe/` in the environment of this lane."""
-    command = (sys.executable, "-m", "pytest", "-q", "-rf", "--no-header", "-p", "no:cacheprovider", "tests/floe")
-    return run(*command, cwd=project, PYTHONPATH="src")
+    options = ["-q", "-rf", "--no-header", "-p", "no:cacheprovider"]
+    # Of its own: pytest leaves an iterator open when another process removes old folders from the shared one.
+    options.append(f"--basetemp={project.parent / 'temporary'}")
+    return run(sys.executable, "-m", "pytest", *options, "tests/floe", cwd=project, PYTHONPATH="src")
 
 
 def make_project(template: Path, folder: Path, target: str) -> Path:
