@@ -17,7 +17,7 @@ LAYERS = (
     "faults",
     "dbt",
     "assets",
-    "run_end",
+    "run_outcome",
     "watcher",
     "lineage tracing",
     "step_watch observer",

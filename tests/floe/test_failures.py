@@ -12,7 +12,7 @@ import pytest
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 from pipeline.floe.dbt.failures import dbt_message
 from pipeline.floe.observer import Observer
-from pipeline.floe.run_end import command_end, step_end
+from pipeline.floe.run_outcome import command_end, step_end
 
 from tests.faults.drive import context, environment, invocation, settings
 from tests.faults.server import faulty

@@ -19,7 +19,7 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from pipeline.floe.delivery import journal as module
 from pipeline.floe.delivery.journal import LAST_JOURNAL, Journal, journals
-from pipeline.floe.delivery.state import folder_lock
+from pipeline.floe.delivery.state_folder import folder_lock
 from pipeline.floe.lineage import backlog as backlog_module
 from pipeline.floe.lineage.backlog import unsent
 from pipeline.floe.lineage.columns.cache import ColumnCache as Cache

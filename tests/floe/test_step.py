@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
-from pipeline.floe.lineage.setup import run_context
+from pipeline.floe.lineage.sources import run_context
 from pipeline.floe.settings import settings
 from pipeline.floe.step import Step, read_step
 

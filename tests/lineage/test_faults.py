@@ -54,7 +54,7 @@ LINEAGE = [
     "lineage.columns.schemas:Schemas.query",
     "lineage.columns.schemas:Schemas.table",
     "lineage.columns.schemas:read_query",
-    "lineage.setup:_datasets",
+    "lineage.sources:_datasets",
 ]
 TRACES = [
     "tracing.spans:error_type",

@@ -15,10 +15,10 @@ import dagster as dg
 import pytest
 from pipeline.floe.dbt.node_events import Outcome
 from pipeline.floe.delivery.run_tags import add_counts, total
-from pipeline.floe.lineage import setup as lineage_setup
+from pipeline.floe.lineage import sources
 from pipeline.floe.lineage.parents import JobRun
 from pipeline.floe.redact import redact
-from pipeline.floe.run_end import RunEnd, StepEnd, run_end, step_end
+from pipeline.floe.run_outcome import RunEnd, StepEnd, run_end, step_end
 from pipeline.floe.settings import settings
 from pipeline.floe.step import Step, read_step
 from pipeline.floe.step_watch import ENDS
@@ -39,7 +39,7 @@ def test_schedule() -> None:
     """The nominal time of a scheduled run is its tick; of its tags, those leave that say why it runs."""
     tick = datetime(2026, 11, 23, 6, tzinfo=UTC).isoformat()
     tags = {".dagster/scheduled_execution_time": tick, "dagster/schedule_name": "daily", "password": "hunter2"}
-    run = lineage_setup.run_context(replace(STEP, tags=tags), replace(settings, namespace="shop"))
+    run = sources.run_context(replace(STEP, tags=tags), replace(settings, namespace="shop"))
 
     assert JobRun("shop", "daily", RUN_ID) == run.run
     assert (tick, None) == run.nominal
@@ -51,7 +51,7 @@ def test_partition() -> None:
     window = datetime(2026, 11, 23, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 
     assert ("2026-11-23T00:00:00+00:00", "2026-11-24T00:00:00+00:00") == (
-        lineage_setup.run_context(replace(STEP, window=window), settings).nominal
+        sources.run_context(replace(STEP, window=window), settings).nominal
     )
 
 

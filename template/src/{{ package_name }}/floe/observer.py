@@ -25,7 +25,7 @@ from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTra
 from .dbt.profile import describe_missing_connection
 from .faults import SHARED, FaultGuard
 from .redact import redact, redact_error
-from .run_end import StepEnd, command_end
+from .run_outcome import StepEnd, command_end
 from .settings import Settings
 from .step import Context, trace_environment
 from .step_watch import StepWatch

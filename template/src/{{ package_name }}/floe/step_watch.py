@@ -25,7 +25,7 @@ from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
 from .redact import redact
-from .run_end import StepEnd, run_end, step_end
+from .run_outcome import StepEnd, run_end, step_end
 from .settings import Settings
 from .step import Context, read_step
 from .tracing.watcher import MetricsWatcher, TraceWatcher

@@ -18,7 +18,7 @@ from .dbt.deferral import Deferral
 from .dbt.manifest_graph import Graph
 from .dbt.node_events import DbtEvent, Outcome
 from .delivery.counts import Counts
-from .run_end import RunEnd
+from .run_outcome import RunEnd
 from .settings import Settings
 from .step import Step
 from .target import TARGET

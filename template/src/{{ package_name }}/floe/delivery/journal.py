@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .state import make_state_folder, try_lock
+from .state_folder import make_state_folder, try_lock
 
 FOLDER_BYTES = 64 * 1024 * 1024  # limit for all journals together
 # The last journal whose items have all been sent or refused, kept for inspection.

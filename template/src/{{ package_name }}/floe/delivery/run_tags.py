@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..step import Context
-from .state import make_state_folder
+from .state_folder import make_state_folder
 
 if sys.platform != "win32":
     import fcntl

@@ -15,7 +15,7 @@ from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.serde import Serde
 
 from ..delivery.journal import Journal, Line, claimed
-from ..delivery.state import folder_lock
+from ..delivery.state_folder import folder_lock
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
 KILLED = "The process exited without reporting a result (killed, out of memory, or host lost)."

@@ -21,7 +21,7 @@ from .columns.cache import ColumnCache
 from .endpoint import open_lineage
 from .events import RunEventBuilder, lean
 from .outbox import Outbox
-from .setup import dagster_run_event_builder, run_event_builder
+from .sources import dagster_run_event_builder, run_event_builder
 
 
 class LineageWatcher:

@@ -13,7 +13,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from ...delivery.state import make_state_folder
+from ...delivery.state_folder import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage
 
 # Version of the file format and of the SQL reading; increase it when either changes.

@@ -1,4 +1,4 @@
-"""The setup of lineage for a dbt command, from Dagster's and dagster-dbt's data about the step.
+"""The sources of run events: the step, the dbt command, its project and its warehouse.
 
 This module reads the environment, git, the project's files and dbt's adapter, so that the other modules stay pure.
 """
