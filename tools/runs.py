@@ -1,4 +1,4 @@
-"""Dagster runs of a rendered project in processes of their own, and what they have told: spans, log lines, results."""
+"""Dagster runs of a rendered project in separate processes, and their spans, log lines and results."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ IN_PROCESS: dict[str, Any] = {"execution": {"config": {"in_process": {}}}}
 
 
 def multiprocess(start_method: str) -> dict[str, Any]:
-    """Return the run configuration for a process a step."""
+    """Return the run configuration for one process per step."""
     return {"execution": {"config": {"multiprocess": {"start_method": {start_method: {}}}}}}
 
 
 @dataclass
 class Run:
-    """What is left of a run.
+    """The output of a run.
 
     Attributes:
         project: Its project.
@@ -91,14 +91,14 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """Return Dagster's id of it."""
+        """Return Dagster's id of the run."""
         found = re.search(r"^RUN (\S+)", self.output, re.MULTILINE)
         assert found, self.output[-3000:]
         return found[1]
 
     @property
     def tags(self) -> dict[str, str]:
-        """Return Dagster's tags of it."""
+        """Return Dagster's tags of the run."""
         found = re.search(r"^TAGS (.+)", self.output, re.MULTILINE)
         assert found, self.output[-3000:]
         loaded: dict[str, str] = json.loads(found[1])
@@ -106,23 +106,23 @@ class Run:
 
     @property
     def trace_id(self) -> str:
-        """Return the trace id that it is to have."""
+        """Return the trace id that the run should have."""
         return self.run_id.replace("-", "")
 
     @cached_property
     def targets(self) -> list[Path]:
-        """Return the folders that its dbt commands have written to."""
+        """Return the target folders of the run's dbt commands."""
         return [*(self.project / "dbt" / "target").glob(f"*-{self.run_id[:7]}-*")]
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
-        """Return what run_results.json says, by unique id."""
+        """Return the results in run_results.json by unique id."""
         told = (json.loads((folder / "run_results.json").read_bytes()) for folder in self.targets)
         return {result["unique_id"]: result for each in told for result in each["results"]}
 
     @property
     def lines(self) -> list[dict[str, Any]]:
-        """Return the JSON lines of its log."""
+        """Return the JSON lines of the run's log."""
         return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
 
     @property
@@ -131,13 +131,13 @@ class Run:
         return [span for span in self.spans if span.kind == Span.SPAN_KIND_CLIENT]
 
     def span(self, name: str) -> Span:
-        """Return the one span of that name."""
+        """Return the only span with a name."""
         (found,) = (span for span in self.spans if span.name == name)
         return found
 
 
 def attributes(span: Span) -> dict[str, str | int | float]:
-    """Return what a span says."""
+    """Return the attributes of a span."""
     return {each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in span.attributes}
 
 
@@ -204,5 +204,5 @@ def launch(
 
 
 def nanoseconds(time: str) -> int:
-    """Return a time of run_results.json as spans have it."""
+    """Return a time of run_results.json in nanoseconds, as in spans."""
     return int(datetime.fromisoformat(time).timestamp() * 1_000_000) * 1_000

@@ -1,1 +1,1 @@
-"""Endpoints and processes that go wrong, and what a run makes of it."""
+"""Tests of runs whose endpoints or processes fail."""

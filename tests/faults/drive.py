@@ -1,4 +1,4 @@
-"""One step that runs dbt: real observer, watchers and deliveries; dbt's events and Dagster's context are made up."""
+"""A step with a real observer, watchers and deliveries, but simulated dbt events and Dagster context."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROOM = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What goes wrong with the connection, the answer, the address or the disk.
+    """A fault of the connection, the response, the address or the disk.
 
     Attributes:
         once: When the one request is made that gets `status`: at the start, in the middle or at close.
@@ -82,7 +82,7 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run made of it.
+    """The result of a run with a fault.
 
     Attributes:
         seconds: How long the run took.
@@ -102,7 +102,7 @@ class Ran:
 
 
 def made_project(folder: Path, nodes: int) -> Path:
-    """Make up a dbt project, half tables and half tests, and return its target folder."""
+    """Simulate a dbt project of tables and as many tests, and return its target folder."""
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         emitter.project(folder, nodes // 2)
@@ -113,7 +113,7 @@ def made_project(folder: Path, nodes: int) -> Path:
 def run(
     channel: str, case: Case | None, target: Path, nodes: int, state: Path, tls: tuple[Path, Path], *, recover: bool
 ) -> Ran:
-    """Run a step whose endpoint of `channel` goes wrong as `case` says; with `recover`, heal it then and replay."""
+    """Run a step whose endpoint of `channel` has the fault `case`; with `recover`, repair it afterwards and replay."""
     case = case or Case(name="healthy")
     with (
         faulty(grpc=channel == "OTLP gRPC", tls=tls if case.scheme == "https" else None) as server,
@@ -145,13 +145,13 @@ def run(
 
 
 def arrived(server: FaultyServer) -> Counter[tuple[str, str]]:
-    """Return how often the receiver has each event and span."""
+    """Return how often the receiver got each event and span."""
     events = Counter((event["run"]["runId"], event["eventType"]) for event in server.events)
     return events + Counter((span.span_id.hex(), "span") for span in server.spans)
 
 
 def disordered(server: FaultyServer) -> int:
-    """Return of how many runs the receiver has heard the end before the start."""
+    """Return the number of runs whose end the receiver got before the start."""
     first: dict[tuple[str, bool], int] = {}
     for number, event in enumerate(server.events):
         first.setdefault((event["run"]["runId"], event["eventType"] == "START"), number)
@@ -160,7 +160,7 @@ def disordered(server: FaultyServer) -> int:
 
 @contextmanager
 def full_volume(folder: Path, size: int = 256 * 1024, *, room: int = 0) -> Iterator[None]:
-    """Mount a file system of `size` bytes at `folder`, of which `room` are left; only root can.
+    """Mount a file system of `size` bytes at `folder` with `room` bytes free; this needs root.
 
     Until the block ends, `folder / "filler"` can be deleted to make room.
     """
@@ -185,7 +185,7 @@ def fill(folder: Path) -> None:
 def step(
     channel: str, url: str, target: Path, nodes: int, state: Path, at: dict[int, Callable[[], None]]
 ) -> tuple[float, list[str], dict[str, str]]:
-    """Run a step; return how long it took, what was warned of, and the run's tags.
+    """Run a step; return its duration, its warnings and the run's tags.
 
     `at` holds what is called before the event of that number, or `AT_CLOSE`.
     """
@@ -207,7 +207,7 @@ def step(
 
 
 def heal(channel: str, server: FaultyServer, state: Path) -> int:
-    """Let the endpoint be well, and replay what was kept, as the next run does; return how much that has dropped."""
+    """Repair the endpoint and replay the spooled items, as the next run does; return the number dropped."""
     from pipeline.floe.delivery.sender import THREAD_PREFIX
     from pipeline.floe.lineage.endpoint import open_lineage
     from pipeline.floe.tracing.endpoint import open_spans
@@ -250,7 +250,7 @@ def settings(channel: str, url: str) -> Any:
 
 
 def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
-    """Return what the watchers read of a step's context; `tags` takes those of the run."""
+    """Return the part of a step's context that watchers read; `tags` receives the run's tags."""
     instance = SimpleNamespace(
         add_run_tags=lambda _, added: tags.update(added),
         get_run_record_by_id=lambda _: None,
@@ -271,7 +271,7 @@ def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
 
 
 def invocation(target: Path) -> Any:
-    """Return what the watchers read of dagster-dbt's handle."""
+    """Return the part of dagster-dbt's handle that watchers read."""
     return SimpleNamespace(
         target_path=target,
         manifest={"metadata": {"project_name": "shop", "adapter_type": "duckdb"}},
@@ -286,7 +286,7 @@ def invocation(target: Path) -> Any:
 
 @contextmanager
 def environment(state: Path) -> Iterator[None]:
-    """Keep unsent events in `state`."""
+    """Store unsent events in `state`."""
     before = os.environ.get("FLOE_STATE_DIR")
     os.environ["FLOE_STATE_DIR"] = str(state)
     try:
@@ -299,7 +299,7 @@ def environment(state: Path) -> Iterator[None]:
 
 @contextmanager
 def warned() -> Iterator[list[str]]:
-    """Collect what any logger says at warning or above."""
+    """Collect the messages of all loggers at level warning or above."""
     found: list[str] = []
 
     class Collect(logging.Handler):
@@ -317,7 +317,7 @@ def warned() -> Iterator[list[str]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep `floe.logs`, which an observer sets up for the whole process, from printing."""
+    """Silence `floe.logs`, which an observer sets up for the whole process."""
     root = logging.getLogger()
     before, stream = list(root.handlers), sys.stderr
     sys.stderr = io.StringIO()

@@ -1,4 +1,4 @@
-"""A receiver that goes wrong on demand: OpenLineage and OTLP over HTTP, OTLP over gRPC.
+"""A receiver with faults on demand, for OpenLineage and OTLP over HTTP and for OTLP over gRPC.
 
 A proxy stands before a real receiver. Faults of the connection are the proxy's (`Fault`); those of the answer are the
 receiver's (`status` and the like, `Fault.ENDLESS_BODY`, `Fault.SLOW_BODY`).
@@ -37,10 +37,10 @@ CODES = {
 
 
 class Every:
-    """Contains each number."""
+    """A container of every number."""
 
     def __contains__(self, _: object) -> bool:
-        """Say yes."""
+        """Return True."""
         return True
 
 
@@ -48,7 +48,7 @@ EVERY: Container[int] = Every()
 
 
 class Fault(StrEnum):
-    """What may happen to a connection."""
+    """A fault of a connection."""
 
     NONE = "none"
     REFUSE = "refuse"
@@ -61,7 +61,7 @@ class Fault(StrEnum):
 
 
 class FaultyServer(Receiver):
-    """A receiver behind a proxy, which goes wrong by `go_wrong`.
+    """A receiver behind a proxy, whose faults `go_wrong` sets.
 
     Attributes:
         answered: How many requests it has answered since it last went wrong.
@@ -93,7 +93,7 @@ class FaultyServer(Receiver):
 
     @property
     def url(self) -> str:
-        """Return its base URL."""
+        """Return the base URL of the server."""
         return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def go_wrong(
@@ -106,7 +106,7 @@ class FaultyServer(Receiver):
         larger_than: int = 0,
         location: str = "",
     ) -> None:
-        """Go wrong in this way from now on, in open connections too; without arguments be well again.
+        """Set a fault from now on, also for open connections; without arguments, work normally again.
 
         Args:
             fault: What happens to connections and bodies.
@@ -219,7 +219,7 @@ class FaultyServer(Receiver):
 
 
 class FaultyHandler(Handler):
-    """Answers as the server is told to."""
+    """A handler that answers as the server is configured."""
 
     server: FaultyServer
 
@@ -249,14 +249,14 @@ class FaultyHandler(Handler):
             self.end_headers()
 
     def do_GET(self) -> None:  # noqa: N802 - the name that http.server asks for
-        """Answer what has followed a redirect as a web site does: well."""
+        """Answer a client that has followed a redirect with success, as a web site does."""
         self.server.followed.append({name.lower(): value for name, value in self.headers.items()})
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def send_body(self, *, slow: bool) -> None:
-        """Write a body until the client has enough: as fast as it reads, or a byte now and then."""
+        """Write an endless body, as fast as the client reads it or one byte at a time."""
         data = b"x" if slow else b"x" * 65_536
         while True:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -266,7 +266,7 @@ class FaultyHandler(Handler):
 
 @contextmanager
 def faulty(*, grpc: bool = False, tls: tuple[Path, Path] | None = None) -> Iterator[FaultyServer]:
-    """Serve until the block ends."""
+    """Serve inside this block."""
     server = FaultyServer(grpc=grpc, tls=tls)
     try:
         yield server

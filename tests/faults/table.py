@@ -1,4 +1,4 @@
-"""What each fault of an endpoint costs a run: `python -m tests.faults.table --help`.
+"""The cost of each endpoint fault for a run: `python -m tests.faults.table --help`.
 
 `INTRO` says how it is measured.
 """
@@ -35,7 +35,7 @@ HEAD = ("fault", "channel", "nodes", "seconds added", "lost", "dropped", "twice"
 
 
 def main() -> int:
-    """Write the table; return 1 if a run was harmed, or slowed by more than the budget and half a second."""
+    """Write the table; return 1 if a run was harmed, or slowed down by over half a second more than the budget."""
     parser = argparse.ArgumentParser(prog="faults")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--nodes", type=int, nargs="*", default=[10, 1000])
@@ -62,12 +62,12 @@ def main() -> int:
 
 
 def as_table(rows: list[tuple[str, ...]]) -> str:
-    """Return rows as a table of Markdown."""
+    """Return rows as a Markdown table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in (HEAD, ("---",) * len(HEAD), *rows))
 
 
 def with_others(rows: list[tuple[str, ...]], file: Path) -> list[tuple[str, ...]]:
-    """Return rows in the order of the cases, with those of `file` that were not measured now.
+    """Return rows in the order of the cases, completed by rows of `file` for cases that were not measured.
 
     A column that the file does not have is blank in them.
     """

@@ -1,4 +1,4 @@
-"""Each fault of an endpoint, at ten nodes: the run is unharmed, nothing is lost, one warning tells of it.
+"""Tests of each endpoint fault with ten nodes: the run is unharmed, nothing is lost, and there is one warning.
 
 `nox -s faults` measures the same with a thousand nodes too.
 """
@@ -58,19 +58,19 @@ TRIED = [
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a certificate that nobody trusts, and its key."""
+    """Return an untrusted certificate and its key."""
     return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the target folder of a made-up dbt project."""
+    """Return the target folder of a simulated dbt project."""
     return made_project(tmp_path_factory.mktemp("project") / "target", NODES)
 
 
 @pytest.mark.parametrize(("channel", "case"), TRIED, ids=[f"{channel}-{case.name}" for channel, case in TRIED])
 def test_fault(channel: str, case: Case, target: Path, tls: tuple[Path, Path], tmp_path: Path) -> None:
-    """The run goes on, one warning names the reason, and all arrives in the end."""
+    """The run continues, one warning gives the reason, and everything arrives in the end."""
     if case.full and os.geteuid() != 0:
         pytest.skip("only root mounts a disk")
     ran = run(channel, case, target, NODES, tmp_path, tls, recover=True)
@@ -92,7 +92,7 @@ def test_fault(channel: str, case: Case, target: Path, tls: tuple[Path, Path], t
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_hang(channel: str, target: Path, tmp_path: Path) -> None:
-    """An endpoint that hangs costs a run of ten nodes no more than the budget, however many things wait."""
+    """An endpoint that hangs costs a run of ten nodes at most the budget, however many items are waiting."""
     with faulty(grpc=channel == "OTLP gRPC") as server:
         healthy, _, _ = step(channel, server.url, target, NODES, tmp_path, {})
         server.go_wrong(Fault.HANG)
@@ -102,7 +102,7 @@ def test_hang(channel: str, target: Path, tmp_path: Path) -> None:
 
 
 def test_all_dead(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lineage, traces and metrics that hang together cost the one budget, and one warning."""
+    """If lineage, traces and metrics all hang, they cost one budget and one warning together."""
     with faulty() as server:
         server.go_wrong(Fault.HANG)
         everything = replace(settings("OTLP HTTP", server.url), openlineage_url=server.url)
@@ -116,7 +116,7 @@ def test_all_dead(target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_healthy(target: Path, tmp_path: Path) -> None:
-    """A healthy run warns of nothing and leaves nothing to send."""
+    """A healthy run logs no warning and leaves nothing unsent."""
     with faulty() as server:
         _, warnings, tags = step("lineage", server.url, target, NODES, tmp_path, {})
 
@@ -126,7 +126,7 @@ def test_healthy(target: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
 def test_no_metrics(channel: str, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Metrics that are not taken are told of as metrics, and spans that are taken as sent."""
+    """Metrics that are not accepted are reported as metrics, and accepted spans are reported as sent."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://127.0.0.1:9/v1/metrics")
     with faulty(grpc=channel == "OTLP gRPC") as server:
         _, (warning,), tags = step(channel, server.url, target, NODES, tmp_path, {})
@@ -136,7 +136,7 @@ def test_no_metrics(channel: str, target: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_dbt_never_started(tmp_path: Path) -> None:
-    """A run whose dbt could not be started is told of: its start, and its end with the reason."""
+    """A run whose dbt could not be started is reported: its start, and its end with the reason."""
     tags: dict[str, str] = {}
     with faulty() as server, environment(tmp_path), warned(), quiet():
         observer = Observer(context(tags), settings("lineage", server.url))
@@ -150,7 +150,7 @@ def test_dbt_never_started(tmp_path: Path) -> None:
 
 
 def test_two_runs(target: Path, tmp_path: Path) -> None:
-    """A second run replays what the first has left, beside its own."""
+    """A second run sends the unsent items of the first one as well as its own."""
     with faulty() as server:
         server.go_wrong(status=500)
         step("lineage", server.url, target, NODES, tmp_path, {})
@@ -162,7 +162,7 @@ def test_two_runs(target: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("channel", CHANNELS)
 def test_sent_in_part(channel: str, target: Path, tmp_path: Path) -> None:
-    """A replay that is cut short sends the rest the next time, and nothing twice."""
+    """After an interrupted replay, the next one sends the rest, and nothing twice."""
     with faulty(grpc=channel == "OTLP gRPC") as server:
         server.go_wrong(status=500)
         step(channel, server.url, target, NODES, tmp_path, {})

@@ -1,4 +1,4 @@
-"""dbt's events, mutated at random: whatever dbt prints, no exception reaches the run, and no lineage run stays open.
+"""Tests with randomly mutated dbt events: no exception reaches the run, and no lineage run stays open.
 
 `FLOE_FUZZ` is how many events are mutated; `nox -s faults` takes 10,000.
 """
@@ -43,7 +43,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutate(event: Any, chance: random.Random) -> Any:
-    """Return a copy of an event in which one value is another, or gone, or which is no event at all."""
+    """Return a copy of an event with one value changed or removed, or something that is not an event."""
     if chance.random() < 0.02:
         return chance.choice(VALUES)
     mutated = copy.deepcopy(event)
@@ -61,7 +61,7 @@ def mutate(event: Any, chance: random.Random) -> Any:
 
 
 def stream(events: list[Any], chance: random.Random, hit: set[str]) -> Iterator[Any]:
-    """Yield a command's events, some mutated, dropped, twice or late; `hit` takes the nodes that they are of."""
+    """Yield a command's events, some mutated, dropped, repeated or delayed; `hit` receives their nodes."""
     late: list[Any] = []
     for event in events:
         if chance.random() > SHARE:
@@ -82,7 +82,7 @@ def stream(events: list[Any], chance: random.Random, hit: set[str]) -> Iterator[
 
 
 def told(target: str, folder: Path, events: list[Any], debug_log: str) -> Counter[tuple[str, str, str]]:
-    """Return what a run tells of these events: job, run id and state."""
+    """Return the run events for these events: job, run id and state."""
     from pipeline.floe.delivery.journal import journals, read_lines
     from pipeline.floe.observer import Observer
 
@@ -107,7 +107,7 @@ def told(target: str, folder: Path, events: list[Any], debug_log: str) -> Counte
 
 @pytest.mark.parametrize("target", RECORDINGS)
 def test_mutated(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No exception, one start and one end of each run, and the truth of every node that was left alone."""
+    """No exception is raised, each run has one start and one end, and unmutated nodes are reported correctly."""
     monkeypatch.delenv("FLOE_RAISE")  # as in production
     chance = random.Random(f"{target}{COUNT}")
     events = lines(RECORDED / target / "events.jsonl")

@@ -1,4 +1,4 @@
-"""A process that goes without a word of Dagster's that its step has ended; dbt's events are made up."""
+"""Tests of a process that ends before Dagster reports the end of its step; dbt's events are simulated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.receiver import receiver
 
 
 def run_step(url: str, target: Path, state: Path) -> None:
-    """Run a step whose command ends and which Dagster never ends."""
+    """Run a step whose command ends but whose end Dagster never reports."""
     from pipeline.floe.observer import Observer
 
     made = context({})
@@ -29,7 +29,7 @@ def run_step(url: str, target: Path, state: Path) -> None:
 
 @pytest.mark.parametrize("start_method", ["spawn", "forkserver", "fork"])
 def test_no_end(tmp_path: Path, start_method: str) -> None:
-    """What has been collected is sent when the process ends; of the run's end nothing is said."""
+    """The collected items are sent when the process ends, without an end of the run."""
     target = made_project(tmp_path / "target", 4)
     with receiver() as endpoint:
         process = multiprocessing.get_context(start_method).Process(  # type: ignore[attr-defined]

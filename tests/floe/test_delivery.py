@@ -1,4 +1,4 @@
-"""The one bounded sender: what arrives, what is kept, and that it never keeps a run waiting."""
+"""Tests of the bounded sender: it loses nothing and never delays a run beyond its budget."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def soon() -> float:
 
 
 def failing(_: Sequence[str]) -> None:
-    """Stand in for a dead endpoint."""
+    """Fail like a dead endpoint."""
     raise ConnectionError("refused")
 
 
 class ListChannel(Channel[str]):  # type: ignore[misc]
-    """A channel of words, made of functions."""
+    """A channel of words that is made of functions."""
 
     name = "test"
 
@@ -62,7 +62,7 @@ class ListChannel(Channel[str]):  # type: ignore[misc]
 
 
 class Held:
-    """Stands in for an endpoint that takes a connection and never answers."""
+    """A stand-in for an endpoint that accepts a connection and never answers."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -74,7 +74,7 @@ class Held:
 
 
 class TestDelivery:
-    """What becomes of items."""
+    """Tests of the delivery of items."""
 
     def test_sent(self) -> None:
         """Everything arrives, once, in order."""
@@ -89,7 +89,7 @@ class TestDelivery:
         assert (100, 0, 0) == (counts.sent, counts.spooled, counts.dropped)
 
     def test_batches(self) -> None:
-        """Several items go in one call, never more than the batch."""
+        """Several items are sent in one call, but never more than the batch size."""
         sizes: list[int] = []
         gate = threading.Event()
 
@@ -107,7 +107,7 @@ class TestDelivery:
         assert max(sizes) == 10
 
     def test_lingers(self) -> None:
-        """What comes one by one leaves together, and none waits once the run is over."""
+        """Items that come one by one are sent together, and none waits once the run is over."""
         sizes: list[int] = []
         channel = Delivery(ListChannel(lambda items: sizes.append(len(items)), batch=50))
         for number in range(20):
@@ -120,7 +120,7 @@ class TestDelivery:
         assert time.monotonic() - before < module.LINGER_SECONDS / 2
 
     def test_kept(self) -> None:
-        """With a dead endpoint everything is kept, and only a few items cost an attempt."""
+        """With a dead endpoint, everything is spooled after attempts for only a few items."""
         calls: list[Sequence[str]] = []
         kept: list[str] = []
 
@@ -139,7 +139,7 @@ class TestDelivery:
         assert "refused" in counts.reason
 
     def test_comes_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What an endpoint did not take while it was away arrives once it is back, in the same run."""
+        """Items that fail while an endpoint is down arrive in the same run once it is up again."""
         monkeypatch.setattr(module, "REST_SECONDS", 0.05)
         arrived: list[str] = []
         dead = threading.Event()
@@ -162,7 +162,7 @@ class TestDelivery:
         assert (10, 0, False) == (counts.sent, counts.dropped, counts.is_bad)
 
     def test_choking(self) -> None:
-        """An item that the receiver always chokes on holds up no other."""
+        """An item that always fails does not hold up any other."""
         arrived: list[str] = []
 
         def send(items: Sequence[str]) -> None:
@@ -179,7 +179,7 @@ class TestDelivery:
         assert (["a", "b", "c"], 3, 1) == (arrived, counts.sent, counts.dropped)
 
     def test_refused(self) -> None:
-        """What the receiver will never take is dropped, and the next item is still tried."""
+        """A refused item is dropped, and the next item is still tried."""
         kept: list[str] = []
 
         def send(items: Sequence[str]) -> None:
@@ -194,7 +194,7 @@ class TestDelivery:
         assert (1, 0, 1, []) == (counts.sent, counts.spooled, counts.dropped, kept)
 
     def test_hanging(self) -> None:
-        """An endpoint that hangs costs no more than the deadline, and nothing is lost."""
+        """An endpoint that hangs costs at most the time until the deadline, and nothing is lost."""
         kept: list[str] = []
         held = Held()
         channel = Delivery(ListChannel(held, spool=keeper(kept)))
@@ -211,7 +211,7 @@ class TestDelivery:
         assert sorted(kept, key=int) == [str(number) for number in range(1000)]
 
     def test_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """More than its bytes do not wait in memory: they are kept at once, and the run does not wait."""
+        """Items beyond the queue's size are spooled at once, and the run does not wait."""
         monkeypatch.setattr(module, "QUEUE_BYTES", 10)
         held = Held()
         kept: list[str] = []
@@ -225,7 +225,7 @@ class TestDelivery:
         assert (early, 100) in {(89, counts.spooled), (90, counts.spooled)}  # one may have left the queue
 
     def test_quick_end(self) -> None:
-        """At the end as many failures in a row are enough as before: the rest is not tried."""
+        """At the end, the same number of failures in a row is enough: the rest is not tried."""
         tried = threading.Event()
         calls = 0
 
@@ -247,7 +247,7 @@ class TestDelivery:
     @pytest.mark.parametrize("failures", [1, 2])
     @pytest.mark.parametrize("first", [0, 20])
     def test_failure_at_close(self, batch: int, failures: int, first: int) -> None:
-        """Fewer failures in a row than that cost nothing at the end: everything arrives in the same run."""
+        """After fewer failures in a row, everything still arrives in the same run."""
         gate = threading.Event()
         arrived: list[str] = []
         calls = 0
@@ -271,7 +271,7 @@ class TestDelivery:
 
     @pytest.mark.parametrize("largest", [1, 3, 10, 49])
     def test_too_large(self, largest: int) -> None:
-        """A batch that is refused as too large leaves in smaller ones."""
+        """A batch that is refused as too large is sent in smaller ones."""
         arrived: list[str] = []
 
         def send(items: Sequence[str]) -> None:
@@ -288,7 +288,7 @@ class TestDelivery:
         assert (200, 0) == (counts.sent, counts.dropped)
 
     def test_refused_in_batch(self) -> None:
-        """Of a batch in which one item is refused, that one alone is dropped."""
+        """If one item of a batch is refused, only that item is dropped."""
         arrived: list[str] = []
 
         def send(items: Sequence[str]) -> None:
@@ -306,12 +306,12 @@ class TestDelivery:
 
 
 class TestOrder:
-    """Items of one sequence: here the first letter names it."""
+    """Tests of the order within a sequence, which is named by the first letter here."""
 
     @pytest.mark.parametrize("failing_calls", [{1}, {1, 2}, {2}, {3}, {1, 4, 6}, {6}])
     @pytest.mark.parametrize("early", [True, False])
     def test_retry(self, failing_calls: set[int], early: bool) -> None:
-        """What failed is sent before what follows it in its sequence; other sequences pass."""
+        """A failed item is sent before its successors in its sequence; other sequences overtake it."""
         gate = threading.Event()
         arrived: list[str] = []
         calls = 0
@@ -339,7 +339,7 @@ class TestOrder:
         assert "a" != arrived[0][0] or 1 not in failing_calls
 
     def test_choking(self) -> None:
-        """A sequence whose first item the receiver always chokes on is kept as a whole; others arrive."""
+        """A sequence whose first item always fails is spooled as a whole; others arrive."""
         arrived: list[str] = []
         kept: list[str] = []
 
@@ -356,7 +356,7 @@ class TestOrder:
         assert (["b1", "b2"], ["a1", "a2"]) == (arrived, kept)
 
     def test_full(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """What follows an item that had no room in memory is left to the next run as well."""
+        """The successors of an item that had no room in memory are left to the next run as well."""
         monkeypatch.setattr(module, "QUEUE_BYTES", 3)
         gate = threading.Event()
         arrived: list[str] = []
@@ -381,10 +381,10 @@ class TestOrder:
 
 
 class TestBacklog:
-    """What earlier runs have left."""
+    """Tests of the items left by earlier runs."""
 
     def test_replayed(self) -> None:
-        """It is sent too, and told apart."""
+        """The backlog is sent as well, and counted separately."""
         arrived: list[str] = []
         done: list[str] = []
         channel = Delivery(ListChannel(arrived.extend, acknowledge=done.extend, backlog=["old", "older"]))
@@ -410,7 +410,7 @@ class TestBacklog:
         assert 500 > len(arrived)
 
     def test_choking(self) -> None:
-        """Backlog that is not taken is left alone after a few attempts, and not acknowledged."""
+        """A backlog that fails is left alone after a few attempts, and not acknowledged."""
         tried: list[str] = []
         done: list[str] = []
 
@@ -448,7 +448,7 @@ class TestBacklog:
         assert (["new"], 1, 0) == (arrived, counts.sent, counts.dropped)
 
     def test_unreadable(self) -> None:
-        """A backlog that cannot be read costs only itself."""
+        """A backlog that cannot be read does not affect the run's own items."""
 
         def broken() -> Iterator[str]:
             yield "old"

@@ -1,4 +1,4 @@
-"""What lineage and OTLP make of odd HTTP answers: redirects, bodies without end, sizes that are refused."""
+"""Tests of lineage and OTLP with unusual HTTP answers: redirects, endless bodies, refused sizes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ AUTH = [
 
 
 class TokenHandler(BaseHTTPRequestHandler):
-    """Gives a token."""
+    """A handler that returns a token."""
 
     def do_POST(self) -> None:
         body = json.dumps({"token": "t", "expires_in": 3600}).encode()
@@ -48,12 +48,12 @@ class TokenHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the output belongs to the test."""
+        """Log nothing, because the output belongs to the test."""
 
 
 @contextmanager
 def token_endpoint() -> Iterator[str]:
-    """Serve tokens until the block ends."""
+    """Serve tokens inside this block."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), TokenHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -65,13 +65,13 @@ def token_endpoint() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[None]:
-    """Keep unsent items in a folder of the test's own."""
+    """Store unsent items in a folder of the test."""
     with environment(tmp_path / "state"):
         yield
 
 
 def send(channel: str, url: str, *, items: int = ITEMS, deadline: float | None = None) -> Counts:
-    """Send items to `url` as a run does; return what became of them."""
+    """Send items to `url` as a run does; return their counts."""
     if channel == "lineage":
         box: Any = open_lineage(settings(channel, url), str(uuid4()))
         put: Callable[[int], None] = lambda number: box.put(event(number, RunState.COMPLETE))  # noqa: E731
@@ -84,7 +84,7 @@ def send(channel: str, url: str, *, items: int = ITEMS, deadline: float | None =
 
 
 def spans_to(put: Callable[[Any], None]) -> Callable[[int], None]:
-    """Return what makes a span of a number, and puts it."""
+    """Return a function that makes a span of a number and puts it."""
     from opentelemetry.sdk.trace import TracerProvider
 
     provider = TracerProvider(shutdown_on_exit=False)
@@ -94,7 +94,7 @@ def spans_to(put: Callable[[Any], None]) -> Callable[[int], None]:
 
 @contextmanager
 def header() -> Iterator[None]:
-    """Let requests carry a key of the owner's."""
+    """Add a key of the owner to requests."""
     variables = {
         "OPENLINEAGE_API_KEY": "planted-key",
         "OTEL_EXPORTER_OTLP_HEADERS": "x-api-key=planted-key",
@@ -110,10 +110,10 @@ def header() -> Iterator[None]:
 @pytest.mark.parametrize("channel", OVER_HTTP)
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 class TestRedirect:
-    """A receiver that names another address."""
+    """Tests of a receiver that redirects."""
 
     def test_not_followed(self, channel: str, status: int) -> None:
-        """Nothing is sent there or counted as sent; the reason names the place, without what may be secret in it."""
+        """Nothing is sent there or counted as sent; the reason names the address without its secret parts."""
         with faulty() as server, faulty() as other, header():
             location = f"http://user:planted@127.0.0.1:{other.port}/elsewhere?token=planted"
             server.go_wrong(status=status, location=location)
@@ -125,7 +125,7 @@ class TestRedirect:
         assert "planted" not in counts.reason
 
     def test_later(self, channel: str, status: int) -> None:
-        """Once the receiver takes them, everything arrives."""
+        """Once the receiver accepts events, everything arrives."""
         with faulty() as server:
             server.go_wrong(status=status)
             send(channel, server.url)
@@ -137,7 +137,7 @@ class TestRedirect:
 
 
 def test_redirect_without_location() -> None:
-    """A status of a redirect that names no place is a failure as well."""
+    """A redirect without an address is a failure as well."""
     with faulty() as server:
         server.go_wrong(status=304)
         counts = send("lineage", server.url)
@@ -149,7 +149,7 @@ def test_redirect_without_location() -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("auth", AUTH, ids=[auth["type"] for auth in AUTH])
 def test_redirect_of_token(auth: dict[str, str], status: int, tmp_path: Path) -> None:
-    """What fetches a token follows no redirect either; the reason names the setting, and no credential leaves."""
+    """Fetching a token follows no redirect either; the reason names the setting, and no credential is sent."""
     with faulty() as server, faulty() as tokens, faulty() as other:
         tokens.go_wrong(status=status, location=f"{other.url}/elsewhere?key=planted")
         auth = {**auth, "tokenEndpoint": f"{tokens.url}/token"}
@@ -165,7 +165,7 @@ def test_redirect_of_token(auth: dict[str, str], status: int, tmp_path: Path) ->
 
 
 def test_token(tmp_path: Path) -> None:
-    """A token that the endpoint gives is fetched once, and goes along with each event."""
+    """A token is fetched once and sent with each event."""
     with faulty() as server, token_endpoint() as url:
         auth = {**AUTH[0], "tokenEndpoint": url}
         transport = {"type": "http", "url": server.url, "auth": auth, "retry": {"total": 0}}
@@ -179,7 +179,7 @@ def test_token(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["composite", "transform"])
 def test_redirect_of_member(kind: str, tmp_path: Path) -> None:
-    """A transport that hands events on to one over HTTP follows no redirect either."""
+    """A transport that forwards events to an HTTP transport follows no redirect either."""
     with faulty() as server, faulty() as other:
         server.go_wrong(status=307, location=f"{other.url}/api/v1/lineage")
         member = {"type": "http", "url": server.url, "timeout": 2, "retry": {"total": 0}}
@@ -201,7 +201,7 @@ def test_redirect_of_member(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.REFUSE, Fault.HANG])
 def test_dead_member(fault: Fault, tmp_path: Path) -> None:
-    """Of several transports, one that is dead does not keep events from the others."""
+    """One dead transport of several does not keep events from the others."""
     log = tmp_path / "events.log"
     with faulty() as server:
         server.go_wrong(fault)
@@ -217,7 +217,7 @@ def test_dead_member(fault: Fault, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_file", [False, True])
 def test_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool) -> None:
-    """Variables that the client makes of the owner's own are not left for dbt to inherit."""
+    """The variables that the client derives from the owner's are not inherited by dbt."""
     monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "planted")
     if is_file:
@@ -232,7 +232,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file
 @pytest.mark.parametrize("path", ["", "/", "/api/v1/lineage", "/api/v1/lineage/"])
 @pytest.mark.parametrize("base", ["", "/base", "/a/b"])
 def test_path(base: str, path: str) -> None:
-    """A base URL keeps its path, and one that is complete is taken as it is; `floe doctor` shows what is used."""
+    """A base URL keeps its path, and a complete URL is used unchanged; `floe doctor` shows the result."""
     with faulty() as server:
         url = f"{server.url}{base}{path}"
         counts = send("lineage", url, items=1)
@@ -255,7 +255,7 @@ def test_path(base: str, path: str) -> None:
 def test_refused(
     variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the standard has and is not here is refused by name: nothing is sent, the run warns, and doctor fails."""
+    """An unsupported standard value is refused by name: nothing is sent, the run warns, and doctor fails."""
     monkeypatch.setenv(variable, value)
     with faulty() as server:
         told = settings("OTLP HTTP", server.url)
@@ -270,10 +270,10 @@ def test_refused(
 @pytest.mark.parametrize("channel", OVER_HTTP)
 @pytest.mark.parametrize("status", [200, 503, 302, 400])
 class TestBody:
-    """A response whose body does not end."""
+    """Tests of a response with an endless body."""
 
     def test_endless(self, channel: str, status: int) -> None:
-        """Hardly any of it is read, and no memory is filled, whatever the status."""
+        """Little of the body is read into memory, whatever the status."""
         with faulty() as server:
             server.go_wrong(Fault.ENDLESS_BODY, status=status)
             tracemalloc.start()
@@ -288,7 +288,7 @@ class TestBody:
         assert took < 8
 
     def test_slow(self, channel: str, status: int) -> None:
-        """It holds up nothing for long: the status has come, and counts."""
+        """A slow body causes little delay, because the status has arrived and decides."""
         with faulty() as server:
             server.go_wrong(Fault.SLOW_BODY, status=status)
             began = time.monotonic()
@@ -301,7 +301,7 @@ class TestBody:
 
 @pytest.mark.parametrize("channel", OVER_HTTP)
 def test_connection_is_kept(channel: str) -> None:
-    """Short answers are read to their end, so that all requests share a connection."""
+    """Short bodies are read to their end, so that all requests share a connection."""
     with faulty() as server:
         accepted = count_connections(server)
         for _ in range(2):
@@ -325,7 +325,7 @@ def count_connections(server: FaultyServer) -> list[object]:
 
 @pytest.mark.parametrize("channel", OVER_HTTP)
 def test_too_large(channel: str) -> None:
-    """What is too large for the receiver is dropped and counted; a batch of spans leaves in smaller ones."""
+    """An event too large for the receiver is dropped and counted; a batch of spans is sent in smaller ones."""
     with faulty() as server:
         server.go_wrong(status=413, only=EVERY, larger_than=1_000)
         counts = send(channel, server.url)

@@ -1,4 +1,4 @@
-"""The journal of lineage events: what is on disk when a process ends, and what the next one makes of it."""
+"""Tests of the journal of lineage events: its content at the end of a process, and its use by the next one."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ RUN = "0192f0b5-0a2f-7f4d-9a5e-{:012d}"
 
 
 def event(number: int, state: RunState = RunState.START, job: str = "") -> RunEvent:
-    """Return an event of a run of its own."""
+    """Return an event of a separate run."""
     at, name = "2026-11-23T04:00:00+00:00", job or f"job{number}"
     return RunEvent(eventTime=at, eventType=state, run=Run(RUN.format(number)), job=Job("shop", name))
 
 
 def client(url: str, **more: Any) -> OpenLineageClient:
-    """Return what sends to `url`."""
+    """Return a client that sends to `url`."""
     transport = {"type": "http", "url": url, "timeout": 2, "retry": {"total": 0}}
     return OpenLineageClient(config={"transport": transport, **more})
 
@@ -51,18 +51,18 @@ def soon() -> float:
 
 
 def told(server: Receiver) -> list[tuple[str, str]]:
-    """Return what has arrived: job and state, in order."""
+    """Return the job and state of the received events, in order."""
     return [(each["job"]["name"], each["eventType"]) for each in server.events]
 
 
 def in_order(server: Receiver) -> bool:
-    """Say whether each run has arrived as START, then COMPLETE."""
+    """Return whether each run was received as START, then COMPLETE."""
     jobs = {job for job, _ in told(server)}
     return all(["START", "COMPLETE"] == [state for job, state in told(server) if job == name] for name in jobs)
 
 
 def dead(folder: Path, *events: RunEvent, run: str = "a-run") -> Path:
-    """Leave a journal as a process leaves it whose receiver was dead, and that was killed."""
+    """Write a journal like that of a killed process whose receiver was dead."""
     box = Outbox(client("http://127.0.0.1:1"), folder, run)
     for each in events:
         box.put(each)
@@ -74,10 +74,10 @@ def dead(folder: Path, *events: RunEvent, run: str = "a-run") -> Path:
 
 
 class TestRun:
-    """One run after another."""
+    """Tests of one run after another."""
 
     def test_healthy(self, tmp_path: Path) -> None:
-        """Everything arrives as it was kept; one file is left to look at, and nothing to send."""
+        """Everything arrives as stored; one file is left for inspection, and nothing is left to send."""
         with receiver() as server:
             box = Outbox(client(server.url), tmp_path, "a-run")
             box.put(event(1))
@@ -91,7 +91,7 @@ class TestRun:
         assert server.events == kept
 
     def test_next_run(self, tmp_path: Path) -> None:
-        """What a dead receiver did not take arrives with the next run, once, and the run after has nothing to do."""
+        """Events that a dead receiver missed arrive once, with the next run; the run after has nothing left to send."""
         dead(tmp_path, event(1), event(1, RunState.COMPLETE))
         with receiver() as server:
             counts = Outbox(client(server.url), tmp_path, "next").close(soon())
@@ -102,7 +102,7 @@ class TestRun:
         assert [] == journals(tmp_path)
 
     def test_owner_only(self, tmp_path: Path) -> None:
-        """Only its owner can read what is kept, whatever is kept first, and git ignores it."""
+        """Only the owner can read the state folder's files, whichever comes first, and git ignores them."""
         umask = os.umask(0)
         try:
             Cache(tmp_path / "first" / "columns.json").put("model.shop.orders", "key", "value")
@@ -125,7 +125,7 @@ class TestRun:
             assert b"" == subprocess.run(status, capture_output=True, check=True).stdout
 
     def test_folder_of_others(self, tmp_path: Path) -> None:
-        """A state folder that is there already, such as a mounted volume, stays as it is."""
+        """An existing state folder, such as a mounted volume, stays as it is."""
         shared = tmp_path / "shared"
         shared.mkdir(mode=0o755)
         dead(shared / "lineage", event(1))
@@ -134,7 +134,7 @@ class TestRun:
         assert ["lineage"] == [path.name for path in shared.iterdir()]
 
     def test_partly_sent(self, tmp_path: Path) -> None:
-        """Of a file that was sent in part, only the rest is sent: exactly once in all."""
+        """Of a partly sent journal, only the rest is sent, so that each event is sent exactly once."""
         with faulty() as server:
             box = Outbox(client(server.url), tmp_path, "a-run")
             box.put(event(1))
@@ -169,7 +169,7 @@ class TestRun:
         assert 10 == len(server.events)
 
     def test_too_large(self, tmp_path: Path) -> None:
-        """An event that is too large for the receiver is dropped and counted; the others arrive, and none waits."""
+        """An event that is too large for the receiver is dropped and counted; the others arrive, and none is left."""
         with faulty() as server:
             server.go_wrong(status=413, larger_than=1_000)
             box = Outbox(client(server.url), tmp_path, "a-run")
@@ -184,7 +184,7 @@ class TestRun:
         assert [] == journals(tmp_path)
 
     def test_two_at_once(self, tmp_path: Path) -> None:
-        """A journal whose process lives is nobody else's, even if it is behind."""
+        """No other process claims the journal of a living process, even if that is behind."""
         with receiver() as server:
             box = Outbox(client("http://127.0.0.1:1"), tmp_path, "one")
             box.put(event(1))
@@ -195,7 +195,7 @@ class TestRun:
         assert ([], 0) == (server.events, counts.replayed)
 
     def test_one_of_two(self, tmp_path: Path) -> None:
-        """Of two that would replay a file, one does."""
+        """If two processes try to replay a file, only one does."""
         file = dead(tmp_path, event(1))
         first = Journal.claim(file)
 
@@ -206,11 +206,11 @@ class TestRun:
 
 
 class TestOrder:
-    """Events of one run over attempts and processes."""
+    """Tests of the order of a run's events across attempts and processes."""
 
     @pytest.mark.parametrize("failures", [{0}, {0, 1}, {0, 2, 4}, {1, 3, 5}, {9}])
     def test_replay(self, tmp_path: Path, failures: set[int]) -> None:
-        """What fails in a replay is sent in the same one, before what follows it in its run."""
+        """An event that fails in a replay is sent in the same replay, before the later events of its run."""
         pairs = [event(number, state) for number in range(5) for state in (RunState.START, RunState.COMPLETE)]
         dead(tmp_path, *pairs)
         with faulty() as server:
@@ -223,7 +223,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("wrong", [{"status": 503}, {"delay": 0.2}])
     def test_incomplete(self, tmp_path: Path, wrong: dict[str, Any]) -> None:
-        """A replay that did not send everything says why, be it that the time was up."""
+        """A replay that did not send everything gives the reason, even if that is the time limit."""
         dead(tmp_path, *(event(number, RunState.COMPLETE) for number in range(10)))
         with faulty() as server:
             server.go_wrong(**wrong)
@@ -233,7 +233,7 @@ class TestOrder:
         assert counts.last_error
 
     def test_closed(self, tmp_path: Path) -> None:
-        """A journal that is closed takes nothing, and harms nothing."""
+        """A closed journal ignores calls."""
         (tmp_path / LAST_JOURNAL).write_text("{}")
         journal = Journal.create(tmp_path, "a-run")
         journal.close()
@@ -241,7 +241,7 @@ class TestOrder:
         assert (None, True) == (journal.append("{}"), (tmp_path / LAST_JOURNAL).exists())
 
     def test_choking(self, tmp_path: Path) -> None:
-        """A start that the receiver always chokes on holds back its own end alone, replay after replay."""
+        """A start that always fails holds back only the end of its run, in every replay."""
         large = event(1, job="x" * 1_000)
         dead(tmp_path, large, event(1, RunState.COMPLETE), event(2), event(2, RunState.COMPLETE))
         dead(tmp_path, event(3), event(3, RunState.COMPLETE))
@@ -258,7 +258,7 @@ class TestOrder:
         assert [] == journals(tmp_path)
 
     def test_two_journals(self, tmp_path: Path) -> None:
-        """A start in one journal is sent before its end in a later one, though crossing off has touched the first."""
+        """A start in one journal is sent before its end in a later one, even if the first was changed last."""
         first = dead(tmp_path, event(1), event(2), event(2, RunState.COMPLETE))
         dead(tmp_path, event(1, RunState.COMPLETE))
         os.utime(first, (4_000_000_000, 4_000_000_000))
@@ -271,7 +271,7 @@ class TestOrder:
         assert "COMPLETE" in states
 
     def test_next_attempt(self, tmp_path: Path) -> None:
-        """The start that the attempt before could not send leaves before the end that this one sends."""
+        """A start that the previous attempt could not send is sent before the end from this attempt."""
         run = RUN.format(1)
         dead(tmp_path, event(1), event(2), event(2, RunState.COMPLETE), run=run)
         with faulty() as server:
@@ -285,7 +285,7 @@ class TestOrder:
         assert [("job1", "START"), ("job1", "COMPLETE")] == [each for each in told(server) if each[0] == "job1"]
 
     def test_ended_by_the_next_attempt(self, tmp_path: Path) -> None:
-        """A run whose end is sent by the next attempt is not ended by whoever replays the first one's rest later."""
+        """A run that the next attempt ended is not ended again by a later replay of the first attempt's journal."""
         run = RUN.format(1)
         large = event(2, job="x" * 1_000)
         dead(tmp_path, event(1), large, run=run)
@@ -318,7 +318,7 @@ class TestOrder:
         assert ("job1", "COMPLETE") in told(server)[2:]
 
     def test_two_replays(self, tmp_path: Path) -> None:
-        """Of two replays at once, the second waits for the first, and says so if that takes too long."""
+        """Of two simultaneous replays, the second waits for the first, and reports it if that takes too long."""
         dead(tmp_path, event(1), event(1, RunState.COMPLETE))
         backlog = unsent(tmp_path)
         next(backlog)
@@ -333,7 +333,7 @@ class TestOrder:
         assert (3, "") == (counts.replayed, counts.last_error)
 
     def test_many_journals(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """More journals than may be held open are replayed all the same."""
+        """More journals than the limit for open ones are all replayed."""
         monkeypatch.setattr(backlog_module, "OPEN_JOURNALS", 2)
         for number in range(6):
             dead(tmp_path, event(number), event(number, RunState.COMPLETE))
@@ -348,10 +348,10 @@ class TestOrder:
 
 
 class TestOpenRuns:
-    """Runs that a dead process has left without an end."""
+    """Tests of runs that a dead process left open."""
 
     def test_ended(self, tmp_path: Path) -> None:
-        """Each gets one ABORT that says why, at the last sign of life; one that has ended gets none."""
+        """Each open run gets one ABORT with a reason, at the journal's last write; an ended run gets none."""
         file = dead(tmp_path, event(1), event(2), event(2, RunState.FAIL))
         os.utime(file, (1_800_000_000, 1_800_000_000))
         with receiver() as server:
@@ -364,7 +364,7 @@ class TestOpenRuns:
         assert "without reporting a result" in end["run"]["facets"]["errorMessage"]["message"]
 
     def test_untold(self, tmp_path: Path) -> None:
-        """What began and was never ended, by a fault of ours, is ended with the step; a filtered job sends nothing."""
+        """A run left open by an internal error is ended with the step; a filtered job sends nothing."""
         filtered = {"filters": [{"type": "exact", "match": "job2"}]}
         with receiver() as server:
             box = Outbox(client(server.url, **filtered), tmp_path, RUN.format(3))
@@ -383,7 +383,7 @@ class TestOpenRuns:
         assert ["2026-11-23T04:00:00+00:00"] * 2 == [each["eventTime"] for each in server.events]
 
     def test_interrupted_replay(self, tmp_path: Path) -> None:
-        """A replay that dies between two events is taken up where it stopped."""
+        """A replay that dies between two events is continued where it stopped."""
         dead(tmp_path, event(1), event(2))
         for _ in range(3):
             backlog = unsent(tmp_path)
@@ -398,7 +398,7 @@ class TestOpenRuns:
         assert [] == journals(tmp_path)
 
     def test_other_attempt(self, tmp_path: Path) -> None:
-        """The Dagster run goes on in the next attempt, which ends it; or whoever finds that one dead."""
+        """The Dagster run is ended by its next attempt or, if that dies, by the process that replays its journal."""
         run = RUN.format(1)
         dead(tmp_path, event(1), event(2), run=run)
         with receiver() as server:
@@ -417,7 +417,7 @@ class TestOpenRuns:
 
     @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
     def test_killed(self, tmp_path: Path, sign: signal.Signals) -> None:
-        """A process that is killed while its receiver hangs loses nothing that it has told."""
+        """A process that is killed while its receiver hangs loses none of its events."""
         code = f"""
 import sys, time
 from tests.floe.test_journal import *
@@ -442,10 +442,10 @@ time.sleep(60)
 
 
 class TestDisk:
-    """What the disk may do."""
+    """Tests of errors of the disk."""
 
     def test_torn_line(self, tmp_path: Path) -> None:
-        """A line that is no event costs itself only, and is counted once."""
+        """A line that is not an event affects no other, and is counted once."""
         file = dead(tmp_path, event(1), event(1, RunState.COMPLETE))
         first, rest = file.read_text().split("\n", 1)
         garbage = ('{"eventTime": "2026', "\x00\xff", "[1]", "[" * 5_000)
@@ -458,7 +458,7 @@ class TestDisk:
         assert [] == journals(tmp_path)
 
     def test_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All files together take no more than their size; what finds no room is sent or dropped, and counted."""
+        """All journals together stay within their limit; events without room are sent or dropped, and counted."""
         monkeypatch.setattr(module, "FOLDER_BYTES", 2_000)
         ends = [event(number, RunState.COMPLETE) for number in range(10)]
         dead(tmp_path, *ends[:4])
@@ -474,7 +474,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("healthy", [True, False])
     def test_no_disk(self, tmp_path: Path, healthy: bool) -> None:
-        """Without a disk events are sent all the same; what cannot be sent either is dropped, and counted."""
+        """Without a disk, events are still sent; those that cannot be sent are dropped and counted."""
         (tmp_path / "file").write_text("")
         with receiver() as server:
             box = Outbox(client(server.url if healthy else "http://127.0.0.1:1"), tmp_path / "file" / "x", "a-run")
@@ -487,7 +487,7 @@ class TestDisk:
 
     @pytest.mark.parametrize("room", [0, 100, 700])
     def test_full(self, tmp_path: Path, room: int) -> None:
-        """A disk that fills up tears one line at most; what it took before and after arrives."""
+        """A disk that fills up tears at most one line; events written before and after arrive."""
         (tmp_path / "file").write_text("")
         with receiver() as server:
             box = Outbox(client("http://127.0.0.1:1"), tmp_path, "a-run")
@@ -506,7 +506,7 @@ class TestDisk:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 class TestFullVolume:
-    """A file system of its own that has no room left."""
+    """Tests with a file system that has no room left."""
 
     @pytest.fixture
     def volume(self, tmp_path: Path) -> Iterator[Path]:
@@ -516,7 +516,7 @@ class TestFullVolume:
             yield tmp_path / "volume"
 
     def test_empties_itself(self, volume: Path) -> None:
-        """What waits is sent once, its file goes though nothing can be appended, and new events are kept again."""
+        """Waiting events are sent once, their file is deleted though full, and new events are stored again."""
         dead(volume, *(event(number, RunState.COMPLETE) for number in range(1_000)))
         fill(volume)
         kept = sum(line.is_waiting for line in module.read_lines(*journals(volume)))
@@ -536,7 +536,7 @@ class TestFullVolume:
         assert 1 == sum(line.is_waiting for line in module.read_lines(file))
 
     def test_in_part(self, volume: Path) -> None:
-        """Where a replay is cut short, the next one sends the rest, and nothing twice."""
+        """After an interrupted replay, the next one sends the rest, and nothing twice."""
         dead(volume, *(event(number, RunState.COMPLETE) for number in range(100)))
         fill(volume)
         with faulty() as server:
@@ -550,7 +550,7 @@ class TestFullVolume:
         assert [] == journals(volume)
 
     def test_open_run(self, volume: Path) -> None:
-        """The end of a run that a dead process left open is sent though it cannot be kept, even at the second try."""
+        """The end of a run that a dead process left open is sent though it cannot be stored, even at the second try."""
         dead(volume, event(1))
         fill(volume)
         with faulty() as server:
@@ -562,7 +562,7 @@ class TestFullVolume:
         assert [] == journals(volume)
 
     def test_last(self, volume: Path) -> None:
-        """The copy that is there to be looked at makes room for events that wait."""
+        """The copy for inspection is deleted to make room for waiting events."""
         with receiver() as server:
             box = Outbox(client(server.url), volume, "a-run")
             for number in range(100):
@@ -581,7 +581,7 @@ class TestFullVolume:
 
 @contextmanager
 def no_larger_than(size: int) -> Iterator[None]:
-    """Let this process write no file beyond `size` bytes: it ends as a full disk does."""
+    """Limit this process's files to `size` bytes, with the error of a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -591,10 +591,10 @@ def no_larger_than(size: int) -> Iterator[None]:
 
 
 class TestTransports:
-    """The transports that are not HTTP get events as objects."""
+    """Tests of transports other than HTTP, which get events as objects."""
 
     def test_rebuilt(self) -> None:
-        """An event is the same as object and as text, whatever its facets."""
+        """An event is the same as an object and as text, whatever its facets."""
         from openlineage.client.serde import Serde
         from pipeline.floe.lineage.transports import run_event
 
@@ -604,7 +604,7 @@ class TestTransports:
             assert each == json.loads(Serde.to_json(run_event(json.dumps(each))))
 
     def test_file(self, tmp_path: Path) -> None:
-        """A transport of the owner's choice takes them."""
+        """A transport of the owner's choice gets the events."""
         log = tmp_path / "events.log"
         config: dict[str, Any] = {"transport": {"type": "file", "log_file_path": str(log), "append": True}}
         box = Outbox(OpenLineageClient(config=config), tmp_path / "state", "a-run")

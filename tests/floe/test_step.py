@@ -1,4 +1,4 @@
-"""The step that runs dbt: the name of its run's job, as receivers get it."""
+"""Tests of the step that runs dbt, and of its job's name at receivers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ names: list[tuple[str, str]] = []
 
 @dg.asset
 def orders(context) -> None:  # type: ignore[no-untyped-def]  # Dagster takes no annotation that is text
-    """Note the name that the run's job has in Dagster, and the name for receivers."""
+    """Record the name of the run's job in Dagster and at receivers."""
     names.append((context.job_name, read_step(context).display_name))
 
 
@@ -55,7 +55,7 @@ REPOSITORY = DEFINITIONS.get_repository_def()
     ],
 )
 def test_display_name(job_name: str, expected: str) -> None:
-    """A job that Dagster has made up gets a name that an owner knows; a job of the project keeps its own."""
+    """A job that Dagster made up gets a name that its owner knows; a job of the project keeps its own."""
     names.clear()
     REPOSITORY.get_job(job_name).execute_in_process()
 
@@ -71,7 +71,7 @@ def test_ephemeral_job() -> None:
 
 
 def test_lineage() -> None:
-    """Lineage has that name; which job it is in Dagster stays with the step."""
+    """Lineage has the display name; the step keeps the job's name in Dagster."""
     step = named("__ASSET_JOB")
 
     assert ("__ASSET_JOB", "pipeline.assets") == (step.job_name, run_context(step, settings).run.name)

@@ -1,4 +1,4 @@
-"""The life of a node as spans: one tree, dbt's own times, errors with dbt's message."""
+"""Tests of the spans of nodes: one tree, dbt's own times, and errors with dbt's message."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORDERS = {
 
 
 def at(seconds: float) -> datetime:
-    """Return a moment of the test's clock."""
+    """Return a time of the test's clock."""
     return NOON + timedelta(seconds=seconds)
 
 
@@ -44,14 +44,14 @@ def finished(
     invocation: str = INVOCATION,
     **said: Any,
 ) -> NodeFinished:
-    """Return the end of a model's execution, its start included."""
+    """Return the event for the end of a model, including its start."""
     common = {"unique_id": f"model.shop.{name}", "resource_type": "model", "invocation_id": invocation}
     started = None if outcome is Outcome.SKIPPED else NodeStarted(at=at(start), **common)
     return NodeFinished(at=at(end), outcome=outcome, status=outcome.value, started=started, **common, **said)
 
 
 class Recorded:
-    """A step's tracing, and the spans that it has sent."""
+    """The tracing of a step, with the spans that it has sent."""
 
     def __init__(self, run_id: str = RUN_ID, step: str = "dbt_models", **said: Any) -> None:
         self.spans: list[ReadableSpan] = []
@@ -79,7 +79,7 @@ class Recorded:
         return self
 
     def __getitem__(self, name: str) -> ReadableSpan:
-        """Return the one span of that name."""
+        """Return the only span with a name."""
         (span,) = (span for span in self.spans if span.name == name)
         return span
 
@@ -99,7 +99,7 @@ class TestTree:
     """Run > step > dbt command > node > statement."""
 
     def test_levels(self) -> None:
-        """Each level hangs below the one above, in the trace whose id is the run id."""
+        """Each level is a child of the one above, in the trace whose id is the run id."""
         recorded = Recorded().command(finished("orders", 1, 2)).end()
         chain = ["model.shop.orders", "dbt", "step dbt_models", "run daily"]
 
@@ -110,7 +110,7 @@ class TestTree:
         assert {RUN_ID.replace("-", "")} == {f"{span.get_span_context().trace_id:032x}" for span in spans}  # type: ignore[union-attr]
 
     def test_two_steps(self) -> None:
-        """Steps of one run, in processes that know nothing of each other, hang below one run span."""
+        """Steps of one run in independent processes have the same run span as their parent."""
         first = Recorded(step="one").command().end(ends_run=False)
         second = Recorded(step="two").command().end(ends_run=True)
 
@@ -119,7 +119,7 @@ class TestTree:
         assert "run daily" not in [span.name for span in first.spans]
 
     def test_times(self) -> None:
-        """Times are dbt's, so nodes that ran at once overlap, however late they were told."""
+        """Times are dbt's, so nodes that ran at the same time overlap, however late they were reported."""
         recorded = Recorded().command(finished("a", 1, 5), finished("b", 2, 4)).end()
 
         assert ((1, 5), (2, 4), (0, 100)) == (
@@ -130,7 +130,7 @@ class TestTree:
         assert -5 == seconds(recorded["run daily"])[0]
 
     def test_links(self) -> None:
-        """A node is linked to the spans of the nodes that it reads, as far as this command has run them."""
+        """A node is linked to the spans of the nodes that it reads, if this command has run them."""
         upstream = ["model.shop.a", "model.shop.elsewhere"]
         recorded = Recorded().command(finished("a", 1, 2), finished("b", 3, 4), upstream=upstream)
 
@@ -138,7 +138,7 @@ class TestTree:
         assert span_id(recorded["model.shop.a"]) == link.context.span_id
 
     def test_results_win(self) -> None:
-        """The times of run_results.json are better than those of dbt's log lines."""
+        """The times of run_results.json take precedence over those of dbt's log lines."""
         life = finished("orders", 1, 9, executed=(at(2), at(3)))
 
         assert (2, 3) == seconds(Recorded().command(life).end()["model.shop.orders"])
@@ -153,7 +153,7 @@ class TestTree:
         assert first["step dbt_models"].parent == second["step dbt_models"].parent
 
     def test_second_command(self) -> None:
-        """A second dbt command in a step is a second span below the step's, with its own nodes."""
+        """A second dbt command in a step has its own span below the step's, with its own nodes."""
         recorded = Recorded().command(finished("orders", 1, 2))
         recorded.command(finished("orders", 3, 4, invocation=OTHER), invocation=OTHER).end()
 
@@ -165,7 +165,7 @@ class TestTree:
         assert 1 == [span.name for span in recorded.spans].count("run daily")
 
     def test_outer_trace(self) -> None:
-        """A trace that the run was started from is linked."""
+        """The run's span links to the trace from which the run was started."""
         outer = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
         (link,) = Recorded(traceparent=outer).command().end()["run daily"].links
@@ -177,15 +177,15 @@ class TestTree:
 
     @pytest.mark.parametrize("traceparent", [None, "", "nonsense"])
     def test_no_outer_trace(self, traceparent: str | None) -> None:
-        """Without one, or with nonsense, there is no link."""
+        """Without such a trace, or with an invalid one, there is no link."""
         assert () == tuple(Recorded(traceparent=traceparent).command().end()["run daily"].links)
 
 
 class TestNode:
-    """What a node's span says."""
+    """Tests of the spans of nodes."""
 
     def test_attributes(self) -> None:
-        """It carries dbt's names, the database's and Dagster's."""
+        """A node's span has the attributes of dbt, the database and Dagster."""
         life = finished("orders", 1, 2, response={"rows_affected": 540.0, "query_id": "q1", "code": "INSERT"})
 
         span = Recorded().command(life).end()["model.shop.orders"]
@@ -213,7 +213,7 @@ class TestNode:
         [("Database Error in model orders\n  no such column", "Database Error"), ("Got 3 results", "dbt.fail")],
     )
     def test_failed(self, message: str, kind: str) -> None:
-        """A failed node has an error status, dbt's word for it, and dbt's message as an exception."""
+        """A failed node has an error status, dbt's kind of error, and dbt's message as an exception."""
         span = Recorded().command(finished("orders", 1, 2, Outcome.FAIL, message=message)).end()["model.shop.orders"]
 
         (event,) = span.events
@@ -221,7 +221,7 @@ class TestNode:
         assert ("exception", message) == (event.name, (event.attributes or {})["exception.message"])
 
     def test_skipped(self) -> None:
-        """A skipped node has a span without length, and no error."""
+        """A skipped node has a span without duration or error."""
         span = Recorded().command(finished("orders", 0, 3, Outcome.SKIPPED)).end()["model.shop.orders"]
 
         assert (3, 3) == seconds(span)
@@ -229,7 +229,7 @@ class TestNode:
 
 
 class TestStatements:
-    """SQL, when it is asked for."""
+    """Tests of the spans of SQL statements, which are optional."""
 
     EVENTS = (
         {
@@ -244,7 +244,7 @@ class TestStatements:
     )
 
     def test_read(self) -> None:
-        """A statement is what dbt's debug log says, from its start to its end; one without an end is left out."""
+        """Statements are read from dbt's debug log, with start and end; one without an end is left out."""
         (statement,) = statements(list(self.EVENTS))
 
         assert ("CREATE", "q", at(1.1), at(1.5)) == (
@@ -255,7 +255,7 @@ class TestStatements:
         )
 
     def test_span(self) -> None:
-        """It is a client span below its node and within it, its text cut at the bound."""
+        """A statement is a client span below its node and within its time, with its text cut at the limit."""
         statement = Statement(text="select " + "x" * 9_000, started_at=at(0.9), finished_at=at(2.1))
 
         recorded = Recorded().command(finished("orders", 1, 2), statements=[statement]).end()
@@ -266,7 +266,7 @@ class TestStatements:
 
 
 def test_to_dbt() -> None:
-    """The dbt command is given the step's span as its parent, twice: to join, and to repeat."""
+    """The dbt command gets the step's span as its parent in two variables: one to join the trace, one to repeat."""
     recorded = Recorded()
     told = recorded.tracing.environment()
     recorded.end()
@@ -297,7 +297,7 @@ def test_sampler_ratio(monkeypatch: pytest.MonkeyPatch, sampler: str, ratio: flo
 
 
 def test_ids() -> None:
-    """Span ids are those that log lines derive, in another process and without export."""
+    """Span ids equal those that log lines derive, even in another process and without export."""
     recorded = Recorded().command(finished("orders", 1, 2)).end()
 
     assert (
@@ -308,10 +308,10 @@ def test_ids() -> None:
 
 
 def test_no_uuid() -> None:
-    """A run id that is no UUID, as in a unit test of an asset, has a trace id all the same."""
+    """A run id that is not a UUID, as in a unit test of an asset, still has a trace id."""
     assert 0 < trace_id("EPHEMERAL") < 2**128
 
 
 def test_count() -> None:
-    """A count is a whole number; -1 and nothing are none."""
+    """A count is an integer; -1 and None are not counts."""
     assert ["3", "0", "None", "None"] == [repr(count(each)) for each in (3.0, 0, -1, None)]

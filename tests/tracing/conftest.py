@@ -1,4 +1,4 @@
-"""The sample project with mistakes in it, and its runs, each made once."""
+"""Fixtures of the sample project with mistakes in it, and of its runs; each run is made once."""
 
 from __future__ import annotations
 

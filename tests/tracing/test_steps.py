@@ -1,4 +1,4 @@
-"""Several dbt steps in one run, one of them tried twice; nothing at import; nothing when export is off."""
+"""Tests of a run of several dbt steps, one of them retried, of loading the project, and of export that is off."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def steps(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(steps: Path) -> Run:
-    """Return a run of all steps, whose second fails once."""
+    """Return a run of all steps, the second of which fails once."""
     return runs.launch(steps, tags={"traceparent": OUTER})
 
 
@@ -98,7 +98,7 @@ def off(steps: Path) -> Run:
 
 
 def test_one_trace(run: Run) -> None:
-    """All steps and attempts are in one trace, below one run."""
+    """All steps and attempts are in one trace, below one run span."""
     names = Counter(span.name for span in run.spans if "." not in span.name)
     (root,) = (span for span in run.spans if not span.parent_span_id)
     steps = [span for span in run.spans if span.name.startswith("step ")]
@@ -112,7 +112,7 @@ def test_one_trace(run: Run) -> None:
 
 
 def test_attempts(run: Run) -> None:
-    """The attempts of a step are told apart, and so are their nodes; the run went well in the end."""
+    """The attempts of a step have different spans, and so do their nodes; the run succeeds in the end."""
     attempts = sorted(
         (attributes(span)["dagster.retry_number"], attributes(span)["dbt.status"])
         for span in run.spans
@@ -123,14 +123,14 @@ def test_attempts(run: Run) -> None:
 
 
 def test_outer_trace(run: Run) -> None:
-    """The run links to the trace that its tag names."""
+    """The run links to the trace in its tag."""
     (link,) = run.span("run everything").links
 
     assert OUTER.split("-")[1:3] == [link.trace_id.hex(), link.span_id.hex()]
 
 
 def test_off(off: Run) -> None:
-    """Without an endpoint each line has its ids, and there is no thread, no network and no warning."""
+    """Without an endpoint, each line still has its ids, and there is no thread, no network and no warning."""
     found = re.search(r"^PROBE (.*)$", off.output, re.MULTILINE)
     assert found, off.output
     assert {"threads": [], "connections": [], "modules": []} == json.loads(found[1])

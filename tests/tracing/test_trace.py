@@ -1,4 +1,4 @@
-"""The trace of a real run, as a receiver of each protocol and under each executor has it."""
+"""Tests of the trace of a real run, received over each protocol and under each executor."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ LEVELS = ["run", "step", "command", "node", "statement"]
 
 
 def level(span: Span) -> str:
-    """Return which of `LEVELS` a span is."""
+    """Return the level of a span among `LEVELS`."""
     if span.kind == Span.SPAN_KIND_CLIENT:
         return "statement"
     return "node" if "." in span.name else "command" if span.name == "dbt" else span.name.split()[0]
 
 
 def executed(run: Run) -> set[str]:
-    """Return the nodes that dbt has results of; an exposure is none that is run."""
+    """Return the nodes with results in dbt, except for exposures, which are not run."""
     return {unique_id for unique_id in run.results if not unique_id.startswith("exposure.")}
 
 
 def skipped(run: Run) -> set[str]:
-    """Return the nodes that dbt has skipped."""
+    """Return the nodes that dbt skipped."""
     return {unique_id for unique_id, result in run.results.items() if result["status"] == "skipped"}
 
 
 def test_one_span_a_node(run: Run) -> None:
-    """There are as many spans as nodes and levels above, in the trace whose id is the run id."""
+    """There is one span per node and per level above, in the trace whose id is the run id."""
     assert Counter([*executed(run), *ABOVE]) == Counter(span.name for span in run.spans if span not in run.statements)
     assert {run.trace_id} == {span.trace_id.hex() for span in run.spans}
     assert {"success", "pass", "error", "fail", "skipped"} <= {result["status"] for result in run.results.values()}
@@ -76,14 +76,14 @@ def seconds(time: str) -> float:
 
 
 def test_parallel(run: Run) -> None:
-    """Nodes that dbt ran at once overlap."""
+    """The spans of nodes that dbt ran at the same time overlap."""
     seeds = sorted(span.start_time_unix_nano for span in run.spans if span.name.startswith("seed."))
     ends = [span.end_time_unix_nano for span in run.spans if span.name.startswith("seed.")]
     assert seeds[1] < min(ends)
 
 
 def test_bad_nodes(run: Run) -> None:
-    """What failed says so, with its kind and dbt's message; what was skipped is no error and has no length."""
+    """A failed node's span has the kind of failure and dbt's message; a skipped node's has no error and no duration."""
     failed, unfit, unrun = (
         run.span(name) for name in ("model.pipeline.broken", "test.pipeline.fails", "model.pipeline.after_broken")
     )
@@ -101,7 +101,7 @@ def test_bad_nodes(run: Run) -> None:
 
 
 def test_reason(run: Run) -> None:
-    """The command, the step and the run name the first node that failed, in dbt's words, and how many others did."""
+    """The spans of command, step and run give dbt's message for the first failed node, and the number of the others."""
     failed = r"(model\.pipeline\.broken: Runtime Error in model broken|test\.pipeline\.fails: Got 120 results)"
     expected = re.compile(failed + r".*\n\n1 other node failed as well\.", re.DOTALL)
     ends = {event["job"]["name"]: event["run"]["facets"] for event in run.events if event["eventType"] == "FAIL"}
@@ -119,7 +119,7 @@ def exception(span: Span) -> str:
 
 
 def test_links(run: Run) -> None:
-    """A node is linked to what it reads, through ephemeral models too; a test to its model, and to no other."""
+    """A node is linked to the nodes that it reads, also through ephemeral models, and a test only to its model."""
     names = {span.span_id: span.name.split(".", 1)[1] for span in run.spans if "." in span.name}
     linked = {span.name: {names[link.span_id] for link in span.links} for span in run.spans}
 
@@ -131,7 +131,7 @@ def test_links(run: Run) -> None:
 
 
 def test_rows(run: Run) -> None:
-    """Rows are whole numbers, on the span and in the metric."""
+    """Row counts are integers in the span and in the metric."""
     (rows,) = (metric for metric in run.metrics if metric.name == "dbt.node.rows")
 
     assert 540 == attributes(run.span("seed.pipeline.raw_orders"))["dbt.rows_affected"]
@@ -139,7 +139,7 @@ def test_rows(run: Run) -> None:
 
 
 def test_repeated_by_dbt(run: Run) -> None:
-    """What dbt writes names the trace, and the step's span, in run_results.json and in its log."""
+    """The run_results.json and log of dbt have the ids of the trace and of the step's span."""
     (folder,) = run.targets
     told = f"00-{run.trace_id}-{run.span('step dbt_models').span_id.hex()}-01"
 
@@ -148,7 +148,7 @@ def test_repeated_by_dbt(run: Run) -> None:
 
 
 def test_query_comment(run: Run) -> None:
-    """Each query names the command, its trace and its node, besides what dbt says by default."""
+    """Each query's comment has the command, the trace and the node, in addition to dbt's default."""
     (folder,) = run.targets
     events = [json.loads(line) for line in (folder / "dbt.log").read_text().splitlines() if '"SQLQuery"' in line]
     comments = [json.loads(found[1]) for each in events if (found := re.match(r"/\* (.*) \*/", each["data"]["sql"]))]
@@ -161,7 +161,7 @@ def test_query_comment(run: Run) -> None:
 
 
 def test_statements(run: Run) -> None:
-    """With FLOE_TRACE_SQL each node that ran SQL has its statements below it, without it there is none."""
+    """With FLOE_TRACE_SQL, statements are below each node that ran SQL; without it, there are none."""
     (folder,) = run.targets
     by_id = {span.span_id: span.name for span in run.spans}
 
@@ -173,7 +173,7 @@ def test_statements(run: Run) -> None:
 
 
 def test_documented(run: Run) -> None:
-    """The attributes of the documentation are those that spans carry, level by level."""
+    """The attributes in the documentation are those of the spans, level by level."""
     documented = table(run.project / "docs" / "tracing.md")
     found = {(name, level(span)) for span in run.spans for name in attributes(span)}
     # Not of DuckDB, and of no partitioned run.
@@ -187,7 +187,7 @@ def test_documented(run: Run) -> None:
 
 
 def table(page: Path) -> set[tuple[str, str]]:
-    """Return each attribute of the page's table with each level that it stands on."""
+    """Return the levels of each attribute in the page's table."""
     section = page.read_text().partition("## Attributes")[2].partition("\n## ")[0]
     rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
     return {

@@ -1,4 +1,4 @@
-"""The standard variables of OpenTelemetry, each at a real receiver of both protocols."""
+"""Tests of OpenTelemetry's standard variables with real receivers of both protocols."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NAMES = ["run daily", "step dbt_models"]
 
 @pytest.fixture(autouse=True)
 def collected() -> Iterator[None]:
-    """Collect the connections of a test before the next one: they would warn in whichever test runs by then."""
+    """Collect a test's connections before the next test, which would otherwise get their warnings."""
     yield
     for thread in threading.enumerate():
         if thread.name.startswith(THREAD_PREFIX):
@@ -42,7 +42,7 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Forget the certificates that this machine trusts by variable, and what other tests could not send."""
+    """Remove the variables of trusted certificates, and the items that other tests could not send."""
     monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path))
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
@@ -57,7 +57,7 @@ def protocol(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def endpoint(protocol: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """Serve, and name the address."""
+    """Start a receiver and set the variable of its address."""
     with receiver() as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base(server, protocol))
         yield server
@@ -65,7 +65,7 @@ def endpoint(protocol: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Receive
 
 @pytest.fixture
 def secure(protocol: str, monkeypatch: pytest.MonkeyPatch, certificate: tuple[Path, Path]) -> Iterator[Receiver]:
-    """Serve over TLS, and name the address."""
+    """Start a receiver with TLS and set the variable of its address."""
     with receiver(certificate) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", base(server, protocol))
         yield server
@@ -73,17 +73,17 @@ def secure(protocol: str, monkeypatch: pytest.MonkeyPatch, certificate: tuple[Pa
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a certificate that nobody trusts."""
+    """Make an untrusted certificate."""
     return write_certificate(tmp_path_factory.mktemp("tls"))
 
 
 def base(server: Receiver, protocol: str) -> str:
-    """Return what the general endpoint is set to."""
+    """Return the value of the general endpoint."""
     return server.grpc_url if protocol == "grpc" else server.url
 
 
 def send(seconds: float = 10) -> Counts | None:
-    """Send the spans and metrics of a step; return what became of the spans."""
+    """Send the spans and metrics of a step; return the counts of the spans."""
     settings = read_settings()
     spans, numbers = open_spans(settings), open_metrics(settings)
     step = Step(
@@ -105,7 +105,7 @@ def send(seconds: float = 10) -> Counts | None:
 
 
 def names(server: Receiver) -> list[str]:
-    """Return the names of the spans that have arrived."""
+    """Return the names of the received spans."""
     return sorted(span.name for span in server.spans)
 
 
@@ -116,7 +116,7 @@ def test_protocol(endpoint: Receiver) -> None:
 
 
 def test_headers(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Headers go along, percent-decoded; a signal's own win for that signal."""
+    """Headers are sent percent-decoded; for a signal, its own headers take precedence."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-team=all%20of%20us,x-key=k")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-team=numbers")
     send()
@@ -126,7 +126,7 @@ def test_headers(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resource(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sends is the project, its target and what the owner adds or says otherwise."""
+    """The resource has the project, its target and the owner's attributes, which take precedence."""
     monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
     monkeypatch.setenv("DBT_TARGET", "prod")
     send()
@@ -158,7 +158,7 @@ def test_sampler(
 def test_certificate(
     secure: Receiver, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """With https there is TLS, trusted by the certificate that is named, whatever else the machine trusts."""
+    """With https, TLS uses the configured certificate, whatever else the machine trusts."""
     monkeypatch.setenv(variable, str(certificate[0]))
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     (others := certificate[0].with_name("others.crt")).write_text("")
@@ -172,7 +172,7 @@ def test_certificate(
 def test_client_certificate(
     protocol: str, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, *, named: bool
 ) -> None:
-    """A receiver that asks for a client's certificate gets the one that is named."""
+    """A receiver that requests a client certificate gets the configured one."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate[0]))
     if named:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", str(certificate[0]))
@@ -186,7 +186,7 @@ def test_client_certificate(
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
 def test_no_certificate(secure: Receiver, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
-    """A certificate that nobody trusts is refused, and http speaks no TLS."""
+    """An untrusted certificate is refused, and http does not use TLS."""
     url = base(secure, read_settings().otlp_protocol)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url.replace("https", scheme))
     counts = send(0.5)
@@ -196,7 +196,7 @@ def test_no_certificate(secure: Receiver, monkeypatch: pytest.MonkeyPatch, schem
 
 
 def test_signal_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each signal may have its own endpoint, taken as it is, and its own protocol."""
+    """Each signal may have its own endpoint, which is used unchanged, and its own protocol."""
     with receiver() as first, receiver() as second:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{first.url}/v1/traces")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", second.grpc_url)
@@ -208,7 +208,7 @@ def test_signal_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("protocol")
 def test_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timeout bounds an endpoint that never answers."""
+    """The timeout limits the wait for an endpoint that never answers."""
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
     took = []
     with socket.create_server(("127.0.0.1", 0)) as silent:

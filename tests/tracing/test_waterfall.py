@@ -1,4 +1,4 @@
-"""`floe trace`: a command's spans, drawn without a backend."""
+"""Tests of `floe trace`, which draws a command's spans without a backend."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ raise SystemExit(3)
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Bar]:
-    """Return the bars of what a command has sent."""
+    """Return the bars of a command's spans."""
     code, spans = record([sys.executable, "-c", SENDS])
     assert 3 == code
     found: list[Bar] = bars(spans)
@@ -45,7 +45,7 @@ def drawn() -> list[Bar]:
 
 
 def test_order(drawn: list[Bar]) -> None:
-    """Bars stand below their parent, in the order in which they began."""
+    """Bars are below their parent, in order of start."""
     assert [
         ("run daily", 0, 0, 10),
         ("seed.shop.<a>", 1, 0, 5),
@@ -55,7 +55,7 @@ def test_order(drawn: list[Bar]) -> None:
 
 
 def test_text(drawn: list[Bar]) -> None:
-    """A bar is as long as its share of the whole; what failed says why; tests that passed are counted."""
+    """A bar's length is its share of the total; failures have a reason; passed tests are counted."""
     run, seed, model, last = as_text(drawn)
 
     assert run.count("█") == 2 * seed.count("█") == 5 * model.count("█")
@@ -74,7 +74,7 @@ def test_picture(drawn: list[Bar]) -> None:
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The exit code is the command's; without spans there is a word, and no picture."""
+    """The exit code is the command's; without spans there is a message and no picture."""
     file = tmp_path / "trace.svg"
     for code, script in ((3, SENDS), (0, "pass")):
         monkeypatch.setattr(sys, "argv", ["floe", "trace", "--svg", str(file), sys.executable, "-c", script])
@@ -89,7 +89,7 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     [("run shop.assets", "level"), ("step dbt_models", "level"), ("dbt", "level"), ("model.shop.orders", "model")],
 )
 def test_kind(name: str, kind: str) -> None:
-    """A level above the nodes is drawn as one, whatever its job is called; a node as what dbt calls it."""
+    """A level above the nodes is drawn as that level, whatever its job's name; a node is drawn as dbt's type."""
     (bar,) = bars([Span(name=name, span_id=bytes(8))])
 
     assert kind == bar.kind

@@ -1,1 +1,1 @@
-"""Real Dagster runs that are killed, starved and spied upon: minutes, so `nox -s faults` alone runs them."""
+"""Tests of real Dagster runs under faults; they take minutes, so only `nox -s faults` runs them."""

@@ -1,4 +1,4 @@
-"""Real Dagster runs: endpoints are dead, processes are killed, disks are full, secrets are planted."""
+"""Tests of real Dagster runs with dead endpoints, killed processes, full disks and planted secrets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DbtCliResource.cli = without_dbt
 
 @pytest.fixture
 def project(template: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Return a project, of duckdb if no target is named, with two models, the second of which reads the first."""
+    """Return a project (by default of duckdb) with two models, the second of which reads the first."""
     target = getattr(request, "param", "duckdb")
     answers = {"project_name": "pipeline", "start_from": "empty", "compute_target": target}
     made = render(template, tmp_path / "project", **answers)
@@ -69,7 +69,7 @@ def environment(project: Path, server: FaultyServer | None, **more: str) -> dict
 
 
 def launch(project: Path, server: FaultyServer | None, **more: str) -> tuple[int, str]:
-    """Run all assets; return the exit code and what was printed."""
+    """Run all assets; return the exit code and the output."""
     done = subprocess.run(
         ["dg", "launch", "--assets", "*"],
         cwd=project,
@@ -91,7 +91,7 @@ def floe(project: Path, server: FaultyServer, *arguments: str) -> str:
 
 
 def runs(server: FaultyServer) -> dict[tuple[str, str], list[str]]:
-    """Return what has arrived of each run: its job and id, and the states in order."""
+    """Return the received states of each run in order, by job and run id."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for event in server.events:
         if event["job"]["name"] != "floe.doctor":
@@ -100,13 +100,13 @@ def runs(server: FaultyServer) -> dict[tuple[str, str], list[str]]:
 
 
 def warnings(printed: str) -> list[str]:
-    """Return the lines in which the emitter warns."""
+    """Return our warnings about unsent items."""
     return [line for line in printed.splitlines() if "uv run floe doctor" in line and "to test the endpoints" in line]
 
 
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.REFUSE])
 def test_dead_endpoints(project: Path, fault: Fault) -> None:
-    """The run is as green, warns once, and the next one sends everything."""
+    """The run succeeds and warns once, and the next run sends everything."""
     with faulty() as server:
         server.go_wrong(fault)
         code, printed = launch(project, server)
@@ -129,7 +129,7 @@ def test_dead_endpoints(project: Path, fault: Fault) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL], ids=["TERM", "KILL"])
 @pytest.mark.parametrize("who", ["dbt", "step", "run"])
 def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
-    """Whatever is killed, each run that has begun has one end, by itself or after `floe doctor` and a replay."""
+    """Whatever is killed, each started run has one end, at once or after `floe doctor` and a replay."""
     (project / "dbt" / "models" / "slow.sql").write_text(SLOW)
     with faulty() as server, launched(project, server) as process:
         wait_for(server, "model.pipeline.slow")
@@ -162,7 +162,7 @@ def test_killed(project: Path, who: str, sign: signal.Signals) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 @pytest.mark.parametrize("way", ["read-only", "full"])
 def test_disk(project: Path, way: str) -> None:
-    """With no disk for the journal and the logs the run is as green; what is sent arrives."""
+    """Without a disk for the journal and the logs, the run succeeds, and sent events arrive."""
     state = project / "state"
     state.mkdir()
     if way == "full":
@@ -182,7 +182,7 @@ def test_disk(project: Path, way: str) -> None:
 
 
 def test_no_dbt(project: Path) -> None:
-    """Where dbt is not found, receivers hear that the run has begun, and that it has failed, and why."""
+    """If dbt is not found, receivers get the start of the run, and its failure with the reason."""
     (project / "src" / "pipeline" / "defs" / "no_dbt.py").write_text(NO_DBT)
     with faulty() as server:
         code, printed = launch(project, server)
@@ -194,7 +194,7 @@ def test_no_dbt(project: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a disk")
 def test_target_not_writable(project: Path) -> None:
-    """Where dbt has no folder to write to, receivers hear that the run has begun, and that it has failed."""
+    """If dbt cannot write to its target folder, receivers get the start of the run and its failure."""
     target = project / "dbt" / "target"
     with faulty() as server:
         code, printed = launch(project, server)  # makes the manifest
@@ -213,7 +213,7 @@ def test_target_not_writable(project: Path) -> None:
 
 
 def test_no_debug_log(project: Path) -> None:
-    """Where dbt writes no debug log, the run is as green, and everything arrives."""
+    """If dbt writes no debug log, the run succeeds and everything arrives."""
     with faulty() as server:
         code, printed = launch(project, server, DBT_LOG_LEVEL_FILE="none")
     assert 0 == code, printed
@@ -223,7 +223,7 @@ def test_no_debug_log(project: Path) -> None:
 
 @pytest.mark.parametrize(("project", "target"), [(target, target) for target in TARGETS], indirect=["project"])
 def test_secrets(project: Path, target: str) -> None:
-    """The value of no secret variable stands in anything that a run leaves or sends, even if dbt's error repeats it."""
+    """Nothing that a run stores or sends contains the value of a secret variable, even if dbt's error repeats it."""
     named = [name for name, variable in facts(target)["variables"].items() if variable.get("secret")]
     secrets = {name: f"planted-{name.lower()}" for name in [*named, "OPENLINEAGE_API_KEY"]}
     told = " || ".join(f"getenv('{name}')" for name in secrets)
@@ -251,7 +251,7 @@ def test_secrets(project: Path, target: str) -> None:
 
 @contextmanager
 def launched(project: Path, server: FaultyServer) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a run in a process group of its own; end what is left of it."""
+    """Start a run in its own process group, and end the remaining processes afterwards."""
     process = subprocess.Popen(
         ["dg", "launch", "--assets", "*"],
         cwd=project,
@@ -269,7 +269,7 @@ def launched(project: Path, server: FaultyServer) -> Iterator[subprocess.Popen[b
 
 
 def wait_for(server: FaultyServer, job: str) -> None:
-    """Wait until a job has started, and a moment for what leaves with it."""
+    """Wait until a job has started, and a moment longer for the items sent with its start."""
     deadline = time.monotonic() + 120
     while not any(event["job"]["name"] == job for event in server.events):
         assert time.monotonic() < deadline, "it did not start"
@@ -294,6 +294,6 @@ def parent(pid: int) -> int:
 
 
 def is_dbt(pid: int) -> bool:
-    """Say whether a process is dbt that builds."""
+    """Return whether a process is `dbt build`."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return b"build" in words and any(word.endswith(b"/dbt") or word == b"dbt" for word in words)
