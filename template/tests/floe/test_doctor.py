@@ -50,7 +50,7 @@ def test_refused(check: str) -> None:
 
     assert finding.state == "fail"
     assert url in finding.message
-    assert "nothing listens there" in finding.message
+    assert "nothing is listening there" in finding.message
 
 
 def test_redirect(check: str) -> None:
