@@ -22,7 +22,7 @@ from ..dbt.node_events import CommandFinished, CommandStarted, DbtEvent, NodeFin
 from ..faults import Losses, detail, lost_details
 from .columns import QueryLineage
 from .datasets import DatasetBuilder
-from .jobs import JobFacets, job_type
+from .jobs import JobFacets, command_job_name, job_type, node_job_name
 from .parents import CommandInfo, RunContext
 from .run_facets import RunFacets, incomplete
 
@@ -72,7 +72,7 @@ class RunEventBuilder:
         """
         self._run = dagster_run.run
         self._producer = dagster_run.producer
-        self._command_run = replace(dagster_run.run, name=f"dbt.{command.project_name}", run_id="")
+        self._command_run = replace(dagster_run.run, name=command_job_name(command.project_name), run_id="")
         self._full_refresh = command.full_refresh
         self._facets = RunFacets(dagster_run, command)
         self._sources = sources
@@ -163,7 +163,7 @@ class RunEventBuilder:
             eventTime=event.at.isoformat(),
             eventType=state,
             run=Run(node_run_id(event.invocation_id, event.unique_id), facets),
-            job=Job(self._command_run.namespace, event.unique_id, job_facets),
+            job=Job(self._command_run.namespace, node_job_name(event.unique_id), job_facets),
             inputs=inputs or [],
             outputs=list(outputs),
             producer=self._producer,

@@ -1,6 +1,6 @@
-"""The OpenLineage job of a dbt node.
+"""The OpenLineage jobs of a dbt command and of its nodes: their names and facets.
 
-In: a node of the manifest, and the repository. Out: the facets of https://openlineage.io/docs/spec/facets/job-facets.
+In: a node of the manifest, and the repository. Out: a name, and the facets of https://openlineage.io/docs/spec/facets/job-facets.
 """
 
 from __future__ import annotations
@@ -27,6 +27,16 @@ from .custom_facets import DbtNodeJobFacet
 
 TAG_SOURCE = "DBT"
 SSH = re.compile(r"(?:ssh://)?(?:[^@/]+@)(?P<host>[^:/]+)[:/](?P<path>.+)")
+
+
+def command_job_name(project_name: str) -> str:
+    """Return the name of the job of a project's dbt commands; that of a Dagster run is `Step.display_name`."""
+    return f"dbt.{project_name}"
+
+
+def node_job_name(unique_id: str) -> str:
+    """Return the name of the job of a dbt node: its unique id, which dbt keeps from run to run."""
+    return unique_id
 
 
 @dataclass(frozen=True, slots=True)
