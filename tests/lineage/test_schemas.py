@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pipeline.floe.dbt.manifest_graph import Graph, Node
-from pipeline.floe.lineage.columns import TableColumns
+from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
 
@@ -176,3 +176,100 @@ def test_no_room(tmp_path: Path) -> None:
     kept.put("model.shop.staged", "key", 1)
 
     kept.save()
+
+
+def of_sql(graph: Graph, tmp_path: Path, sql: str, **config: Any) -> Any:
+    """Return the columns of the model `staged` with this SQL and configuration."""
+    (tmp_path / "compiled" / "shop" / "models" / "staged.sql").write_text(sql)
+    model = graph.node("model.shop.staged")
+    model["config"] = {"materialized": "table", **config}
+    return model
+
+
+CONTRACT = {"enforced": True}
+
+
+@pytest.mark.parametrize(
+    ("config", "order", "in_order"),
+    [
+        ({"materialized": "table", "contract": CONTRACT}, ["total", "id", "label"], True),
+        ({"materialized": "view", "contract": CONTRACT}, ["id", "label", "total"], True),
+        ({"materialized": "incremental", "contract": CONTRACT}, ["id", "label", "total"], False),
+        ({"materialized": "incremental"}, ["id", "label", "total"], False),
+        ({"materialized": "table"}, ["id", "label", "total"], True),
+    ],
+)
+def test_stored_order(graph: Graph, tmp_path: Path, config: dict[str, Any], order: list[str], in_order: bool) -> None:
+    """A table with a contract has the order of its YAML; of one that earlier runs have written it is not known."""
+    model = of_sql(graph, tmp_path, "select 1::bigint as id, 'a' as label, 2::decimal(18, 2) as total", **config)
+    model["columns"] = {name: {"name": name} for name in ("total", "id", "label")}
+
+    table = schemas(graph).table(model)
+
+    assert (order, True, in_order) == (list(table.columns), table.complete, table.in_order)
+
+
+def test_cataloged_order(graph: Graph, tmp_path: Path) -> None:
+    """The catalog has the order and the types of an incremental table, if it has the same columns."""
+    model = of_sql(graph, tmp_path, "select 1::bigint as id, 'a' as label", materialized="incremental")
+    columns = {
+        "label": {"name": "label", "type": "VARCHAR", "index": 1},
+        "id": {"name": "id", "type": "INTEGER", "index": 2},
+    }
+
+    def table(columns: dict[str, Any]) -> TableColumns:
+        return schemas(graph, {"nodes": {"model.shop.staged": {"columns": columns}}}).table(model)
+
+    assert TableColumns({"label": "VARCHAR", "id": "INTEGER"}) == table(columns)
+    assert not table({"id": columns["id"]}).in_order
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("with q (a, b) as (select * from {}) select a, b from q", {"a": None, "b": None}),
+        ("select * from {} union all select name, id from {}", {"id": None, "name": None}),
+        ("select name, id from {} union all select * from {}", {"name": None, "id": None}),
+        ("select * from (select * from {}) as q (a)", {}),
+        ("select id, upper(name) as name from {}", {"id": "id", "name": "name"}),
+        ("select * from {} union all by name select name, id from {}", {"id": "id", "name": "name"}),
+        ("select * from {} except select 'a', 1", {"id": "id", "name": "name"}),
+        ("select a.id, b.name from {} a join {} b using (id)", {"id": "id", "name": "name"}),
+    ],
+)
+def test_unordered(sql: str, expected: dict[str, str | None]) -> None:
+    """What is matched by position with a table whose order is not known has no certain origin; by name it has."""
+    table = TableColumns({"id": "BIGINT", "name": "TEXT"}, in_order=False)
+
+    query = read_query(sql.replace("{}", "shop.t"), "duckdb", {"shop.t": table})
+
+    origins = {
+        name: next(iter(origin.column for origin in column.origins if origin.type == "DIRECT"), None)
+        for name, column in query.columns.items()
+    }
+    assert expected == origins
+
+
+@pytest.mark.parametrize(
+    ("hook", "is_altered"),
+    [
+        ("alter table {{ this }} rename column channel to kanal", True),
+        ("ALTER TABLE {{ this }}\n  ADD COLUMN extra int", True),
+        ("alter table {{ this }} add extra int", True),
+        ("alter table {{ this }} drop column x", True),
+        ("alter table {{ this }} add constraint pk primary key (id)", False),
+        ("alter table {{ this }} owner to analysts", False),
+        ("grant select on {{ this }} to reporter", False),
+        ("create index on {{ this }} (id)", False),
+    ],
+)
+def test_post_hook(graph: Graph, hook: str, is_altered: bool) -> None:
+    """A hook that may change the columns of a table leaves them unknown, with the reason."""
+    model = graph.node("model.shop.staged")
+    model["config"] = {"materialized": "table", "post-hook": [{"sql": hook, "transaction": True}]}
+    known = schemas(graph)
+    query = known.query(model)
+
+    assert query is not None
+    assert is_altered == bool(query.problem)
+    assert is_altered != known.table(model).complete

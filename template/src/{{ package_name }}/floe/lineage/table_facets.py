@@ -86,7 +86,7 @@ def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
             type=data_type,
             description=documented.get(name.lower(), {}).get("description") or None,
             # Between documented columns there may be undocumented ones.
-            ordinal_position=position if table.complete else None,
+            ordinal_position=position if table.complete and table.in_order else None,
         )
         for position, (name, data_type) in enumerate(table.columns.items(), start=1)
     ]

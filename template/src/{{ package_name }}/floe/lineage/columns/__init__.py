@@ -48,6 +48,6 @@ def _result(relation: Relation, names: Names, open_tables: tuple[str, ...]) -> Q
     twice = names.duplicates(column.name for column in relation.columns)
     columns = {c.name: c.lineage for c in relation.columns if c.name and names.key(c.name) not in twice}
     complete = relation.complete and len(columns) == len(relation.columns)
-    result = QueryLineage(columns, relation.rows, complete, relation.rows_known)
+    result = QueryLineage(columns, relation.rows, complete, relation.rows_known, relation.in_order)
     is_whole = complete and result.rows_known and not result.left_out
     return result if is_whole else replace(result, open_tables=open_tables)

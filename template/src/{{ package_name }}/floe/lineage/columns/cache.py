@@ -50,7 +50,13 @@ class ColumnCache:
         }
         rows = frozenset(Origin(*origin) for origin in value["rows"])
         return QueryLineage(
-            columns, rows, value["complete"], value["rows_known"], tuple(value["open_tables"]), value["problem"]
+            columns,
+            rows,
+            complete=value["complete"],
+            rows_known=value["rows_known"],
+            in_order=value["in_order"],
+            open_tables=tuple(value["open_tables"]),
+            problem=value["problem"],
         )
 
     def put_query(self, unique_id: str, key: str, checksum: Any, query: QueryLineage) -> None:
@@ -63,6 +69,7 @@ class ColumnCache:
             "rows": sorted(map(astuple, query.rows)),
             "complete": query.complete,
             "rows_known": query.rows_known,
+            "in_order": query.in_order,
             "open_tables": query.open_tables,
             "problem": query.problem,
         }

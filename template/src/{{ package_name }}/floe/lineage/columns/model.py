@@ -56,10 +56,17 @@ UNKNOWN = ColumnLineage(known=False)
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The known columns of a table with their types, and whether they are all of its columns, in order."""
+    """The known columns of a table.
+
+    Attributes:
+        columns: Types by column, as far as they are known.
+        complete: Whether these are all columns.
+        in_order: Whether they are in the order of the table.
+    """
 
     columns: Mapping[str, str | None]
     complete: bool = True
+    in_order: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +74,11 @@ class QueryLineage:
     """The lineage of a query's result.
 
     Attributes:
-        columns: The columns by name, in order.
+        columns: The columns by name.
         rows: The columns that determine the rows: in joins, filters and groups.
-        complete: Whether `columns` are all columns, in order.
+        complete: Whether `columns` are all columns.
         rows_known: Whether `rows` is complete.
+        in_order: Whether `columns` are in the order of the result.
         open_tables: Tables that the query reads and whose columns, or their spelling in the engine, are not known.
         problem: Why nothing is known, if the SQL could not be read.
     """
@@ -79,6 +87,7 @@ class QueryLineage:
     rows: frozenset[Origin] = frozenset()
     complete: bool = False
     rows_known: bool = True
+    in_order: bool = True
     open_tables: tuple[str, ...] = ()
     problem: str | None = None
 

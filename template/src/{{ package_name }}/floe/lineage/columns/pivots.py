@@ -23,9 +23,10 @@ def pivoted(relation: Relation, pivot: exp.Pivot, scope: Scope, reader: QueryRea
     turned = (_unpivot if pivot.args.get("unpivot") else _pivot)(relation, pivot, inside, reader)
     alias = pivot.args.get("alias")
     columns = [scope.names.spelled(name) for name in alias.columns] if alias else []
+    turned.in_order = relation.in_order
     if not columns:
         return turned
-    if turned.complete:
+    if turned.complete or not turned.in_order:
         return turned.renamed(columns)
     # The columns that are passed through come first, then the new ones in the engine's order.
     passed = [replace(column, name=name) for column, name in zip(turned.columns, columns, strict=False)]

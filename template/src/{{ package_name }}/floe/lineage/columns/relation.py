@@ -31,8 +31,9 @@ class Relation:
     """The result of a table, subquery or function.
 
     Attributes:
-        columns: The known columns, in order, with or without a name.
+        columns: The known columns, with or without a name.
         complete: Whether these are all columns.
+        in_order: Whether they are in the order of the result.
         rest: For an open relation: key of a column that `columns` lacks -> the column's lineage.
         rows: The columns that determine the rows.
         rows_known: Whether `rows` is complete.
@@ -45,6 +46,7 @@ class Relation:
     rows: frozenset[Origin] = frozenset()
     rows_known: bool = True
     row: ColumnLineage | None = None
+    in_order: bool = True
 
     def named(self, key: str, names: Names) -> list[NamedColumn]:
         """Return the columns with a key: none, one, or several with the same name."""
@@ -77,8 +79,8 @@ class Relation:
         """Return the relation with its first columns renamed to `aliases`."""
         if not aliases:
             return self
-        if not self.complete:
-            # Unlisted columns may precede the listed ones.
+        if not (self.complete and self.in_order):
+            # Which columns these are is not known: unlisted ones may precede the listed ones.
             return Relation(
                 [NamedColumn(alias, self.row or UNKNOWN) for alias in aliases],
                 rows=self.rows,

@@ -15,8 +15,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +33,12 @@ from .snapshots import with_snapshot_columns
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
 SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; the types of larger ones are not worth reading the file
 SQLGLOT = version("sqlglot")
+# Clauses of ALTER TABLE that change its columns.
+ALTERATION = re.compile(
+    r"\balter\s+(?:table|view)\b[^;]*?\b(?:rename|columns?|(?:add|drop)\s+"
+    r"(?!(?:constraint|primary|foreign|unique|check|partition|row|search|sort|dist|cluster)\b)\w)",
+    re.IGNORECASE,
+)
 K = TypeVar("K")
 V = TypeVar("V")
 NOTHING = TableColumns({}, complete=False)
@@ -76,9 +84,10 @@ class Schemas:
         if kind in {"model", "snapshot"}:
             query = self.query(node)
             if query and query.complete:
-                return TableColumns({name: column.type for name, column in query.columns.items()})
-            if node.get("config", {}).get("contract", {}).get("enforced"):
-                return TableColumns(self._documented(node))
+                columns = {name: column.type for name, column in query.columns.items()}
+                return self._stored(node, columns, in_order=query.in_order)
+            if _has_contract(node):
+                return self._stored(node, self._documented(node), in_order=False)
             if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
         elif cataloged := self._cataloged(node):
@@ -88,6 +97,25 @@ class Schemas:
         documented = {name: kind for name, kind in self._documented(node).items() if name.lower() not in listed}
         return TableColumns(known | documented, complete=False)
 
+    def _stored(self, node: Node, columns: dict[str, str | None], *, in_order: bool) -> TableColumns:
+        """Return the columns of a model's query as dbt stores them.
+
+        With a contract, a table has the order and the types of its YAML. A table that earlier runs have written may
+        have been created by other SQL: only a catalog has its order.
+        """
+        materialized = node.get("config", {}).get("materialized")
+        if materialized in {"incremental", "snapshot"}:
+            cataloged = self._cataloged(node)
+            if cataloged.keys() == columns.keys():
+                return TableColumns(cataloged)
+            return TableColumns(columns, in_order=False)
+        if materialized == "table" and _has_contract(node):
+            declared = self._documented(node)
+            if declared.keys() != columns.keys():
+                return TableColumns(columns, in_order=False)
+            return TableColumns({name: data_type or columns[name] for name, data_type in declared.items()})
+        return TableColumns(columns, in_order=in_order)
+
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
         known_types = {
             name.lower(): data_type
@@ -96,7 +124,7 @@ class Schemas:
             if data_type
         }
         types = {name: data_type or known_types.get(name.lower()) for name, data_type in table.columns.items()}
-        return TableColumns(types, table.complete)
+        return replace(table, columns=types)
 
     def _documented(self, node: Node) -> dict[str, str | None]:
         return {
@@ -122,6 +150,8 @@ class Schemas:
         return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
 
     def _read(self, node: Node) -> QueryLineage | None:
+        if _is_altered(node):
+            return QueryLineage(problem="a post-hook may change the columns of the table")
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
             # Not part of this run: use the last known query, if the model has not changed.
@@ -145,9 +175,19 @@ class Schemas:
         key = table_id(node)
         if key not in self._digests:
             table = self.table(node)
-            text = json.dumps([list(table.columns.items()), table.complete])
+            text = json.dumps([list(table.columns.items()), table.complete, table.in_order])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
+
+
+def _has_contract(node: Node) -> bool:
+    return bool(node.get("config", {}).get("contract", {}).get("enforced"))
+
+
+def _is_altered(node: Node) -> bool:
+    """Return whether a hook may change the columns of a table after its query has made them."""
+    hooks = node.get("config", {}).get("post-hook") or []
+    return any(ALTERATION.search(hook["sql"] if isinstance(hook, dict) else str(hook)) for hook in hooks)
 
 
 @contextmanager

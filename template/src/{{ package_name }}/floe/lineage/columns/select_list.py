@@ -40,6 +40,7 @@ class _Columns:
     parts: list[tuple[Relation, frozenset[str]]] = field(default_factory=list)
     multipliers: list[ColumnLineage] = field(default_factory=list)
     ordered: bool = True
+    in_order: bool = True  # of the columns of each relation
 
     def add(self, name: str | None, lineage: ColumnLineage) -> None:
         """Add a column. After unknown columns it may be the second of its name and get a number."""
@@ -53,7 +54,7 @@ class _Columns:
             self.columns = [NamedColumn(name, c.lineage) for name, c in zip(numbered, self.columns, strict=True)]
         complete = not self.parts and self.ordered
         rows = combined(self.multipliers).through(INDIRECT, "JOIN")
-        return Relation(self.columns, complete, self._rest, rows.origins, rows.known)
+        return Relation(self.columns, complete, self._rest, rows.origins, rows.known, in_order=self.in_order)
 
     def _rest(self, key: str) -> ColumnLineage:
         names = self.scope.names
@@ -171,6 +172,7 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
         result.parts.append((Relation(), frozenset()))
         return
     for relation, columns in relations:
+        result.in_order = result.in_order and relation.in_order
         if relation.complete:
             for column in columns:
                 key = names.key(column.name)

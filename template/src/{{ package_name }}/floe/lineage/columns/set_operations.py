@@ -22,7 +22,8 @@ def set_operation(left: Relation, right: Relation, operation: exp.SetOperation, 
         columns, complete = [NamedColumn(c.name, replace(c.lineage, type=None)) for c in left.columns], left.complete
         compared = [right] if operation.args.get("distinct") else [left, right]
         deciding += [all_columns(side).through(INDIRECT, "FILTER") for side in compared]
-    relation = Relation(columns, complete)
+    by_name = isinstance(operation, exp.Union) and operation.args.get("by_name")
+    relation = Relation(columns, complete, in_order=left.in_order and (not by_name or right.in_order))
     if not isinstance(operation, exp.Union):
         relation.rest = left.rest
     if operation.args.get("distinct"):
@@ -40,7 +41,8 @@ def _union(left: Relation, right: Relation, names: Names, *, by_name: bool) -> t
         shared = [(column, by_key.pop(names.key(column.name), None)) for column in left.columns]
         merged = [NamedColumn(c.name, either(c.lineage, o.lineage) if o else c.lineage) for c, o in shared]
         return merged + list(by_key.values()), True
-    if not (left.complete and right.complete and len(left.columns) == len(right.columns)):
+    matched = left.complete and right.complete and left.in_order and right.in_order
+    if not (matched and len(left.columns) == len(right.columns)):
         # Columns cannot be matched by position. The names are those on the left.
         return [NamedColumn(column.name, UNKNOWN) for column in left.columns], left.complete
     pairs = zip(left.columns, right.columns, strict=True)

@@ -45,6 +45,7 @@ class Tables:
             ],
             columns.complete,
             partial(self._unlisted, key),
+            in_order=columns.in_order,
         )
 
     def _unlisted(self, key: str, column: str) -> ColumnLineage:
