@@ -193,6 +193,40 @@ class TestDelivery:
 
         assert (1, 0, 1, []) == (counts.sent, counts.spooled, counts.dropped, kept)
 
+    def test_refused_between(self) -> None:
+        """Failures with a refusal between them are not in a row: the endpoint works, and everything else arrives."""
+        answers = [ConnectionError("503"), RefusedError("400")] * (module.FAILURES + 1)
+        arrived: list[str] = []
+
+        def send(items: Sequence[str]) -> None:
+            if answers:
+                raise answers.pop(0)
+            arrived.extend(items)
+
+        channel = Delivery(ListChannel(send))
+        for number in range(20):
+            channel.put(str(number))
+        counts = channel.close(soon())
+
+        assert (16, 0, 4) == (counts.sent, counts.spooled, counts.dropped)
+        assert 16 == len(arrived)
+
+    def test_refused_in_part(self) -> None:
+        """If the receiver takes a batch but for a few items, these are counted as dropped, and none is sent again."""
+        calls: list[int] = []
+
+        def send(items: Sequence[str]) -> None:
+            calls.append(len(items))
+            raise RefusedError("3 rejected: too old", 3)
+
+        channel = Delivery(ListChannel(send, batch=10))
+        for number in range(10):
+            channel.put(str(number))
+        counts = channel.close(soon())
+
+        assert (10, 10 - 3 * len(calls), 3 * len(calls)) == (sum(calls), counts.sent, counts.dropped)
+        assert "too old" in counts.reason
+
     def test_hanging(self) -> None:
         """An endpoint that hangs costs at most the time until the deadline, and nothing is lost."""
         kept: list[str] = []

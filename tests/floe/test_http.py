@@ -19,11 +19,11 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
-from pipeline.floe.delivery.diagnosis import LINEAGE, diagnose
+from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, diagnose
 from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
-from pipeline.floe.tracing.endpoint import open_spans
+from pipeline.floe.tracing.endpoint import open_metrics, open_spans, otlp_target
 from pipeline.floe.tracing.spans import Handoff
 
 from tests.faults.drive import OVER_HTTP, environment, settings
@@ -332,3 +332,66 @@ def test_too_large(channel: str) -> None:
 
     assert (ITEMS, 0, 0) == (counts.sent, counts.spooled, counts.dropped)
     assert ITEMS == len(server.events) + len(server.spans)
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+def test_partial_success(signal: str) -> None:
+    """What the receiver rejects with status 200 counts as dropped, with its reason."""
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
+    if signal == "traces":
+        answer.partial_success.rejected_spans = 2
+    else:
+        answer.partial_success.rejected_data_points = 2
+    answer.partial_success.error_message = "older than a day"
+
+    class Partial(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(answer.ByteSize()))
+            self.end_headers()
+            self.wfile.write(answer.SerializeToString())
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Partial)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        if signal == "traces":
+            counts = send("OTLP HTTP", url)
+            expected = (ITEMS - 2, 2)
+        else:
+            counts = send_metrics(url)
+            expected = (0, 1)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    assert expected == (counts.sent, counts.dropped)
+    assert "2 rejected: older than a day" in counts.reason
+
+
+def send_metrics(url: str) -> Counts:
+    """Send the metrics of a step to `url`; return their counts."""
+    from opentelemetry.sdk.resources import Resource
+    from pipeline.floe.tracing.metrics import Metrics
+
+    delivery: Any = open_metrics(settings("OTLP HTTP", url))
+    metrics = Metrics(Resource({}))
+    metrics.record_lineage(Counts(sent=1))
+    delivery.put(metrics.collect())
+    return delivery.close(soon())
+
+
+@pytest.mark.parametrize("url", ["http://h/api/v1/lineage?tenant=7", "http://h/?tenant=7", "http://h/base#x"])
+def test_query(url: str) -> None:
+    """A query, which OpenLineage's client would lose, is refused; so is one to which OTLP's path would be added."""
+    with pytest.raises(EndpointError, match=r"OPENLINEAGE_URL=.* has a query or a fragment"):
+        lineage_client(settings("lineage", url))
+    with pytest.raises(EndpointError, match="set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        otlp_target(settings("OTLP HTTP", url.replace("#", "?")), "traces")

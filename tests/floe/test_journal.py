@@ -299,6 +299,16 @@ class TestOrder:
 
         assert [("job1", "START"), ("job1", "COMPLETE")] == [each for each in told(server) if each[0] == "job1"]
 
+    def test_end_in_another_journal(self, tmp_path: Path) -> None:
+        """A run whose end another process has stored gets no second one."""
+        run = RUN.format(1)
+        dead(tmp_path, event(1), run=run)
+        dead(tmp_path, event(1, RunState.COMPLETE), run=run)
+        with receiver() as server:
+            replay(client(server.url).transport, tmp_path, soon())
+
+        assert [("job1", "START"), ("job1", "COMPLETE")] == told(server)
+
     def test_other_process(self, tmp_path: Path) -> None:
         """While another process is about to send a run's start, its end waits on disk for the next run."""
         run = RUN.format(1)
@@ -548,6 +558,24 @@ class TestFullVolume:
 
         assert [f"job{number}" for number in range(100)] == [job for job, _ in told(server)]
         assert [] == journals(volume)
+
+    def test_end_not_stored(self, volume: Path) -> None:
+        """A run whose end was accepted, though the disk was full, is not reported as killed later."""
+        with faulty() as server:
+            box = Outbox(client(server.url), volume, "a-run")
+            for number in range(5):
+                box.put(event(number))
+            fill(volume)
+            server.go_wrong(status=503, only=range(1, 2))
+            for number in range(5):
+                box.put(event(number, RunState.COMPLETE))
+            box.close(soon())
+            (volume / "filler").unlink()
+            server.go_wrong()
+            replay(client(server.url).transport, volume, soon())
+
+        assert [] == [job for job, state in told(server) if state == "ABORT"]
+        assert {f"job{number}" for number in range(5)} == {job for job, state in told(server) if state == "COMPLETE"}
 
     def test_open_run(self, volume: Path) -> None:
         """The end of a run that a dead process left open is sent though it cannot be stored, even at the second try."""

@@ -30,7 +30,7 @@ from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
 from pipeline.floe.dbt.profile import describe_missing_connection
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.run import observe
-from pipeline.floe.secret_values import is_credential
+from pipeline.floe.secret_values import is_credential, read_secrets
 from pipeline.floe.settings import Settings
 from pipeline.floe.settings import settings as default
 from pipeline.floe.step import Step
@@ -368,6 +368,11 @@ CREDENTIALS = [
     *(
         "DBT_ENV_SECRET_GIT_USER",
         "WAREHOUSE_PASS",
+        "DBPASS",
+        "SIGNINGKEY",
+        "STORAGEKEY",
+        "keyfile_json",
+        "encryptionkey",
         "DB_PWD",
         "PGPASSWORD",
         "AWS_SECRET_ACCESS_KEY",
@@ -398,3 +403,16 @@ def test_no_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"a": "[hidden] \ud800"} == json.loads(
         redact.redact_json('{"a": "f00-b\\udcffr-17 \\ud800"}', redact.redactor())
     )
+
+
+@pytest.mark.parametrize("variable", ["OPENLINEAGE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+@pytest.mark.parametrize(("user_info", "secret"), [("tok3nvalue99", "tok3nvalue99"), ("bob:passw0rd99", "passw0rd99")])
+def test_endpoint_is_no_excuse(variable: str, user_info: str, secret: str) -> None:
+    """A credential in an endpoint's URL is a secret, although the URL is a setting."""
+    url = f"http://{user_info}@127.0.0.1:7300"
+    field = {"OPENLINEAGE_URL": "openlineage_url", "OTEL_EXPORTER_OTLP_ENDPOINT": "otlp_endpoint"}[variable]
+
+    secrets = read_secrets(replace(default, **{field: url}), {variable: url})
+
+    assert secret in secrets.values
+    assert not [setting for setting in secrets.settings if secret in setting]

@@ -401,7 +401,7 @@ def test_unread(told: dict[str, Told]) -> None:
     run = told["unread"]
 
     assert ([OK], [OK]) == (run.ends["unread"], run.ends["dbt.pipeline"])
-    assert 1 == len([line for line in run.lines if "nobody has read its events" in line["event"]])
+    assert 1 == len([line for line in run.lines if "because its events were not read" in line["event"]])
 
 
 def test_other_commands(told: dict[str, Told]) -> None:

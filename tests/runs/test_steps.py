@@ -142,6 +142,18 @@ def test_off(off: Run) -> None:
     assert "Traceback" not in off.output
 
 
+def test_refused_by_opentelemetry(steps: Path) -> None:
+    """A value that OpenTelemetry refuses at import costs lineage and traces, with a warning, and never the run."""
+    variable = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
+    run = runs.launch(steps, "small", **{variable: "abc"})
+
+    (warning,) = {line["event"] for line in run.lines if "Lineage and tracing are off" in line["event"]}
+    assert variable in warning
+    assert ([], []) == (run.events, run.spans)
+    assert [line for line in run.lines if "Finished execution of run" in line["event"]], run.output[-2500:]
+    assert not [line for line in run.lines if "STEP_FAILURE" in line["event"]]
+
+
 def test_import(steps: Path) -> None:
     """Loading the code location starts no thread and no provider, and leaves the exporters alone."""
     done = subprocess.run(

@@ -17,6 +17,7 @@ from .assets.translator import FloeTranslator
 from .dbt.caches import cache_dbt_version, cache_output_keys
 from .dbt.command import start
 from .dbt.prepare import environment, load_manifest
+from .redact import redact
 from .settings import settings
 
 __all__ = ["FloeTranslator", "load_manifest", "observe"]
@@ -42,8 +43,11 @@ def observe(
         dagster-dbt's event iterator. Yield from it, or from the result of a method such as `fetch_row_counts()`.
     """
     # Imported here, because loading a code location runs no dbt and should not pay for these imports.
-    from .observer import Observer, watched
-
+    try:
+        from .observer import Observer, watched
+    except Exception as error:  # OpenTelemetry refuses some values of OTEL_* as soon as it is imported
+        context.log.warning("Lineage and tracing are off, because they could not be loaded: %s", redact(str(error)))
+        return start(dbt, args, context, kwargs, before=None).stream()
     observer = Observer(context, settings)
     try:
         cache_dbt_version(dbt)

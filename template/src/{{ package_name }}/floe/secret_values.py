@@ -23,11 +23,12 @@ from .settings import ROOT, Settings, openlineage_files
 # Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
-    r"|(^|_)(pass|pwd|key|pat)(_|$)"
+    r"|(^|_)(pass|pwd|key|pat)(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)(_|$)"
+    r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)key(_|$)"
 )
 # Endings of such names whose value is not a credential: a path to a key, the name of a user.
 PUBLIC = re.compile(
-    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$"
+    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$|^sslkey$"
 )
 PATHS = {"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"}
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
@@ -36,6 +37,7 @@ OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
 # Up to the last @, because people write passwords into URLs without encoding them.
 USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
+URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
 
@@ -99,6 +101,8 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
     for file in openlineage_files():
         _add_leaves(secrets, _read_yaml(file))
     secrets.settings |= {str(ROOT), *_texts(settings)}
+    # The credentials in a URL are no part of a public setting.
+    secrets.settings = {URL_CREDENTIALS.sub("//", setting) for setting in secrets.settings}
     for group in (secrets.values, secrets.users, secrets.settings):
         group.discard("")
     return secrets

@@ -12,7 +12,15 @@ REFUSALS = {400, 413, 422}  # HTTP statuses that stay the same if the item is se
 
 
 class RefusedError(Exception):
-    """The receiver will never accept this item, so it is dropped rather than spooled."""
+    """The receiver will never accept this item, so it is dropped rather than spooled.
+
+    Attributes:
+        count: The number of items that it refused while it took the others; None if it took none.
+    """
+
+    def __init__(self, message: str, count: int | None = None) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class Channel(Generic[Item]):

@@ -20,11 +20,17 @@ class RedirectError(Exception):
 
 
 class HttpSession(requests.Session):
-    """A session for one receiver; `status` is the status of its last response."""
+    """A session for one receiver.
+
+    Attributes:
+        status: Status of its last response.
+        body: The beginning of that response's body.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.status: int | None = None
+        self.body = b""
         self._reads_bodies = True
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -44,7 +50,7 @@ class HttpSession(requests.Session):
         Raises:
             RedirectError: The response is a redirect.
         """
-        self.status = None
+        self.status, self.body = None, b""
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self.status = response.status_code
         self._drop_body(response)
@@ -60,6 +66,7 @@ class HttpSession(requests.Session):
                 data = response.raw.read1(left, decode_content=False)
                 if not data:
                     return
+                self.body += data
                 left -= len(data)
         except Exception:  # noqa: S110 - the status has arrived, and it decides
             pass

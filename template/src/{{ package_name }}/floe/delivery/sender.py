@@ -123,7 +123,7 @@ class Delivery(Generic[Item]):
             self._in_flight = ()
             if error:
                 self.counts.last_error = one_line(error)
-            if isinstance(error, RefusedError) and len(items) > 1:
+            if isinstance(error, RefusedError) and error.count is None and len(items) > 1:
                 # One of them may be invalid, or all together too large. Smaller batches find out which.
                 self._limit = len(items) // 2
                 self._waiting.extendleft(reversed(items))
@@ -134,7 +134,10 @@ class Delivery(Generic[Item]):
                 self._limit = min(self._channel.batch, 2 * self._limit)
                 self.counts.sent += len(items)
             elif isinstance(error, RefusedError):
-                self.counts.dropped += len(items)
+                self._failures = 0  # the endpoint works
+                refused = min(error.count or len(items), len(items))
+                self.counts.dropped += refused
+                self.counts.sent += len(items) - refused
             else:
                 self._put_back(items)
                 self._failures += 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,11 +14,11 @@ from openlineage.client.event_v2 import RunState
 from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.serde import Serde
 
-from ..delivery.journal import Journal, Line, claimed
+from ..delivery.journal import Journal, Line, claimed, journals, read_lines
 from ..delivery.state_folder import folder_lock
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
-KILLED = "The process exited without reporting a result (killed, out of memory, or host lost)."
+KILLED = "The process exited without reporting a result (killed, out of memory, host lost, or disk full)."
 OPEN_JOURNALS = 64  # limit for those that wait for a second try, since each holds a file open
 
 
@@ -31,12 +31,15 @@ class Entry:
         journal: Its journal; None if the disk accepts no journals.
         offset: Its offset in the journal; None if it could not be written.
         in_memory: Its text; None if the text is read from the journal when the event is sent.
+        start: Offset of the START of its run if this is an end that could not be written. A START that stays in the
+            journal without its end looks like that of a killed process.
     """
 
     run_id: str
     journal: Journal | None
     offset: int | None
     in_memory: str | None = None
+    start: int | None = None
 
     @property
     def text(self) -> str:
@@ -54,6 +57,8 @@ class Entry:
         """Mark the event as no longer waiting."""
         if self.journal:
             self.journal.acknowledge(self.offset)
+            if self.start is not None:
+                self.journal.erase(self.start)
 
 
 def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> Iterator[Entry]:
@@ -141,8 +146,19 @@ def _entries(journal: Journal, own_run: str | None) -> list[Entry]:
             starts.pop(run_id, None)
         elif state == RunState.START.value and run_id not in ended:
             starts[run_id] = line.offset
+    ended |= _ended_elsewhere(journal, starts) if starts else set()
     for run_id, offset in starts.items():
-        if run_id != own_run:
+        if run_id != own_run and run_id not in ended:
             end = end_of(json.loads(journal.text(offset)), last_write, KILLED)
             entries.append(Entry(run_id, journal, journal.append_or_hold(end), end))
     return entries
+
+
+def _ended_elsewhere(journal: Journal, run_ids: Collection[str]) -> set[str]:
+    """Return the runs whose end is in another journal: several processes of one run may have written it."""
+    ended = set()
+    for file in journals(journal.file.parent):
+        if file != journal.file:
+            with suppress(OSError):  # deleted in the meantime
+                ended |= {run_id for run_id, state in map(run_of, read_lines(file)) if state in TERMINAL}
+    return ended & set(run_ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from openlineage.client import OpenLineageClient
@@ -56,7 +57,6 @@ def _configured_by_url(url: str) -> OpenLineageClient:
     endpoint = os.environ.get("OPENLINEAGE_ENDPOINT", "api/v1/lineage")
     transport: dict[str, Any] = {
         "type": "http",
-        "url": _base_url(url, endpoint),
         "endpoint": endpoint.lstrip("/"),
         "timeout": TIMEOUT_SECONDS,
         "retry": {"total": 0},
@@ -64,6 +64,7 @@ def _configured_by_url(url: str) -> OpenLineageClient:
     if key := os.environ.get("OPENLINEAGE_API_KEY"):
         transport["auth"] = {"type": "api_key", "apiKey": key}
     try:
+        transport["url"] = _base_url(url, endpoint)
         return OpenLineageClient(config={"transport": transport})
     except ValueError as error:
         raise EndpointError(f"OPENLINEAGE_URL={url} is not a URL: write http://host:port") from error
@@ -71,7 +72,9 @@ def _configured_by_url(url: str) -> OpenLineageClient:
 
 def _base_url(url: str, endpoint: str) -> str:
     """Return a base URL for the client, which would cut off its path, or repeat `endpoint` if that is already there."""
-    path = endpoint.strip("/")
+    path, parts = endpoint.strip("/"), urlsplit(url)
+    if parts.query or parts.fragment:
+        raise EndpointError(f"OPENLINEAGE_URL={url} has a query or a fragment, which cannot be sent: leave it out")
     return url.strip().rstrip("/").removesuffix(f"/{path}") + "/"
 
 

@@ -40,6 +40,7 @@ class Outbox:
         self._folder = folder
         self._run_id = run_id
         self._open: dict[str, RunEvent] = {}
+        self._starts: dict[str, int | None] = {}  # offsets by run id
         self._error = ""
         self._redact = redactor()
         self._journal: Journal | None = None
@@ -79,23 +80,27 @@ class Outbox:
             text = as_json(event)
         except Exception:  # such as half a surrogate pair in a message, which the client's own conversion accepts
             text = Serde.to_json(event)
-        self._deliver(event.run.runId, text)
+        offset = self._deliver(event.run.runId, text)
         if event.eventType is RunState.START:
             self._open[event.run.runId] = event
+            self._starts[event.run.runId] = offset
         else:
             self._open.pop(event.run.runId, None)
 
-    def _deliver(self, run_id: str, text: str) -> None:
+    def _deliver(self, run_id: str, text: str) -> int | None:
+        """Write an event to the journal, and send it; return its offset, or None if it could not be written."""
         text = redact_json(text, self._redact)
         earlier = self._take_over() if run_id == self._run_id else []
         for entry in earlier or ():
             self._delivery.put(entry)
         offset = self._journal.append(text) if self._journal else None
-        entry = Entry(run_id, self._journal, offset, text)
+        start = self._starts.pop(run_id, None)
+        entry = Entry(run_id, self._journal, offset, text, start if offset is None else None)
         if earlier is None and offset is not None:
             self._delivery.leave(entry, "another process is sending the earlier events of its run")
         else:
             self._delivery.put(entry)
+        return offset
 
     def _take_over(self) -> list[Entry] | None:
         """Move the Dagster run's own events from the journals of its earlier attempts to this attempt's journal.

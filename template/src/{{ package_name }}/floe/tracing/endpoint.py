@@ -63,6 +63,9 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
         )
         raise EndpointError(f"{name}={protocol} is not supported: set {' or '.join(PROTOCOLS)}")
     is_grpc = protocol == "grpc"
+    if not variables["ENDPOINT"] and "?" in settings.otlp_endpoint:
+        message = f"OTEL_EXPORTER_OTLP_ENDPOINT={settings.otlp_endpoint} has a query, to which no path can be added"
+        raise EndpointError(f"{message}: set OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT to the whole URL")
     # The signal's path is added only to the general endpoint, and only for HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
     timeout_variables = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)

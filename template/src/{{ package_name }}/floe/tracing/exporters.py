@@ -25,6 +25,11 @@ EXPORTERS = {
     "traces": ("trace_exporter", "OTLPSpanExporter"),
     "metrics": ("metric_exporter", "OTLPMetricExporter"),
 }
+# Signal -> the module of its response in the package of the protocol, and its class.
+RESPONSES = {
+    "traces": ("trace.v1.trace_service_pb2", "ExportTraceServiceResponse"),
+    "metrics": ("metrics.v1.metrics_service_pb2", "ExportMetricsServiceResponse"),
+}
 # gRPC's error for an item that the receiver will never accept.
 GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max")
 
@@ -69,10 +74,29 @@ class OtlpSender:
         _captured.by_thread.pop(thread, None)
         export: Callable[[Any], Any] = self._exporter.export
         if export(data).name == "SUCCESS":
+            self._check_partial_success()
             return
         reason = _captured.by_thread.get(thread, "not accepted")
         is_refusal = self._session.status in REFUSALS if self._session else GRPC_REFUSAL.search(reason)
         raise (RefusedError if is_refusal else ConnectionError)(f"{self._target.endpoint}: {reason}")
+
+    def _check_partial_success(self) -> None:
+        """Raise RefusedError if the receiver took only a part (https://opentelemetry.io/docs/specs/otlp/).
+
+        Over gRPC, OpenTelemetry's exporter does not hand the response on.
+        """
+        if not (self._session and self._session.body):
+            return
+        try:
+            module, name = RESPONSES[self._target.signal]
+            response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)
+            partial = response.FromString(self._session.body).partial_success
+        except Exception:  # not OTLP: the status has decided
+            return
+        rejected = getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0)
+        if rejected:
+            reason = partial.error_message or "no reason given"
+            raise RefusedError(f"{self._target.endpoint}: {rejected} rejected: {reason}", rejected)
 
 
 class _MessageCapture(logging.Filter):
