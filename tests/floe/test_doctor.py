@@ -94,6 +94,50 @@ class TestEndpoints:
         others = {told for _, told in ANSWERS.values()} - {words}
         assert not [told for told in others if told in finding.message]
 
+    def test_own_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An endpoint that a signal's own variable sets is corrected there, not in the general variable."""
+        with faulty() as server:
+            server.go_wrong(status=404)
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{server.url}/v2/traces")
+            finding = tried(OTLP_HTTP, "")
+
+        assert "correct OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which is used as it is" in finding.message
+
+    def test_own_configuration(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An endpoint in openlineage.yml is corrected in that file."""
+        with faulty() as server:
+            server.go_wrong(status=404)
+            file = tmp_path / "own.yml"
+            file.write_text(f"transport:\n  type: http\n  url: {server.url}\n")
+            monkeypatch.setenv("OPENLINEAGE_CONFIG", str(file))
+            finding = tried(LINEAGE, "")
+
+        assert f"correct `url` or `endpoint` in {file}" in finding.message
+
+    @pytest.mark.parametrize(
+        ("channel", "variable", "value"),
+        [
+            (LINEAGE, "OPENLINEAGE_DISABLED", "true"),
+            (OTLP_HTTP, "OTEL_SDK_DISABLED", "true"),
+            (OTLP_HTTP, "OTEL_TRACES_EXPORTER", "none"),
+        ],
+    )
+    def test_switched_off(self, monkeypatch: pytest.MonkeyPatch, channel: str, variable: str, value: str) -> None:
+        """The variable that switches a signal off is named, not the endpoint, which is set."""
+        monkeypatch.setenv(variable, value)
+        finding = tried(channel, "http://127.0.0.1:1")
+
+        assert ("off", f"{variable}={value} switches it off, so nothing is sent") == (finding.state, finding.message)
+
+    def test_not_sampled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without a span to send, the endpoint is not said to have accepted one."""
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+        with faulty() as server:
+            finding = tried(OTLP_HTTP, server.url)
+
+        assert ("warn", 0) == (finding.state, server.answered)
+        assert "OTEL_TRACES_SAMPLER=always_off" in finding.message
+
     @pytest.mark.parametrize("status", [302, 307])
     @pytest.mark.parametrize("channel", [LINEAGE, OTLP_HTTP])
     def test_redirect(self, channel: str, status: int) -> None:

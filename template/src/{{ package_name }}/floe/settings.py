@@ -79,7 +79,7 @@ def openlineage_files() -> list[Path]:
 
 def lineage_is_off(settings: Settings) -> bool:
     """Return whether lineage is off: it is disabled, or neither an endpoint nor a configuration is set."""
-    if _is_set_to("OPENLINEAGE_DISABLED", "true"):
+    if switch("lineage"):
         return True
     is_configured = any(name.startswith("OPENLINEAGE__TRANSPORT") for name in os.environ)
     is_named = bool(settings.openlineage_url or os.environ.get("OPENLINEAGE_CONFIG"))
@@ -89,8 +89,15 @@ def lineage_is_off(settings: Settings) -> bool:
 def otlp_is_off(settings: Settings, signal: str) -> bool:
     """Return whether the signal, `traces` or `metrics`, is off: it is disabled or has no endpoint."""
     endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
-    is_disabled = _is_set_to("OTEL_SDK_DISABLED", "true") or _is_set_to(f"OTEL_{signal.upper()}_EXPORTER", "none")
-    return is_disabled or not endpoint
+    return bool(switch(signal)) or not endpoint
+
+
+def switch(signal: str) -> str | None:
+    """Return the variable that switches `lineage`, `traces` or `metrics` off, as `NAME=value`; None if none does."""
+    switches = {"OTEL_SDK_DISABLED": "true", f"OTEL_{signal.upper()}_EXPORTER": "none"}
+    if signal == "lineage":
+        switches = {"OPENLINEAGE_DISABLED": "true"}
+    return next((f"{name}={value}" for name, value in switches.items() if _is_set_to(name, value)), None)
 
 
 def _first(variable: str, default: str) -> str:

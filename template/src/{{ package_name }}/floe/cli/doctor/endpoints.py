@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import UTC, datetime
@@ -51,7 +52,7 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
             event = RunEvent(eventTime=now, eventType=state, run=run, job=Job(settings.namespace, "floe.doctor"))
             send(Serde.to_json(event))
 
-    works = yield from _tried("lineage", _lineage_source(client), "a test event", try_it, LINEAGE)
+    works = yield from _tried("lineage", _lineage_source(client), "a test event", try_it, _lineage_hints())
     counts = replay(client.transport, folder, min(deadline, request_leaves()) - SPARE_SECONDS) if works else None
     yield from waiting("lineage", "events", folder, counts)
 
@@ -71,9 +72,12 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     provider = TracerProvider(resource=resource_of(settings), shutdown_on_exit=False)
     provider.add_span_processor(Handoff(spans.append))
     provider.get_tracer("floe").start_span("floe.doctor").end()
+    if not spans:
+        yield Finding("traces", "warn", f"OTEL_TRACES_SAMPLER={os.environ.get('OTEL_TRACES_SAMPLER')} records no span")
+        return
     otlp = OtlpSender(target)
     source = _otlp_source(target, "traces")
-    works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), OTLP)
+    works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), _hints("traces"))
     channel = open_spans(settings) if works else None
     latest = min(deadline, request_leaves()) - SPARE_SECONDS
     yield from waiting("traces", "spans", folder, channel.close(latest) if channel else None)
@@ -96,7 +100,7 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     if data:
         otlp = OtlpSender(target)
         source = _otlp_source(target, "metrics")
-        yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), OTLP)
+        yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), _hints("metrics"))
 
 
 def _tried(
@@ -111,6 +115,26 @@ def _tried(
         return False
     yield Finding(check, "ok", f"{source} accepted {what} in {1000 * (time.monotonic() - began):.0f} ms")
     return True
+
+
+def _lineage_hints() -> dict[str, str]:
+    """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
+    if not (owner := owner_configuration()):
+        return LINEAGE
+    return {
+        **LINEAGE,
+        "url": f"`url` in {owner}",
+        "key": f"`auth` in {owner}",
+        "path": f"`url` or `endpoint` in {owner}",
+    }
+
+
+def _hints(signal: str) -> dict[str, str]:
+    """Return the hints about a signal; a variable of its own wins over the general one."""
+    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    if os.environ.get(name):
+        return {**OTLP, "url": name, "path": f"{name}, which is used as it is"}
+    return {**OTLP, "path": OTLP["path"].replace("traces", signal)}
 
 
 def _lineage_source(client: OpenLineageClient) -> str:

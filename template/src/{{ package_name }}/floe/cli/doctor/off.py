@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...delivery.counts import Counts
 from ...delivery.journal import Journal, journals
-from ...settings import Settings, lineage_is_off, otlp_is_off
+from ...settings import Settings, lineage_is_off, otlp_is_off, switch
 from .finding import Finding
 
 VARIABLES = {
@@ -27,7 +27,10 @@ def is_off(settings: Settings, check: str) -> bool:
 
 def switched_off(settings: Settings, check: str) -> Iterator[Finding]:
     """Report that nothing is sent, and what is waiting to be sent."""
-    yield Finding(check, "off", f"no endpoint is set, so nothing is sent: set {VARIABLES[check]}")
+    if reason := switch(check):
+        yield Finding(check, "off", f"{reason} switches it off, so nothing is sent")
+    else:
+        yield Finding(check, "off", f"no endpoint is set, so nothing is sent: set {VARIABLES[check]}")
     if check in ITEMS:
         yield from waiting(check, ITEMS[check], settings.state_dir / check)
 
