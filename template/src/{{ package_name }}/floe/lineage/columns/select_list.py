@@ -21,6 +21,8 @@ UNKNOWN_GENERATORS = frozenset(
     + ["generate_subscripts", "jsonb_path_query", "regexp_matches", "regexp_split_to_table", "string_to_table"]
     + ["inline_outer", "variant_explode", "variant_explode_outer"]
 )
+# These yield several columns, for which Spark may have no names.
+UNKNOWN_SPREADS = frozenset(["inline_outer", "json_tuple", "posexplode_outer", "variant_explode", "variant_explode_outer"])
 # `unnest` of these is always one column, whatever their elements are.
 LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
 
@@ -109,6 +111,8 @@ def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
         return True
     if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
         return True
+    if isinstance(expression, exp.Anonymous) and expression.name.lower() in UNKNOWN_SPREADS:
+        return not isinstance(expression.parent, exp.Alias)
     if not scope.names.unnest_spreads_structs or not isinstance(expression, GENERATORS):
         # Without an alias, a generator such as `explode` may yield a key and a value.
         is_named = isinstance(expression.parent, exp.Alias) or scope.names.functions_name_their_column

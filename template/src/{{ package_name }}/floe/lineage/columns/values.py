@@ -59,7 +59,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return ColumnLineage(relation.rows, known=relation.rows_known)
         case exp.Query():
             return _subquery(expression, scope, reader)
-        case exp.PropertyEQ() | exp.Kwarg():
+        case exp.PropertyEQ(this=exp.Identifier() | exp.Literal()) | exp.Kwarg():
             return value_of(expression.expression, scope, reader)
         case exp.Lambda() if any(may_mean(key, scope) for key in _keys(expression.expressions, scope)):
             # `data -> 'key'` looks like a lambda. It is ambiguous only if the name may mean a column.
@@ -67,7 +67,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case exp.Lambda():
             scope = replace(scope, parameters=scope.parameters | _keys(expression.expressions, scope))
         case exp.Comprehension():
-            scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
+            return _comprehension(expression, scope, reader)
         case exp.Parameter(this=exp.Literal()):  # `$1` is the first column of a file
             return UNKNOWN
         case exp.Columns() | exp.Command() | exp.PositionalColumn():
@@ -78,6 +78,15 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             pass
     parts = [value_of(part, scope, reader).through(*how) for part, how in _parts(expression, scope)]
     return combined(parts, proven_type(expression, parts, reader.names.dialect))
+
+
+def _comprehension(expression: exp.Comprehension, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    """Return the lineage of `[x for x in list]`, whose variables do not exist in `list`."""
+    variables = [part for part in (expression.expression, expression.args.get("position")) if part is not None]
+    inside = replace(scope, parameters=scope.parameters | _keys(variables, scope))
+    parts = [value_of(expression.args["iterator"], scope, reader)]
+    parts += [value_of(part, inside, reader) for key in ("this", "condition") if (part := expression.args.get(key))]
+    return combined(parts).through(DIRECT, "TRANSFORMATION")
 
 
 def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnLineage:
