@@ -209,7 +209,7 @@ def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableRea
         Relation(
             list(map(NamedColumn, columns, lineages)),
             complete=bool(columns) and is_known and not item.args.get("ordinality"),
-            rest=lambda _: value,
+            rest=lambda _: value.parts(),
             rows=value.through(INDIRECT, "JOIN").origins,
             rows_known=value.known,
             row=value,
@@ -225,7 +225,7 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
     rows = value.through(INDIRECT, "JOIN")
     if columns and not alias:
         # BigQuery and Redshift: the alias names the element, whose fields are columns.
-        element = Relation(rest=lambda _: value, rows=rows.origins, rows_known=rows.known, row=value)
+        element = Relation(rest=value.field, rows=rows.origins, rows_known=rows.known, row=value)
         yield Source((scope.names.key(columns[0]),), element)
         if isinstance(item.args.get("offset"), exp.Identifier):
             offset = NamedColumn(scope.names.spelled(item.args["offset"]), CONSTANT)
@@ -237,10 +237,10 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
     if isinstance(position, exp.Identifier):
         extra.append(scope.names.spelled(position))
     # Without a position, these are further fields of a list's composite elements.
-    further = CONSTANT if position else value if len(lineages) == 1 else UNKNOWN
+    further = CONSTANT if position else value.parts() if len(lineages) == 1 else UNKNOWN
     named += [NamedColumn(name, further) for name in extra]
     complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
-    yield Source(alias, Relation(named, complete, lambda _: value, rows.origins, rows.known, value))
+    yield Source(alias, Relation(named, complete, lambda _: value.parts(), rows.origins, rows.known, value))
 
 
 def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:

@@ -13,10 +13,11 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
-from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called, with_fields
+from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
+from .structures import with_structure
 
 # The arguments that hold a condition: `case when <this>`, `filter (where <expression>)`.
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
@@ -77,7 +78,9 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case _:
             pass
     parts = [value_of(part, scope, reader).through(*how) for part, how in _parts(expression, scope)]
-    return combined(parts, proven_type(expression, parts, reader.names.dialect))
+    return with_structure(
+        expression, combined(parts, proven_type(expression, parts, reader.names.dialect)), parts, reader.names
+    )
 
 
 def _comprehension(expression: exp.Comprehension, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -106,7 +109,8 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
         source = row_called(key, scope)
         if source and not scope.own(key):  # `(row).column`
             return source.relation.get(scope.names.table_key(dot.expression), scope.names)
-    return with_fields(value_of(dot.this, scope, reader), ["field"])
+    key = scope.names.table_key(dot.expression) if isinstance(dot.expression, exp.Identifier) else ""
+    return value_of(dot.this, scope, reader).field(key)
 
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -127,6 +131,8 @@ def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
     """Return the combined lineage of all columns, as in `to_json(*)`; `count(*)` counts rows and reads no column."""
     if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
         return UNKNOWN
+    if isinstance(star.parent, exp.Func) and not scope.names.star_is_an_argument(star.parent):
+        return UNKNOWN
     if isinstance(star.parent, exp.Count) and (
         isinstance(star, exp.Star) or scope.names.qualified_star_counts_all_rows
     ):
@@ -143,7 +149,8 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
     relation = reader.query(expression, scope.within())
     columns = combined(column.lineage for column in relation.columns)
     known = columns.known and relation.complete and relation.rows_known
-    return ColumnLineage(columns.origins | relation.rows, known=known)
+    built = columns.built or len(relation.columns) > 1
+    return ColumnLineage(columns.origins | relation.rows, known=known, built=built)
 
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
