@@ -45,6 +45,28 @@ def test_manuals(dialect: str, expression: str, column: str, expected: str | Non
     assert expected == query.columns[name].type
 
 
+@pytest.mark.parametrize(
+    ("dialect", "column", "source"),
+    [
+        ("duckdb", "VARCHAR[]", "t, unnest(xs) as u (x)"),
+        ("duckdb", "VARCHAR[]", "t left join unnest(xs) as u (x) on true"),
+        ("duckdb", "VARCHAR", "t, unnest(cast(xs as varchar[])) as u (x)"),
+        ("postgres", "text[]", "t, unnest(xs) as u (x)"),
+        ("postgres", "text[]", "t, unnest(xs, xs) as u (x, y)"),
+        ("postgres", "text[]", "t, unnest(xs) with ordinality as u (x, n)"),
+        ("postgres", "text[]", "t cross join lateral unnest(xs) as u (x)"),
+        ("spark", "array<string>", "t lateral view explode(xs) u as x"),
+        ("bigquery", "ARRAY<STRING>", "t, unnest(xs) as x"),
+    ],
+)
+def test_elements(dialect: str, column: str, source: str) -> None:
+    """The element of a list does not have the list's type."""
+    query = read_query(f"select x from {source}", dialect, {"t": TableColumns({"xs": column})})
+
+    assert query.columns["x"].known
+    assert None is query.columns["x"].type
+
+
 def test_convert() -> None:
     """A function that sqlglot takes for a cast without a type costs the query nothing."""
     query = read_query("select convert(a, b) as x from t", "postgres", {"t": TableColumns({"a": None, "b": None})})

@@ -46,7 +46,11 @@ def read_query(sql: str, dialect: str, tables: Mapping[str, TableColumns]) -> Qu
 def _result(relation: Relation, names: Names, open_tables: tuple[str, ...]) -> QueryLineage:
     # A table cannot have two columns with one name, so a duplicate name is unreliable.
     twice = names.duplicates(column.name for column in relation.columns)
-    columns = {c.name: c.lineage for c in relation.columns if c.name and names.key(c.name) not in twice}
+    columns = {
+        c.name: replace(c.lineage, built=False, fields=())
+        for c in relation.columns
+        if c.name and names.key(c.name) not in twice
+    }
     complete = relation.complete and len(columns) == len(relation.columns)
     result = QueryLineage(columns, relation.rows, complete, relation.rows_known, relation.in_order)
     is_whole = complete and result.rows_known and not result.left_out

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqlglot import exp
 
-from .model import CONSTANT, DIRECT, UNKNOWN, ColumnLineage
+from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
 from .relation import NamedColumn, Relation, Scope, Source
 
@@ -76,7 +74,9 @@ def is_row(column: exp.Column, scope: Scope) -> bool:
 
 def with_fields(column: ColumnLineage, fields: list[str]) -> ColumnLineage:
     """Return the lineage of a field of a column, or the column itself if there are no fields."""
-    return replace(column.through(DIRECT, "TRANSFORMATION"), type=None) if fields else column
+    for key in fields:
+        column = column.field(key)
+    return column
 
 
 def is_function(column: exp.Column, scope: Scope) -> bool:

@@ -39,15 +39,35 @@ class ColumnLineage:
         origins: The columns on which it depends.
         type: Its data type, if a cast or an unchanged column proves it.
         known: Whether `origins` are certain and complete.
+        built: Whether the SQL itself builds the value of several parts, so that a field has only some of `origins`.
+        fields: Key and lineage of each field of a built value, if they are certain.
     """
 
     origins: frozenset[Origin] = frozenset()
     type: str | None = None
     known: bool = True
+    built: bool = False
+    fields: tuple[tuple[str, ColumnLineage], ...] = ()
 
     def through(self, kind: str, subtype: str) -> ColumnLineage:
         """Return the column after one more step."""
-        return replace(self, origins=frozenset(origin.through(kind, subtype) for origin in self.origins))
+        is_direct = kind == DIRECT
+        fields = tuple((key, part.through(kind, subtype)) for key, part in self.fields) if is_direct else ()
+        origins = frozenset(origin.through(kind, subtype) for origin in self.origins)
+        return replace(self, origins=origins, built=self.built and is_direct, fields=fields)
+
+    def field(self, key: str) -> ColumnLineage:
+        """Return the lineage of a field; that of a value that the SQL does not build counts as the whole value."""
+        if not self.built:
+            return replace(self.through(DIRECT, "TRANSFORMATION"), type=None)
+        if self.known and not self.origins:
+            return CONSTANT
+        fields = [part for name, part in self.fields if name == key]
+        return replace(fields[0].through(DIRECT, "TRANSFORMATION"), type=None) if len(fields) == 1 else UNKNOWN
+
+    def parts(self) -> ColumnLineage:
+        """Return the lineage of any part of the value, such as one of several columns that a function makes of it."""
+        return UNKNOWN if self.built and self.origins else self
 
 
 CONSTANT = ColumnLineage()
@@ -101,7 +121,8 @@ def combined(parts: Iterable[ColumnLineage], data_type: str | None = None) -> Co
     """Return a column that depends on all `parts`; it is known if all of them are."""
     parts = list(parts)
     origins = frozenset(origin for part in parts for origin in part.origins)
-    return ColumnLineage(origins, data_type, all(part.known for part in parts))
+    built = any(part.built for part in parts)
+    return ColumnLineage(origins, data_type, all(part.known for part in parts), built)
 
 
 def either(one: ColumnLineage, other: ColumnLineage) -> ColumnLineage:

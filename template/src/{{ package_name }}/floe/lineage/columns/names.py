@@ -139,6 +139,10 @@ class Names:
             return None
         return isinstance(self._engine, Postgres | DuckDB)
 
+    def star_is_an_argument(self, function: exp.Expr) -> bool:
+        """Return whether `*` in the brackets of a function stands for all columns; in DuckDB it is nothing."""
+        return not isinstance(self._engine, DuckDB) or isinstance(function, exp.Count)
+
     def is_date_part(self, name: str) -> bool:
         """Return whether an unquoted name in a function's arguments may be a keyword for a date part."""
         if isinstance(self._engine, Redshift | Snowflake):

@@ -38,13 +38,28 @@ def parsed(sql: str, names: Names) -> exp.Expr:
         SqlglotError: The SQL cannot be parsed, or there is no statement.
     """
     dialect = Dialect.get_or_raise(names.dialect)
-    tokens = dialect.tokenize(sql)
+    tokens = _with_whole_numbers(dialect.tokenize(sql), dialect)
     _keep_columns(tokens, dialect, names)
     trees = dialect.parser().parse(tokens, sql)
     if not trees or trees[0] is None:
         msg = f"No expression was parsed from '{sql}'"
         raise ParseError(msg)
     return trees[0]
+
+
+def _with_whole_numbers(tokens: list[Token], dialect: Dialect) -> list[Token]:
+    """Return the tokens with numbers such as `1_000` in one piece, which sqlglot takes for `1 as _000`."""
+    if isinstance(dialect, DuckDB):  # sqlglot follows DuckDB, where `0x1F` is `0 as x1F`
+        return tokens
+    whole: list[Token] = []
+    for token in tokens:
+        before = whole[-1] if whole else None
+        is_rest = token.token_type == TokenType.VAR and (token.text.startswith("_") or token.text[0] in "xXoObB")
+        if before and before.token_type == TokenType.NUMBER and is_rest and before.end + 1 == token.start:
+            before.text += token.text
+        else:
+            whole.append(token)
+    return whole
 
 
 def _keep_columns(tokens: list[Token], dialect: Dialect, names: Names) -> None:

@@ -73,7 +73,9 @@ class Relation:
             return self.row
         if not self.complete:
             return UNKNOWN
-        return combined(column.lineage for column in self.columns).through("DIRECT", "TRANSFORMATION")
+        row = combined(column.lineage for column in self.columns).through("DIRECT", "TRANSFORMATION")
+        fields = tuple((column.name.lower(), column.lineage) for column in self.columns)
+        return replace(row, built=True, fields=fields)
 
     def renamed(self, aliases: list[str]) -> Relation:
         """Return the relation with its first columns renamed to `aliases`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
@@ -20,6 +20,10 @@ UNKNOWN_GENERATORS = frozenset(
     + [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("each_text", "object_keys", "populate_recordset")]
     + ["generate_subscripts", "jsonb_path_query", "regexp_matches", "regexp_split_to_table", "string_to_table"]
     + ["inline_outer", "variant_explode", "variant_explode_outer"]
+)
+# These yield several columns, for which Spark may have no names.
+UNKNOWN_SPREADS = frozenset(
+    ["inline_outer", "json_tuple", "posexplode_outer", "variant_explode", "variant_explode_outer"]
 )
 # `unnest` of these is always one column, whatever their elements are.
 LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
@@ -110,6 +114,8 @@ def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
         return True
     if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
         return True
+    if isinstance(expression, exp.Anonymous) and expression.name.lower() in UNKNOWN_SPREADS:
+        return not isinstance(expression.parent, exp.Alias)
     if not scope.names.unnest_spreads_structs or not isinstance(expression, GENERATORS):
         # Without an alias, a generator such as `explode` may yield a key and a value.
         is_named = isinstance(expression.parent, exp.Alias) or scope.names.functions_name_their_column
@@ -209,5 +215,7 @@ def generated(generator: exp.Expr, count: int, scope: Scope, reader: QueryReader
             return [UNKNOWN] * count
         return [combined(cells[position::count]).through(DIRECT, "IDENTITY") for position in range(count)]
     arguments = [argument for argument in generator.iter_expressions() if not isinstance(argument, exp.DataType)]
-    value = combined(value_of(argument, scope, reader) for argument in arguments)
-    return [value.through(DIRECT, "TRANSFORMATION")] * count
+    values = [value_of(argument, scope, reader) for argument in arguments]
+    is_list = isinstance(generator, exp.Explode | exp.Unnest) and len(values) == 1  # a field is one of its elements'
+    value = replace(values[0], type=None) if is_list else combined(values)
+    return [(value if count == 1 else value.parts()).through(DIRECT, "TRANSFORMATION")] * count

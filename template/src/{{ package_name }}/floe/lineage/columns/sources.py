@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from sqlglot import exp
@@ -92,7 +93,8 @@ def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope
         own, other = before.own(key), after.own(key)
         one, two = unqualified(key, before), unqualified(key, after)
         conditions += [one.through(INDIRECT, "JOIN"), two.through(INDIRECT, "JOIN")]
-        name = own.name if own else other.name if other else key
+        spelled = other if join.side == "RIGHT" else own
+        name = spelled.name if spelled else "" if names.keeps_spelling else key
         value = {"RIGHT": two, "FULL": combined((one, two)).through(DIRECT, "TRANSFORMATION")}.get(join.side, one)
         earlier = scope.shared[key].sources if key in scope.shared else tuple(before.candidates(key))
         merged[key] = Shared(NamedColumn(name, value), (*earlier, *after.candidates(key)))
@@ -207,7 +209,7 @@ def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableRea
         Relation(
             list(map(NamedColumn, columns, lineages)),
             complete=bool(columns) and is_known and not item.args.get("ordinality"),
-            rest=lambda _: value,
+            rest=lambda _: value.parts(),
             rows=value.through(INDIRECT, "JOIN").origins,
             rows_known=value.known,
             row=value,
@@ -216,13 +218,14 @@ def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableRea
 
 
 def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Source]:
-    lineages = [value_of(part, scope, reader).through(DIRECT, "TRANSFORMATION") for part in item.expressions]
+    lists = [value_of(part, scope, reader).through(DIRECT, "TRANSFORMATION") for part in item.expressions]
+    lineages = [replace(value, type=None) for value in lists]  # an element has another type than its list
     columns = _alias_columns(item, scope)
     alias, value = _alias(item, scope), combined(lineages)
     rows = value.through(INDIRECT, "JOIN")
     if columns and not alias:
         # BigQuery and Redshift: the alias names the element, whose fields are columns.
-        element = Relation(rest=lambda _: value, rows=rows.origins, rows_known=rows.known, row=value)
+        element = Relation(rest=value.field, rows=rows.origins, rows_known=rows.known, row=value)
         yield Source((scope.names.key(columns[0]),), element)
         if isinstance(item.args.get("offset"), exp.Identifier):
             offset = NamedColumn(scope.names.spelled(item.args["offset"]), CONSTANT)
@@ -233,9 +236,11 @@ def _unnest(item: exp.Unnest, scope: Scope, reader: TableReader) -> Iterator[Sou
     extra = columns[len(lineages) :]
     if isinstance(position, exp.Identifier):
         extra.append(scope.names.spelled(position))
-    named += [NamedColumn(name, CONSTANT) for name in extra]
+    # Without a position, these are further fields of a list's composite elements.
+    further = CONSTANT if position else value.parts() if len(lineages) == 1 else UNKNOWN
+    named += [NamedColumn(name, further) for name in extra]
     complete = len(columns) >= len(lineages) and bool(columns) and bool(extra or not position)
-    yield Source(alias, Relation(named, complete, lambda _: value, rows.origins, rows.known, value))
+    yield Source(alias, Relation(named, complete, lambda _: value.parts(), rows.origins, rows.known, value))
 
 
 def values(item: exp.Values, scope: Scope, reader: QueryReader) -> Relation:

@@ -13,10 +13,11 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
-from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called, with_fields
+from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
+from .structures import with_structure
 
 # The arguments that hold a condition: `case when <this>`, `filter (where <expression>)`.
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
@@ -59,7 +60,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
             return ColumnLineage(relation.rows, known=relation.rows_known)
         case exp.Query():
             return _subquery(expression, scope, reader)
-        case exp.PropertyEQ() | exp.Kwarg():
+        case exp.PropertyEQ(this=exp.Identifier() | exp.Literal()) | exp.Kwarg():
             return value_of(expression.expression, scope, reader)
         case exp.Lambda() if any(may_mean(key, scope) for key in _keys(expression.expressions, scope)):
             # `data -> 'key'` looks like a lambda. It is ambiguous only if the name may mean a column.
@@ -67,7 +68,7 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case exp.Lambda():
             scope = replace(scope, parameters=scope.parameters | _keys(expression.expressions, scope))
         case exp.Comprehension():
-            scope = replace(scope, parameters=scope.parameters | _keys([expression.expression], scope))
+            return _comprehension(expression, scope, reader)
         case exp.Parameter(this=exp.Literal()):  # `$1` is the first column of a file
             return UNKNOWN
         case exp.Columns() | exp.Command() | exp.PositionalColumn():
@@ -77,7 +78,18 @@ def value_of(expression: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnL
         case _:
             pass
     parts = [value_of(part, scope, reader).through(*how) for part, how in _parts(expression, scope)]
-    return combined(parts, proven_type(expression, parts, reader.names.dialect))
+    return with_structure(
+        expression, combined(parts, proven_type(expression, parts, reader.names.dialect)), parts, reader.names
+    )
+
+
+def _comprehension(expression: exp.Comprehension, scope: Scope, reader: QueryReader) -> ColumnLineage:
+    """Return the lineage of `[x for x in list]`, whose variables do not exist in `list`."""
+    variables = [part for part in (expression.expression, expression.args.get("position")) if part is not None]
+    inside = replace(scope, parameters=scope.parameters | _keys(variables, scope))
+    parts = [value_of(expression.args["iterator"], scope, reader)]
+    parts += [value_of(part, inside, reader) for key in ("this", "condition") if (part := expression.args.get(key))]
+    return combined(parts).through(DIRECT, "TRANSFORMATION")
 
 
 def _arrow(expression: exp.Lambda, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -97,7 +109,8 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
         source = row_called(key, scope)
         if source and not scope.own(key):  # `(row).column`
             return source.relation.get(scope.names.table_key(dot.expression), scope.names)
-    return with_fields(value_of(dot.this, scope, reader), ["field"])
+    key = scope.names.table_key(dot.expression) if isinstance(dot.expression, exp.Identifier) else ""
+    return value_of(dot.this, scope, reader).field(key)
 
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
@@ -118,6 +131,8 @@ def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
     """Return the combined lineage of all columns, as in `to_json(*)`; `count(*)` counts rows and reads no column."""
     if any((star.this if isinstance(star, exp.Column) else star).args.values()):  # `* exclude (x)`
         return UNKNOWN
+    if isinstance(star.parent, exp.Func) and not scope.names.star_is_an_argument(star.parent):
+        return UNKNOWN
     if isinstance(star.parent, exp.Count) and (
         isinstance(star, exp.Star) or scope.names.qualified_star_counts_all_rows
     ):
@@ -134,7 +149,8 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
     relation = reader.query(expression, scope.within())
     columns = combined(column.lineage for column in relation.columns)
     known = columns.known and relation.complete and relation.rows_known
-    return ColumnLineage(columns.origins | relation.rows, known=known)
+    built = columns.built or len(relation.columns) > 1
+    return ColumnLineage(columns.origins | relation.rows, known=known, built=built)
 
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
