@@ -135,6 +135,9 @@ def _may_mean_result(expression: exp.Expr, clause: exp.Expr, scope: Scope) -> bo
             # In WHERE, no engine lets `* replace (…)` take precedence.
             if isinstance(clause, exp.Where) and not isinstance(projection.expression, exp.Alias):
                 continue
+            # Only clauses that sort may prefer a name that a result column merely inherits.
+            if not isinstance(clause, SORTS) and key not in projection.given:
+                continue
             named = [item for item in projection.columns if names.key(item.name) == key]
             if any(_columns(item.lineage) != _columns(own.lineage) for item in named):
                 return True

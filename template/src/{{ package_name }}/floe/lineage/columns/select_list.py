@@ -114,7 +114,7 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
 def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return the lineage of what determines how many rows a projection generates per row."""
     inner = projection.unalias()
-    if scope.names.unnest_spreads_structs and isinstance(inner, exp.Unnest) and _spreads(inner, scope, reader):
+    if scope.names.unnest_spreads_structs and isinstance(inner, GENERATORS) and _spreads(inner, scope, reader):
         # A list becomes rows, a struct only columns.
         data_type = value_of(inner.this, scope, reader).type or ""
         is_struct = data_type.upper().startswith("STRUCT") and len(list(inner.iter_expressions())) == 1
