@@ -5,9 +5,9 @@ origins of each, in the terms of https://openlineage.io/docs/spec/facets/dataset
 states only what the SQL itself proves. Whatever cannot be followed is marked as unknown, never guessed.
 
 In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of the warehouse), `sources.py` and
-`pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `queries.py`
-(set operations, clauses). `relation.py` has the data that these exchange, `names.py` the naming rules of each engine,
-`data_types.py` the certain data types, and `model.py` the result.
+`pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `clauses.py`
+(the rows), `queries.py` (set operations, whole queries). `relation.py` has the data that these exchange, `names.py`
+the naming rules of each engine, `data_types.py` the certain data types, and `model.py` the result.
 """
 
 from __future__ import annotations

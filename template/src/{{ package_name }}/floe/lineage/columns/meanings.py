@@ -6,7 +6,29 @@ from sqlglot import exp
 
 from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
+from .parsing import UNIT_FUNCTIONS
 from .relation import NamedColumn, Relation, Scope, Source
+
+# Aggregates in the documentation of each engine that sqlglot does not know.
+SPARK_AGGREGATES = (
+    "bitmap_and_agg count_min_sketch every histogram_numeric hll_sketch_agg hll_union_agg kll_merge_agg_bigint"
+    " kll_sketch_agg_bigint kll_sketch_agg_double kll_sketch_agg_float mean schema_of_json_agg schema_of_variant_agg"
+    " some std theta_intersection_agg theta_sketch_agg theta_union_agg try_avg try_sum"
+)
+AGGREGATES = {
+    "bigquery": "st_centroid_agg st_extent st_union_agg",
+    "databricks": SPARK_AGGREGATES,
+    "duckdb": "arbitrary bitstring_agg entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop mad mean"
+    " product reservoir_quantile sem sumkahan",
+    "postgres": "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
+    " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
+    " range_agg range_intersect_agg xmlagg",
+    "redshift": "hll_combine hll_create_sketch",
+    "snowflake": "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine"
+    " st_collect st_union_agg",
+    "spark": SPARK_AGGREGATES,
+}
+AGGREGATE_NAMES = {dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()}
 
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
@@ -85,6 +107,18 @@ def is_function(column: exp.Column, scope: Scope) -> bool:
     if not is_bare or not names.is_no_paren_function(column.this) or not names.no_paren_functions_may_be_columns:
         return False
     return not (names.columns_hide_no_paren_functions and scope.own(names.table_key(column.this)))
+
+
+def is_aggregate(expression: exp.Expr, dialect: str) -> bool:
+    """Return whether an expression is a call of an aggregate function."""
+    if isinstance(expression, exp.Anonymous):
+        return expression.name.lower() in AGGREGATE_NAMES.get(dialect, ())
+    return isinstance(expression, exp.AggFunc)
+
+
+def is_scalar(function: exp.Anonymous) -> bool:
+    """Return whether a function that sqlglot does not know certainly computes one value from one row."""
+    return function.name.lower().removesuffix("_") in UNIT_FUNCTIONS | {"trunc"}
 
 
 def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:

@@ -81,6 +81,21 @@ class Names:
         return self.dialect == "duckdb"
 
     @cached_property
+    def brackets_keep_positions(self) -> bool:
+        """Return whether `order by (2)` sorts by the second column; elsewhere it may be a constant."""
+        return isinstance(self._engine, DuckDB | Postgres | Spark)
+
+    def may_generate(self, key: str, expression: exp.Expr) -> bool:
+        """Return whether an expression without an alias may become a column with this key."""
+        if not isinstance(self._engine, Postgres):
+            return False
+        words = {node.key for node in expression.walk()}
+        for node in expression.find_all(exp.Func, exp.DataType):
+            words |= {node.name.lower(), str(node.this).lower()}
+            words |= {word.lower() for word in node.sql_names()} if isinstance(node, exp.Func) else set()
+        return key in words
+
+    @cached_property
     def recursive_may_be_left_out(self) -> bool:
         """Return whether a query may refer to itself without the word RECURSIVE."""
         return isinstance(self._engine, Snowflake)

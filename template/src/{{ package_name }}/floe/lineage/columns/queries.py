@@ -1,44 +1,34 @@
-"""Queries: common table expressions, set operations, selects and their clauses.
+"""Queries: common table expressions, set operations and selects.
 
 A clause that this module does not support makes the result of its query unknown; it is never ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlglot import exp
 
+from .clauses import CLAUSES, conditions, items, position_of
 from .model import INDIRECT, UNKNOWN, ColumnLineage, TableColumns, combined
 from .names import Names
 from .pivots import pivoted
 from .relation import OPAQUE, Relation, Scope
 from .select_list import select_list
-from .set_operations import all_columns, set_operation
+from .set_operations import set_operation
 from .sources import UnreadError, add_sources, values
 from .tables import Tables
 from .values import value_of
 
-# The clauses of a select, and how the columns in them affect its rows.
-CLAUSES = {
-    "where": "FILTER",
-    "having": "FILTER",
-    "qualify": "FILTER",
-    "group": "GROUP_BY",
-    "order": "SORT",
-    "sort": "SORT",
-    "cluster": "SORT",
-    "limit": "FILTER",
-    "offset": "FILTER",
-}
 # Other parts of a query, which are read elsewhere or do not affect columns.
 KNOWN_ARGUMENTS = {
     *("with_", "kind", "expressions", "hint", "distinct", "from_", "operation_modifiers", "laterals", "joins"),
     *("windows", "distribute", "locks", "sample", "settings", "format", "options", "this", "expression", "by_name"),
     *("alias", "pivots"),
 }
-GROUPS = (exp.Cube, exp.Group, exp.GroupingSets, exp.Rollup, exp.Tuple)
+# Clauses that are not supported outside a select.
+UNREAD_OUTSIDE = ("where", "group", "having", "qualify", "sort", "cluster")
 ROUNDS = 10  # limit for reading a recursive query until it is stable; each adds one step of a path between columns
 
 
@@ -125,16 +115,11 @@ class Reader:
     def _select(self, select: exp.Select, scope: Scope) -> Relation:
         if _has_unread(select) or select.args.get("kind") == "VALUE" or select.args.get("pivots"):
             return OPAQUE
-        conditions = add_sources(select, scope, self)
+        joins = add_sources(select, scope, self)
         for window in select.args.get("windows") or ():
             scope.windows[self.names.table_key(window.this)] = window
-        scope.projections = select.expressions
         relation = select_list(select.expressions, scope, self)
-        for name, subtype in CLAUSES.items():
-            if clause := select.args.get(name):
-                conditions += [value.through(INDIRECT, subtype) for value in self._clause(clause, scope)]
-        conditions += self._distinct(select, scope, relation)
-        condition = combined(conditions)
+        condition = combined((*joins, *conditions(select, relation, scope, self)))
         sources = [relation, *(source.relation for source in scope.sources)]
         return replace(
             relation,
@@ -142,90 +127,28 @@ class Reader:
             rows_known=condition.known and all(source.rows_known for source in sources),
         )
 
-    def _clause(self, clause: exp.Expr, scope: Scope) -> Iterator[ColumnLineage]:
-        """Yield the lineage of a clause's items; a position, or the name of a result column, stands for that column."""
-        if isinstance(clause, exp.Group | exp.Order) and _is_all(clause):
-            yield from (
-                value_of(projection.unalias(), scope, self)
-                for projection in scope.projections
-                if not (isinstance(clause, exp.Group) and projection.find(exp.AggFunc, exp.AnonymousAggFunc))
-            )
-            return
-        for item in _items(clause):
-            inner = item.this if isinstance(item, exp.Ordered) else item
-            if isinstance(clause, exp.Group | exp.Order) and isinstance(inner, exp.Literal) and inner.is_int:
-                position = int(inner.this)
-                named = scope.projections[position - 1 : position]
-                stars = any(projection.is_star for projection in scope.projections[:position])
-                yield UNKNOWN if stars or not named else value_of(named[0].unalias(), scope, self)
-            elif clash := self._clash(inner, scope):
-                by_name = isinstance(clause, exp.Order | exp.Sort) and isinstance(inner, exp.Column)
-                yield clash if by_name else UNKNOWN
-            else:
-                yield value_of(inner, scope, self)
-
-    def _clash(self, expression: exp.Expr, scope: Scope) -> ColumnLineage | None:
-        """Return an alias in `expression` that is also a column with other origins; engines differ in precedence."""
-        for column in expression.find_all(exp.Column):
-            key = self.names.table_key(column.this) if len(column.parts) == 1 else None
-            alias = scope.aliases.get(key) if key else None
-            own = scope.own(key) if key and alias else None
-            if alias and own and _columns_of(alias) != _columns_of(own.lineage):
-                return alias
-        return None
-
-    def _distinct(self, select: exp.Select, scope: Scope, relation: Relation) -> list[ColumnLineage]:
-        distinct = select.args.get("distinct")
-        if distinct is None:
-            return []
-        on = distinct.args.get("on")
-        if on is None:
-            return [all_columns(relation).through(INDIRECT, "GROUP_BY")]
-        items = on.expressions if isinstance(on, exp.Tuple) else [on]
-        return [value_of(item, scope, self).through(INDIRECT, "GROUP_BY") for item in items]
-
     def _clauses(self, expression: exp.Expr, relation: Relation, scope: Scope) -> Relation:
         """Return `relation` with the effect on its rows of clauses outside a select, such as `order by`."""
-        if _has_unread(expression) or any(expression.args.get(name) for name in ("where", "group", "having")):
+        if _has_unread(expression) or any(expression.args.get(name) for name in UNREAD_OUTSIDE):
             return OPAQUE
-        conditions: list[ColumnLineage] = []
+        sorts: list[ColumnLineage] = []
         for item in expression.args["order"].expressions if expression.args.get("order") else ():
-            if isinstance(item.this, exp.Literal) and item.this.is_int and relation.complete:
-                conditions += [column.lineage for column in relation.columns[int(item.this.this) - 1 :][:1]]
+            position = position_of(item.this)
+            if isinstance(item.this, exp.Literal) and position and relation.complete:
+                sorts += [column.lineage for column in relation.columns[position - 1 :][:1]]
             elif isinstance(item.this, exp.Column) and len(item.this.parts) == 1:
-                conditions.append(relation.get(self.names.table_key(item.this.this), self.names))
+                sorts.append(relation.get(self.names.table_key(item.this.this), self.names))
             else:
-                conditions.append(UNKNOWN)
-        condition = combined(conditions).through(INDIRECT, "SORT")
+                sorts.append(UNKNOWN)
+        condition = combined(sorts).through(INDIRECT, "SORT")
         for name in ("limit", "offset"):
             if clause := expression.args.get(name):
-                limits = [value_of(item, scope, self).through(INDIRECT, "FILTER") for item in _items(clause)]
+                limits = [value_of(item, scope, self).through(INDIRECT, "FILTER") for item in items(clause)]
                 condition = combined((condition, *limits))
         return replace(
             relation, rows=relation.rows | condition.origins, rows_known=relation.rows_known and condition.known
         )
 
 
-def _columns_of(lineage: ColumnLineage) -> set[tuple[str, str]] | None:
-    return {(origin.table, origin.column) for origin in lineage.origins} if lineage.known else None
-
-
 def _has_unread(expression: exp.Expr) -> bool:
     return any(value for name, value in expression.args.items() if name not in CLAUSES and name not in KNOWN_ARGUMENTS)
-
-
-def _items(clause: exp.Expr) -> Iterator[exp.Expr]:
-    """Yield the items of a clause, including those inside `rollup (…)` and similar."""
-    for item in clause.iter_expressions():
-        inner = item.unnest()
-        if isinstance(clause, GROUPS) and isinstance(inner, GROUPS):
-            yield from _items(inner)
-        else:
-            yield inner
-
-
-def _is_all(clause: exp.Expr) -> bool:
-    items = clause.expressions
-    return bool(clause.args.get("all")) or (
-        len(items) == 1 and isinstance(items[0], exp.Ordered) and isinstance(items[0].this, exp.Var)
-    )

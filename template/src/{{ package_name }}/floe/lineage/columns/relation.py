@@ -126,6 +126,25 @@ class Shared:
 
 
 @dataclass(slots=True)
+class Projection:
+    """An item of a select list.
+
+    Attributes:
+        expression: The item with its alias.
+        columns: Its known columns, in order.
+        given: The keys of the columns that the query names itself.
+        complete: Whether these are all its columns, in order.
+        renames: Whether unlisted columns of it may have names that the sources use for other columns.
+    """
+
+    expression: exp.Expr
+    columns: list[NamedColumn]
+    given: frozenset[str]
+    complete: bool
+    renames: bool
+
+
+@dataclass(slots=True)
 class Scope:
     """The names that an expression of a query can use.
 
@@ -137,7 +156,7 @@ class Scope:
         ctes: The common table expressions, by key.
         outer: The scope around a subquery.
         aliases: The columns of the select list so far, by key.
-        projections: The select list.
+        projections: The select list so far.
         windows: The named windows, by key.
         parameters: Names that are bound inside an expression, such as the parameters of a lambda.
     """
@@ -150,7 +169,7 @@ class Scope:
     unclear: bool = False
     unordered: bool = False
     aliases: dict[str, ColumnLineage] = field(default_factory=dict)
-    projections: list[exp.Expr] = field(default_factory=list)
+    projections: list[Projection] = field(default_factory=list)
     windows: dict[str, exp.Window] = field(default_factory=dict)
     parameters: frozenset[str] = frozenset()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from sqlglot import exp
 
 from .meanings import is_function
-from .model import DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
-from .relation import NUMBERED, NamedColumn, Relation, Scope
+from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .relation import NUMBERED, NamedColumn, Projection, Relation, Scope
 from .values import QueryReader, value_of
 
 # In a select list, these generate rows, and some of them several columns.
@@ -37,6 +37,8 @@ class _Columns:
         parts: The open relations that `*` includes, with the keys that it excludes.
         multipliers: The lineage of what determines how many rows one row becomes.
         ordered: Whether the order of the columns is known.
+        written: The columns with their names in the query, before the engine numbers duplicates.
+        given: The keys of the columns that the query names itself.
     """
 
     scope: Scope
@@ -45,11 +47,16 @@ class _Columns:
     multipliers: list[ColumnLineage] = field(default_factory=list)
     ordered: bool = True
     in_order: bool = True  # of the columns of each relation
+    written: list[NamedColumn] = field(default_factory=list)
+    given: set[str] = field(default_factory=set)
 
-    def add(self, name: str | None, lineage: ColumnLineage) -> None:
+    def add(self, name: str | None, lineage: ColumnLineage, *, is_given: bool = False) -> None:
         """Add a column. After unknown columns it may be the second of its name and get a number."""
         is_certain = not (self.parts and self.scope.names.numbers_duplicates)
         self.columns.append(NamedColumn(name or "" if is_certain else "", lineage))
+        self.written.append(NamedColumn(name or "", lineage))
+        if is_given:
+            self.given.add(self.scope.names.key(name or ""))
 
     def relation(self) -> Relation:
         names = self.scope.names
@@ -77,10 +84,12 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
     result = _Columns(scope)
     for projection in projections:
         inner = projection.unalias()
+        count, parts = len(result.written), len(result.parts)
+        result.given = set()
         result.multipliers.append(_multiplier(projection, scope, reader))
         if isinstance(projection, exp.Aliases):
             for column in _several(projection, scope, reader):
-                result.add(column.name, column.lineage)
+                result.add(column.name, column.lineage, is_given=True)
         elif projection.is_star:
             _star(projection, result, reader)
         elif _spreads(inner, scope, reader):
@@ -93,12 +102,28 @@ def select_list(projections: Iterable[exp.Expr], scope: Scope, reader: QueryRead
                 scope.aliases[key] = UNKNOWN if key in scope.aliases else lineage
             else:
                 name = _inner_name(inner, scope) if not isinstance(inner, GENERATORS) else None
-            result.add(name, lineage)
+            result.add(name, lineage, is_given=isinstance(projection, exp.Alias))
+        new = result.parts[parts:]
+        scope.projections.append(
+            Projection(
+                projection,
+                result.written[count:],
+                frozenset(result.given),
+                complete=not new and result.ordered,
+                renames=any(part.rest is None for part, _ in new),
+            )
+        )
     return result.relation()
 
 
 def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return the lineage of what determines how many rows a projection generates per row."""
+    inner = projection.unalias()
+    if scope.names.unnest_spreads_structs and isinstance(inner, GENERATORS) and _spreads(inner, scope, reader):
+        # A list becomes rows, a struct only columns.
+        data_type = value_of(inner.this, scope, reader).type or ""
+        is_struct = data_type.upper().startswith("STRUCT") and len(list(inner.iter_expressions())) == 1
+        return CONSTANT if is_struct else UNKNOWN
     generators = [
         item
         for item in projection.find_all(*GENERATORS, exp.ExplodingGenerateSeries, exp.Anonymous)
@@ -184,12 +209,13 @@ def _star(projection: exp.Expr, result: _Columns, reader: QueryReader) -> None:
                 key = names.key(column.name)
                 if key not in excluded:
                     new = replaced.pop(key, column)
-                    result.add(renamed.get(key, new.name), new.lineage)
+                    is_given = new is not column or key in renamed
+                    result.add(renamed.get(key, new.name), new.lineage, is_given=is_given)
         else:
             hidden = frozenset(excluded | renamed.keys() | replaced.keys())
             result.parts.append((relation, hidden))
     for column in replaced.values():
-        result.add(column.name, column.lineage)
+        result.add(column.name, column.lineage, is_given=True)
     if result.parts and renamed:
         result.parts.append((Relation(), frozenset()))
 

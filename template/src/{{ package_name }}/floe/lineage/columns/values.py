@@ -13,7 +13,7 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
-from .meanings import column_of, date_part, is_lost_unit, is_row, may_mean, means, row_called
+from .meanings import column_of, date_part, is_aggregate, is_lost_unit, is_row, may_mean, means, row_called
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
@@ -155,7 +155,7 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
     """Yield the parts of an expression, and how its value depends on each of them."""
-    aggregates = isinstance(expression, exp.AggFunc) and not isinstance(expression, PICKS)
+    aggregates = is_aggregate(expression, scope.names.dialect) and not isinstance(expression, PICKS)
     direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
     if isinstance(expression, exp.Window):
         yield from _window(expression, scope)
