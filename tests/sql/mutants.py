@@ -150,7 +150,8 @@ def _in_capitals(tree: exp.Expr, using: _Means) -> exp.Expr:
     if columns:
         column = using.chance.choice(columns)
         column.this.set("this", column.this.name.upper())
-        column.this.set("quoted", using.chance.random() < 0.2)
+        is_plain = column.this.name.isidentifier()  # else it stands only in quotes
+        column.this.set("quoted", using.chance.random() < 0.2 or not is_plain)
     return tree
 
 

@@ -26,7 +26,12 @@ UNKNOWN_SPREADS = frozenset(
     ["inline_outer", "json_tuple", "posexplode_outer", "variant_explode", "variant_explode_outer"]
 )
 # `unnest` of these is always one column, whatever their elements are.
-LISTS = (exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.RegexpExtractAll, exp.Split)
+LISTS = (
+    *(exp.Array, exp.ArrayAgg, exp.ExplodingGenerateSeries, exp.GenerateSeries, exp.MapKeys, exp.RegexpExtractAll),
+    exp.Split,
+)
+# Functions of DuckDB that sqlglot lacks and that always return a list.
+LIST_FUNCTIONS = {"list_distinct", "list_reverse", "list_sort", "list_value", "map_entries", "map_values"}
 
 
 @dataclass(slots=True)
@@ -148,7 +153,8 @@ def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
     if any(value for name, value in expression.args.items() if name != "this"):  # `recursive := true`
         return True
     data_type = value_of(expression.this, scope, reader).type or ""
-    return not isinstance(expression.this, LISTS) and not data_type.endswith("]")
+    called = expression.this.name.lower() if isinstance(expression.this, exp.Anonymous) else ""
+    return not (isinstance(expression.this, LISTS) or called in LIST_FUNCTIONS or data_type.endswith("]"))
 
 
 def _inner_name(expression: exp.Expr, scope: Scope) -> str | None:
