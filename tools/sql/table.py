@@ -41,7 +41,7 @@ def counts() -> str:
 
 
 def _shapes() -> str:
-    lines = [_row(["Shape", "For example", "What is said", *TITLES.values()])]
+    lines = [_row(["Shape", "For example", "Result", *TITLES.values()])]
     lines.append(_row(["---"] * 3 + [":-:"] * len(DIALECTS)))
     for group, shapes in groupby(all_shapes(), key=lambda shape: shape.group):
         lines.append(_row([f"**{GROUPS[group]}**", *[""] * (2 + len(DIALECTS))]))
