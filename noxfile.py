@@ -72,7 +72,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def answers(session: nox.Session) -> None:
-    """Render every combination of answers twice, parse and load what is distinct; type 200 hostile sets of answers."""
+    """Render every combination of answers twice, parse and load what is distinct; type 300 hostile sets of answers."""
     install_all(session, "tests")
     session.run(
         "pytest",

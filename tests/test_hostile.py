@@ -98,7 +98,7 @@ def test_hostile(
     each()
 
     every = {"rendered", *(f"refused: {name}" for name in QUESTIONS)}
-    assert every <= outcomes.keys() or outcomes.total() < 200  # the few of the fast lane need not meet each question
+    assert every <= outcomes.keys() or outcomes.total() < 300  # the few of the fast lane need not meet each question
     record_property("summary", f"{outcomes.total()} hostile sets of answers: {dict(outcomes.most_common())}")
 
 
