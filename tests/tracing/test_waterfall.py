@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -93,3 +94,35 @@ def test_kind(name: str, kind: str) -> None:
     (bar,) = bars([Span(name=name, span_id=bytes(8))])
 
     assert kind == bar.kind
+
+
+# Sends a span as a run does, and whatever waits.
+RUN = """
+import time
+from opentelemetry.sdk.trace import TracerProvider
+from pipeline.floe.settings import settings
+from pipeline.floe.tracing.endpoint import open_spans
+from pipeline.floe.tracing.spans import Handoff
+
+delivery = open_spans(settings)
+provider = TracerProvider(shutdown_on_exit=False)
+provider.add_span_processor(Handoff(delivery.put))
+provider.get_tracer("t").start_span(NAME).end()
+delivery.close(time.monotonic() + SECONDS)
+"""
+
+
+def test_backlog_stays(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans that wait for the real endpoint are neither drawn nor taken."""
+    monkeypatch.setenv("PYTHONPATH", str(project / "src"))
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    first = RUN.replace("NAME", "'waits'").replace("SECONDS", "3")
+    subprocess.run([sys.executable, "-c", first], check=True)
+    waiting = [file.read_bytes() for file in (tmp_path / "traces").glob("*.ndjson")]
+
+    _, spans = record([sys.executable, "-c", RUN.replace("NAME", "'drawn'").replace("SECONDS", "20")])
+
+    assert ["drawn"] == [span.name for span in spans]
+    assert 1 == len(waiting)
+    assert waiting == [file.read_bytes() for file in (tmp_path / "traces").glob("*.ndjson")]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from ..tracing.endpoint import SPAN_FOLDER
 
 COLUMNS = 60  # width of the text bars
 WIDTH, LABEL, ROW = 1000, 330, 18  # sizes in the picture, in pixels
@@ -60,7 +63,9 @@ def record(command: Sequence[str]) -> tuple[int, list[Span]]:
         "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     }
     try:
-        return subprocess.run(command, env=os.environ | here, check=False).returncode, spans  # noqa: S603 - the user's
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, **here, SPAN_FOLDER: folder}
+            return subprocess.run(command, env=environment, check=False).returncode, spans  # noqa: S603 - the user's
     finally:
         server.shutdown()
         server.server_close()
