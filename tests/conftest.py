@@ -26,7 +26,7 @@ os.environ["DAGSTER_CLI_TELEMETRY"] = "0"
 
 # The fast lane and `nox -s answers` try the same examples each time; `nox -s hostile` tries new ones.
 settings.register_profile("fast", max_examples=25, derandomize=True, deadline=None, database=None)
-settings.register_profile("answers", settings.get_profile("fast"), max_examples=300)
+settings.register_profile("answers", settings.get_profile("fast"), max_examples=200)
 settings.register_profile(
     "hostile", settings.get_profile("fast"), max_examples=2000, derandomize=False, print_blob=True
 )

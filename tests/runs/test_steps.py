@@ -145,7 +145,7 @@ def test_off(off: Run) -> None:
 def test_refused_by_opentelemetry(steps: Path) -> None:
     """A value that OpenTelemetry refuses at import costs lineage and traces, with a warning, and never the run."""
     variable = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"
-    run = runs.launch(steps, "small", **{variable: "abc"})
+    run = runs.launch(steps, "small", OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT="abc")
 
     (warning,) = {line["event"] for line in run.lines if "Lineage and tracing are off" in line["event"]}
     assert variable in warning

@@ -17,6 +17,8 @@ from tools.engines.environments import python_of, version_of
 from tools.engines.iceberg import SETTINGS, check_java, class_path
 from tools.engines.process import Server, free_port
 
+IS_SLOW = True  # `nox -s lanes` leaves it out
+
 HTTP_PATH = "sql/protocolv1/o/0/0101-000000-local000"
 TOKEN = "of-a-throw-away-server"
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from tools.engines.postgres import PASSWORD, USER, PostgreSQL
 from tools.engines.process import Server, free_port
 
+IS_SLOW = True  # `nox -s lanes` leaves it out
+
 
 class Redshift(PostgreSQL):
     """A database cluster of PostgreSQL and the proxy before it."""

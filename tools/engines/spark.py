@@ -14,6 +14,8 @@ from tools.engines.environments import python_of, site_packages, version_of
 from tools.engines.iceberg import SETTINGS, check_java, class_path
 from tools.engines.process import Server, free_port
 
+IS_SLOW = True  # `nox -s lanes` leaves it out
+
 THRIFT_SERVER = "org.apache.spark.sql.hive.thriftserver.HiveThriftServer2"
 
 

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from sqlglot import exp
+from sqlglot.dialects.bigquery import BigQuery
+from sqlglot.dialects.databricks import Databricks
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.dialects.duckdb import DuckDB
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.dialects.redshift import Redshift
+from sqlglot.dialects.snowflake import Snowflake
+from sqlglot.dialects.spark import Spark
 
 from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
@@ -16,19 +24,21 @@ SPARK_AGGREGATES = (
     " some std theta_intersection_agg theta_sketch_agg theta_union_agg try_avg try_sum"
 )
 AGGREGATES = {
-    "bigquery": "st_centroid_agg st_extent st_union_agg",
-    "databricks": SPARK_AGGREGATES,
-    "duckdb": "arbitrary bitstring_agg entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop mad mean"
+    BigQuery: "st_centroid_agg st_extent st_union_agg",
+    Databricks: SPARK_AGGREGATES,
+    DuckDB: "arbitrary bitstring_agg entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop mad mean"
     " product reservoir_quantile sem sumkahan",
-    "postgres": "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
+    Postgres: "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
     " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
     " range_agg range_intersect_agg xmlagg",
-    "redshift": "hll_combine hll_create_sketch",
-    "snowflake": "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine"
+    Redshift: "hll_combine hll_create_sketch",
+    Snowflake: "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine"
     " st_collect st_union_agg",
-    "spark": SPARK_AGGREGATES,
+    Spark: SPARK_AGGREGATES,
 }
-AGGREGATE_NAMES = {dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()}
+AGGREGATE_NAMES: dict[type[Dialect], frozenset[str]] = {
+    dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()
+}
 
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
@@ -112,7 +122,7 @@ def is_function(column: exp.Column, scope: Scope) -> bool:
 def is_aggregate(expression: exp.Expr, dialect: str) -> bool:
     """Return whether an expression is a call of an aggregate function."""
     if isinstance(expression, exp.Anonymous):
-        return expression.name.lower() in AGGREGATE_NAMES.get(dialect, ())
+        return expression.name.lower() in AGGREGATE_NAMES.get(Dialect.get_or_raise(dialect).__class__, ())
     return isinstance(expression, exp.AggFunc)
 
 
