@@ -168,6 +168,11 @@ class Names:
         """Return whether an identifier may be a function without brackets."""
         return not identifier.args.get("quoted") and identifier.name.lower() in self.no_paren_functions
 
+    @property
+    def natural_join_ignores_case(self) -> bool:
+        """Return whether `natural join` merges two columns with different spellings; Spark does not."""
+        return self.dialect == "duckdb"
+
     def stored(self, name: str, *, quoted: bool = False) -> str:
         """Return a name as the engine stores it."""
         if isinstance(self._engine, Redshift):

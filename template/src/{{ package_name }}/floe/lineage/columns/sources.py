@@ -85,6 +85,10 @@ def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope
             scope.unclear = True
             return [UNKNOWN]
         keys = [names.key(c.name) for s in left for c in s.relation.columns if after.candidates(names.key(c.name))]
+        spellings = {c.name for s in [*left, *right] for c in s.relation.columns if names.key(c.name) in keys}
+        if len(spellings) > len(set(keys)) and not names.natural_join_ignores_case:
+            scope.unclear = True
+            return [UNKNOWN]
     else:
         keys = [names.table_key(identifier) for identifier in join.args["using"]]
     conditions = []
