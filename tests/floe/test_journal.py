@@ -101,6 +101,14 @@ class TestRun:
         assert (2, 0) == (counts.replayed, again.replayed)
         assert [] == journals(tmp_path)
 
+    def test_ignore_file_of_the_owner(self, tmp_path: Path) -> None:
+        """An empty `.gitignore` above the state folder is the owner's, and stays empty."""
+        (tmp_path / ".gitignore").touch()
+        for name in ("first", "second"):
+            Journal.create(tmp_path / "state" / "lineage", name).close()
+
+        assert "" == (tmp_path / ".gitignore").read_text()
+
     def test_owner_only(self, tmp_path: Path) -> None:
         """Only the owner can read the state folder's files, whichever comes first, and git ignores them."""
         umask = os.umask(0)

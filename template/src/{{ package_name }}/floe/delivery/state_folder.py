@@ -25,19 +25,9 @@ def make_state_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
         path.mkdir(mode=0o700, exist_ok=True)
-    ignored = missing[-1] if missing else next((path for path in (folder, *folder.parents) if _lacks_text(path)), None)
-    if ignored:
+    if missing:
         with suppress(OSError):  # a full disk may have room for the folder but not for the file
-            (ignored / ".gitignore").write_text("# State of this machine: never commit it.\n*\n", encoding="utf-8")
-
-
-def _lacks_text(folder: Path) -> bool:
-    """Return whether a folder has an empty `.gitignore`, which a full disk has left there."""
-    file = folder / ".gitignore"
-    try:
-        return file.is_file() and file.stat().st_size == 0
-    except OSError:
-        return False
+            (missing[-1] / ".gitignore").write_text("# State of this machine: never commit it.\n*\n", encoding="utf-8")
 
 
 def try_lock(descriptor: int, file: Path) -> bool:
