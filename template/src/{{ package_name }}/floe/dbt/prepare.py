@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -14,6 +13,7 @@ from dagster_dbt import DbtProject
 from dagster_dbt.core import resource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from ..logs import ANSI_CODES
 from ..redact import redact
 from ..settings import settings
 from .placeholders import placeholders, restored
@@ -21,7 +21,6 @@ from .profile import ProfileError, read_output
 
 # The variable that identifies the manifest that a parent process has just made.
 PREPARED = "FLOE_PREPARED_MANIFEST"
-ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 UNINFORMATIVE_LINES = {"Encountered an error:", ""}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> I
         open_journals: list[Journal] = []
         runs_of_closed: set[str] = set()
         held_back: set[str] = set()
+        ended = cache(lambda: _ended_runs(folder))  # read at most once, and only if a run is open
         for journal in claimed(folder):
             stack.enter_context(closing(journal))
-            entries = _entries(journal, own_run)
+            entries = _entries(journal, own_run, ended)
             yield from _in_order(entries, held_back)
             still_waiting = [entry for entry in entries if entry.is_waiting]
             if still_waiting and len(open_journals) < OPEN_JOURNALS:
@@ -132,7 +134,7 @@ def _in_order(entries: Iterable[Entry], held_back: set[str]) -> Iterator[Entry]:
             held_back.add(entry.run_id)
 
 
-def _entries(journal: Journal, own_run: str | None) -> list[Entry]:
+def _entries(journal: Journal, own_run: str | None, ended_anywhere: Callable[[], set[str]]) -> list[Entry]:
     last_write = datetime.fromtimestamp(journal.file.stat().st_mtime, UTC)
     starts: dict[str, int] = {}
     ended: set[str] = set()
@@ -146,19 +148,17 @@ def _entries(journal: Journal, own_run: str | None) -> list[Entry]:
             starts.pop(run_id, None)
         elif state == RunState.START.value and run_id not in ended:
             starts[run_id] = line.offset
-    ended |= _ended_elsewhere(journal, starts) if starts else set()
     for run_id, offset in starts.items():
-        if run_id != own_run and run_id not in ended:
+        if run_id != own_run and run_id not in ended_anywhere():
             end = end_of(json.loads(journal.text(offset)), last_write, KILLED)
             entries.append(Entry(run_id, journal, journal.append_or_hold(end), end))
     return entries
 
 
-def _ended_elsewhere(journal: Journal, run_ids: Collection[str]) -> set[str]:
-    """Return the runs whose end is in another journal: several processes of one run may have written it."""
+def _ended_runs(folder: Path) -> set[str]:
+    """Return the runs whose end is in a journal: several processes of one run may each have one."""
     ended = set()
-    for file in journals(journal.file.parent):
-        if file != journal.file:
-            with suppress(OSError):  # deleted in the meantime
-                ended |= {run_id for run_id, state in map(run_of, read_lines(file)) if state in TERMINAL}
-    return ended & set(run_ids)
+    for file in journals(folder):
+        with suppress(OSError):  # deleted in the meantime
+            ended |= {run_id for run_id, state in map(run_of, read_lines(file)) if state in TERMINAL}
+    return ended

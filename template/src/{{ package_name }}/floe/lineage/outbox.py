@@ -39,8 +39,7 @@ class Outbox:
         self._client = client
         self._folder = folder
         self._run_id = run_id
-        self._open: dict[str, RunEvent] = {}
-        self._starts: dict[str, int | None] = {}  # offsets by run id
+        self._open: dict[str, tuple[RunEvent, int | None]] = {}  # run id -> its START, and the START's offset
         self._error = ""
         self._redact = redactor()
         self._journal: Journal | None = None
@@ -66,8 +65,8 @@ class Outbox:
     def close(self, deadline: float) -> Counts:
         """Send events until `deadline` of `time.monotonic`, and leave the rest to the next run."""
         self._open.pop(self._run_id, None)  # another attempt or step ends the Dagster run
-        for run_id, start in self._open.items():
-            self._deliver(run_id, end_of(Serde.to_dict(start), datetime.now(UTC), UNREPORTED))
+        for run_id, (start, offset) in self._open.items():
+            self._deliver(run_id, end_of(Serde.to_dict(start), datetime.now(UTC), UNREPORTED), offset)
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
@@ -80,21 +79,23 @@ class Outbox:
             text = as_json(event)
         except Exception:  # such as half a surrogate pair in a message, which the client's own conversion accepts
             text = Serde.to_json(event)
-        offset = self._deliver(event.run.runId, text)
+        run_id = event.run.runId
         if event.eventType is RunState.START:
-            self._open[event.run.runId] = event
-            self._starts[event.run.runId] = offset
+            self._open[run_id] = (event, self._deliver(run_id, text))
         else:
-            self._open.pop(event.run.runId, None)
+            _, start = self._open.pop(run_id, (None, None))
+            self._deliver(run_id, text, start)
 
-    def _deliver(self, run_id: str, text: str) -> int | None:
-        """Write an event to the journal, and send it; return its offset, or None if it could not be written."""
+    def _deliver(self, run_id: str, text: str, start: int | None = None) -> int | None:
+        """Write an event to the journal, and send it; return its offset, or None if it could not be written.
+
+        `start` is the offset of the START of its run, if the event is the run's end.
+        """
         text = redact_json(text, self._redact)
         earlier = self._take_over() if run_id == self._run_id else []
         for entry in earlier or ():
             self._delivery.put(entry)
         offset = self._journal.append(text) if self._journal else None
-        start = self._starts.pop(run_id, None)
         entry = Entry(run_id, self._journal, offset, text, start if offset is None else None)
         if earlier is None and offset is not None:
             self._delivery.leave(entry, "another process is sending the earlier events of its run")

@@ -69,7 +69,7 @@ class TraceWatcher:
         return counts
 
     def _record(self, command: DbtCommand, event: DbtEvent) -> None:
-        with self._losses.of(event.unique_id if isinstance(event, NodeFinished | NodeStarted) else "dbt"):
+        with self._losses.of(_subject(event)):
             if isinstance(event, NodeFinished):
                 self._record_node(command, event)
             else:
@@ -127,8 +127,13 @@ class MetricsWatcher:
         return counts
 
     def _record(self, event: DbtEvent) -> None:
-        with self._losses.of(event.unique_id if isinstance(event, NodeFinished | NodeStarted) else "dbt"):
+        with self._losses.of(_subject(event)):
             detail(self._metrics.record, event)
+
+
+def _subject(event: DbtEvent) -> str:
+    """Return the name of the span or the metric that an event belongs to."""
+    return event.unique_id if isinstance(event, NodeFinished | NodeStarted) else "dbt"
 
 
 def _node(command: DbtCommand, unique_id: str) -> Node:
