@@ -97,27 +97,6 @@ class DbtModelDatasetFacet(DatasetFacet):
 
 
 @attr.define
-class DbtExposure(RedactMixin):
-    """An exposure, such as a dashboard."""
-
-    unique_id: str
-    name: str
-    type: str | None = None
-    url: str | None = None
-
-
-@attr.define
-class DbtExposuresDatasetFacet(DatasetFacet):
-    """The exposures that read a table: key `dbt_exposures`."""
-
-    exposures: list[DbtExposure]
-
-    @staticmethod
-    def _get_schema() -> str:
-        return DBT_SCHEMAS + "dbt-exposures-dataset-facet.json"
-
-
-@attr.define
 class ColumnClassification(RedactMixin):
     """The entries of a column's `meta.floe`."""
 

@@ -28,12 +28,11 @@ from .columns import TableColumns
 from .custom_facets import (
     ColumnClassification,
     ColumnClassificationDatasetFacet,
-    DbtExposure,
-    DbtExposuresDatasetFacet,
     DbtIncremental,
     DbtModelConfig,
     DbtModelDatasetFacet,
 )
+from .exposures import exposures_facet
 
 TAG_SOURCE = "DBT"
 TYPES = {"view": "VIEW", "materialized_view": "MATERIALIZED_VIEW", "dynamic_table": "MATERIALIZED_VIEW"}
@@ -59,7 +58,7 @@ def table_facets(
         "storage": detail(_storage, node, warehouse),
         "catalog": detail(_catalog, node, warehouse),
         "dbt_model": detail(_model, node),
-        "dbt_exposures": detail(_exposures, exposures),
+        "dbt_exposures": detail(exposures_facet, exposures),
     }
     return {name: facet for name, facet in facets.items() if facet is not None}
 
@@ -181,22 +180,6 @@ def _partition(partition: Any) -> dict[str, str | list[str]] | None:
         return {key: partition[key] for key in ("field", "data_type", "granularity") if partition.get(key)} or None
     columns = _listed(partition)
     return {"columns": columns} if columns else None
-
-
-def _exposures(exposures: list[Node]) -> DatasetFacet | None:
-    if not exposures:
-        return None
-    return DbtExposuresDatasetFacet(
-        exposures=[
-            DbtExposure(
-                unique_id=exposure["unique_id"],
-                name=exposure["name"],
-                type=exposure.get("type"),
-                url=exposure.get("url"),
-            )
-            for exposure in exposures
-        ]
-    )
 
 
 def _listed(value: Any) -> list[str] | None:
