@@ -67,7 +67,7 @@ def main() -> int:
         with step("building everything through Dagster"):
             build(folder, environment)
         run = json.loads(call(folder, "uv", "run", "python", "-c", SUMMARY, environment=environment))
-        rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "data/warehouse.duckdb"))
+        rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "local/warehouse.duckdb"))
     show(run, rows, endpoint, time.monotonic() - started)
     print(f"\nNext:\n\n    cd {os.path.relpath(folder)}\n    uv run dg dev    # then open http://localhost:3000\n")
     healthy = run["status"] == "SUCCESS" and run["passed"] == run["checks"] and endpoint.events and endpoint.spans

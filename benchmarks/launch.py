@@ -55,7 +55,7 @@ class Side:
         shutil.rmtree(home, ignore_errors=True)
         for results in target.glob("*/run_results.json"):  # dagster-dbt gives each run a folder
             shutil.rmtree(results.parent)
-        data = self.project / "data"
+        data = self.project / "local"
         data.mkdir(exist_ok=True)
         forgotten = (file for pattern in self.forget for file in self.project.glob(pattern))
         for file in [target / "run_results.json", *data.glob("*.duckdb*"), *forgotten]:
@@ -95,7 +95,7 @@ def environment(side: Side) -> dict[str, str]:
         "DAGSTER_HOME": str(side.project / "dagster-home"),
         "DO_NOT_TRACK": "1",
         "DBT_TARGET": "local",
-        "DUCKDB_PATH": str(side.project / "data" / "warehouse.duckdb"),
+        "DUCKDB_PATH": str(side.project / "local" / "warehouse.duckdb"),
         **side.variables,
     }
 

@@ -160,7 +160,7 @@ def observed_project(folder: Path, tables: int, others: Mapping[str, str] = Mapp
     """Render the template round the dbt project."""
     dbt_project(folder / "transform", tables, others)
     template = snapshot(folder.with_name(f"{folder.name}-template"))
-    answers = {"project_name": NAME, "start_from": "existing", "dbt_profile_name": PROFILE}
+    answers = {"project_name": NAME, "start_from": "existing"}
     return render(template, folder, **answers)
 
 

@@ -37,7 +37,8 @@ def load(root: Path, answers: Mapping[str, Any], manifest: Path | None = None) -
         shutil.copy(manifest, root / project / "target")
     else:
         options = ["--quiet", "--no-send-anonymous-usage-stats", "--warn-error", "--log-path", "logs"]
-        parsed = dbtRunner().invoke([*options, "parse", "--project-dir", project, "--profiles-dir", profiles])
+        where = ["--project-dir", project, "--profiles-dir", profiles, "--profile", answers["package_name"]]
+        parsed = dbtRunner().invoke([*options, "parse", *where])
         if not parsed.success:
             return f"dbt parse: {parsed.exception}"
     nodes = json.loads((root / project / "target" / "manifest.json").read_text())["nodes"].values()

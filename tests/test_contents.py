@@ -157,8 +157,8 @@ def test_definitions(rendered: Rendered, tmp_path: Path, record_property: Say) -
             jobs = {}
             for number, parsed in round_:
                 answers = dict(rendered.combinations[number].context)
-                folder = rendered.place(_with_own(rendered.trees[number], own, answers), tmp_path / str(number))
-                manifest = tmp_path / str(parsed) / answers["dbt_project_dir"] / "target" / "manifest.json"
+                folder = rendered.place(_with_own(rendered.trees[number], own, answers), tmp_path / str(number) / "project")
+                manifest = tmp_path / str(parsed) / "project" / answers["dbt_project_dir"] / "target" / "manifest.json"
                 jobs[number] = pool.submit(load, folder, answers, None if parsed is None else manifest)
             found = {number: job.result() for number, job in jobs.items()}
             faults += [f"{rendered.combinations[number]}: {said}" for number, said in found.items() if said]

@@ -139,6 +139,9 @@ def meant(project: Path, context: Mapping[str, Any], asked: Answers) -> None:
     names = [name for name in QUESTIONS if name in asked]
     assert [asked[name] for name in names] == [stored.get(name) for name in names]
 
+    defaults = read(".github/workflows/floe.yml")["jobs"]["check"].get("defaults")
+    workflow = defaults and defaults["run"]
+    assert package == next(iter(read(f"{context['profiles_dir']}/profiles.yml")))
     settings, built = read(f"src/{package}/floe/settings.toml"), read("pyproject.toml")
     told = {
         "project_name": settings["project"]["name"],
@@ -146,7 +149,7 @@ def meant(project: Path, context: Mapping[str, Any], asked: Answers) -> None:
         "openlineage_url": settings["openlineage"]["url"],
         "otlp_endpoint": settings["otlp"]["endpoint"],
         "dbt_project_dir": settings["dbt"]["project_dir"],
-        "dbt_profile_name": next(iter(read(f"{context['profiles_dir']}/profiles.yml"))),
+        "folder_in_repository": "." if workflow is None else workflow["working-directory"],
         "package_name": built["tool"]["dg"]["project"]["root_module"],
     }
     names = [name for name in told if name in asked]
@@ -155,7 +158,7 @@ def meant(project: Path, context: Mapping[str, Any], asked: Answers) -> None:
     assert built["project"]["description"].startswith(f"{asked['project_name']}: ")
     if asked["start_from"] != "existing":
         dbt = read("dbt/dbt_project.yml")
-        assert (package, told["dbt_profile_name"]) == (dbt["name"], dbt["profile"])
+        assert (package, package) == (dbt["name"], dbt["profile"])
 
     title, *blocks = (token for token in read("README.md") if token.type in {"inline", "fence"})
     assert asked["project_name"] == title.content == "".join(part.content for part in title.children)

@@ -32,8 +32,8 @@ URLS = (
     "localhost:5000", "ftp://host", "http://", "http://user:secret@host", "http://host?key=1", "http://ho st",
     "http://host\n", "http://host/{{ x }}", 'http://host"', "http://host:port", "javascript:alert(1)",
 )  # fmt: skip
-FOLDERS = ("../x", "/abs", "a/../b", "", "a b", "a\nb", "~", "src", "C:\\x", "a//b", "{{ x }}")
-PROFILES = ("a b", "", "a\n", "1a", '"', "a: b")
+FOLDERS = ("x/..", "/abs", "a/../b", "", "a b", "a\nb", "~", "src", "C:\\x", "a//b", "{{ x }}")
+IN_REPOSITORY = ("..", "../x", "/abs", "a/../b", "", "a b", "a\nb", "~", "{{ x }}")
 
 REFUSED = [
     *[("package_name", value) for value in PACKAGES],
@@ -46,7 +46,7 @@ REFUSED = [
 ]
 REFUSED_EXISTING = [
     *[("dbt_project_dir", value) for value in FOLDERS],
-    *[("dbt_profile_name", value) for value in PROFILES],
+    *[("folder_in_repository", value) for value in IN_REPOSITORY],
 ]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -50,18 +51,41 @@ def snapshot(folder: Path) -> Path:
 def render(template: Path, destination: Path, **answers: Any) -> Path:
     """Render `template` to `destination` with its defaults and `answers`.
 
+    The template refuses a `dbt_project_dir` without a dbt project. If there is none, an empty `dbt_project.yml` lies
+    there while the template is rendered.
+
     Raises:
         ValueError: An answer is refused, or is no question of copier.yml (copier takes unknown keys in silence).
     """
     # Neither a snapshot nor what it renders is a repository: without git, copier does not ask it about each file.
     path = os.environ["PATH"] if (template / ".git").exists() else ""
-    with _remembering(), local.env(PATH=path):
+    with _remembering(), _dbt_project(destination, answers), local.env(PATH=path):
         questions = yaml.safe_load((template / "copier.yml").read_text())
         if unknown := answers.keys() - questions.keys():
             msg = f"no such question in copier.yml: {', '.join(sorted(unknown))}"
             raise ValueError(msg)
         copier.run_copy(str(template), destination, data=answers, defaults=True, quiet=True)
     return destination
+
+
+@contextmanager
+def _dbt_project(destination: Path, answers: Mapping[str, Any]) -> Iterator[None]:
+    folder = str(answers.get("dbt_project_dir", "transform"))
+    file = destination / folder / "dbt_project.yml"
+    is_folder = re.fullmatch(r"[\w.-]{1,99}(/[\w.-]{1,99})*", folder, re.ASCII)
+    if answers.get("start_from") != "existing" or not is_folder or file.exists():
+        yield
+        return
+    made = [path for path in (file.parent, *file.parent.parents) if not path.exists()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    try:
+        yield
+    finally:
+        file.unlink()
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
 
 
 _COMPILED: dict[tuple[object, ...], Any] = {}

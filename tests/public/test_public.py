@@ -54,10 +54,9 @@ def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         project_name="pipeline",
         start_from="existing",
         dbt_project_dir="/".join(filter(None, ["transform", project.get("folder")])),
-        dbt_profile_name=project["profile"],
     )
     if csv := project.get("csv"):
-        load(clone, root / "project" / "data" / "warehouse.duckdb", **csv)
+        load(clone, root / "project" / "local" / "warehouse.duckdb", **csv)
     return project | {"root": root / "project"}
 
 
@@ -135,7 +134,7 @@ def build(project: dict[str, Any], *, with_catalog: bool) -> Build:
     ends = [event for event in server.events if event["eventType"] == "COMPLETE"]
     assert ends, done.stdout + done.stderr
     assert not re.findall("detail lost|a detail of .* was lost", done.stdout + done.stderr)
-    return Build(ends, columns(root / "data" / "warehouse.duckdb"), with_catalog)
+    return Build(ends, columns(root / "local" / "warehouse.duckdb"), with_catalog)
 
 
 def environment(project: dict[str, Any]) -> dict[str, str]:
@@ -144,7 +143,7 @@ def environment(project: dict[str, Any]) -> dict[str, str]:
         "PYTHONPATH": str(project["root"] / "src"),
         "DAGSTER_CLI_TELEMETRY": "0",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "0",
-        "DUCKDB_PATH": str(project["root"] / "data" / "warehouse.duckdb"),
+        "DUCKDB_PATH": str(project["root"] / "local" / "warehouse.duckdb"),
     }
 
 

@@ -45,7 +45,6 @@ def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> Non
         project_name="pipeline",
         start_from="existing",
         dbt_project_dir=folder,
-        dbt_profile_name="warehouse",
     )
     done = run(
         "dg", "launch", "--assets", "*", cwd=project, PYTHONPATH="src", DAGSTER_CLI_TELEMETRY="0", FLOE_RAISE="1"
@@ -54,7 +53,7 @@ def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> Non
     assert OWN == {name: (project / folder / name).read_text() for name in OWN}
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "PASS=3" in done.stdout + done.stderr
-    assert (project / "data" / "warehouse.duckdb").is_file()
+    assert (project / "local" / "warehouse.duckdb").is_file()
     assert {"one", "two", "erp/ids"} == set(json.loads(run("python", "-c", KEYS, cwd=project, PYTHONPATH="src").stdout))
 
 

@@ -258,18 +258,20 @@ def test_a_missing_variable_is_named(project: Project, output: str) -> None:
 def test_local_needs_no_variable(project: Project) -> None:
     """The output local asks for nothing, and its file lies in the project's data folder."""
     credentials: Any = project.credentials("local", {})
-    assert project.root / "data" / "warehouse.duckdb" == (project.root / "dbt" / credentials.path).resolve()
+    assert project.root / "local" / "warehouse.duckdb" == (project.root / "dbt" / credentials.path).resolve()
 
 
 @pytest.mark.parametrize("folder", ["transform", "a/b", "."])
 def test_local_file_of_an_existing_project(folder: str, template: Path, tmp_path: Path) -> None:
     """Wherever an existing dbt project lies, its local file lies in the project's data folder."""
     root = tmp_path / "project"
-    answers = {"start_from": "existing", "dbt_project_dir": folder, "dbt_profile_name": "shop"}
+    answers = {"start_from": "existing", "dbt_project_dir": folder, "package_name": "shop"}
+    (root / folder).mkdir(parents=True)
+    (root / folder / "dbt_project.yml").touch()
     render(template, root, compute_target="snowflake", **answers)
     profile = yaml.safe_load((root / "profiles" / "profiles.yml").read_text())["shop"]
     [default] = re.findall(r"env_var\('DUCKDB_PATH', '(.*)'\)", profile["outputs"]["local"]["path"])
-    assert root / "data" / "warehouse.duckdb" == (root / folder / default).resolve()
+    assert root / "local" / "warehouse.duckdb" == (root / folder / default).resolve()
 
 
 def test_no_secret_is_shown(project: Project) -> None:

@@ -26,6 +26,7 @@ class Settings:
     owner: str
     dbt_project_dir: Path
     dbt_profiles_dir: Path
+    dbt_profile: str
     dbt_target: str
     openlineage_url: str
     producer: str
@@ -54,8 +55,9 @@ def read_settings(file: Path = FILE) -> Settings:
             name=_first("OTEL_SERVICE_NAME", document["project"]["name"]),
             namespace=_first("OPENLINEAGE_NAMESPACE", document["project"]["namespace"]),
             owner=document["project"]["owner"],
-            dbt_project_dir=ROOT / document["dbt"]["project_dir"],
-            dbt_profiles_dir=ROOT / document["dbt"]["profiles_dir"],
+            dbt_project_dir=_path(document["dbt"]["project_dir"]),
+            dbt_profiles_dir=_path(document["dbt"]["profiles_dir"]),
+            dbt_profile=_first("DBT_PROFILE", document["dbt"]["profile"]),
             dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
             openlineage_url=_first("OPENLINEAGE_URL", document["openlineage"]["url"]),
             producer=document["openlineage"]["producer"],
@@ -100,13 +102,18 @@ def switch(signal: str) -> str | None:
     return next((f"{name}={value}" for name, value in switches.items() if _is_set_to(name, value)), None)
 
 
+def _path(relative: str) -> Path:
+    """Return a path relative to the root as an absolute path without `..`."""
+    return Path(os.path.normpath(ROOT / relative))
+
+
 def _first(variable: str, default: str) -> str:
     return os.environ.get(variable) or default
 
 
 def _set_absolute_warehouse() -> None:
     """Make DUCKDB_PATH absolute, because dbt and Dagster resolve a relative path against different folders."""
-    path = os.environ.get("DUCKDB_PATH") or "data/warehouse.duckdb"
+    path = os.environ.get("DUCKDB_PATH") or "local/warehouse.duckdb"
     if ":" not in path:
         os.environ["DUCKDB_PATH"] = str(ROOT / path)
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-CONNECTION: dict[str, Any] = {"path": "/data/warehouse.duckdb"}
-NAMESPACE = "duckdb:///data/warehouse.duckdb"
+CONNECTION: dict[str, Any] = {"path": "/local/warehouse.duckdb"}
+NAMESPACE = "duckdb:///local/warehouse.duckdb"
 
 
 def table(name: str) -> str:

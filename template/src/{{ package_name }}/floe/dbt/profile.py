@@ -49,15 +49,16 @@ def read_output(settings: Settings) -> dict[str, Any]:
     if not file.is_file():
         raise ProfileError(f"{file} is missing: restore it, or check profiles_dir in floe/settings.toml")
     profiles = _read(file)
-    name = os.environ.get("DBT_PROFILE") or str(_read(project_file).get("profile") or "")
+    name = settings.dbt_profile or str(_read(project_file).get("profile") or "")
     # `config` is not a profile: older versions of dbt keep their settings there.
     names = [key for key in profiles if key != "config"]
     if "env_var(" in name and len(names) == 1:  # only dbt can evaluate it, but with one profile there is no choice
         name = names[0]
     if name not in names:
+        place = "DBT_PROFILE, or `profile` in floe/settings.toml," if settings.dbt_profile else project_file
         raise ProfileError(
-            f"{project_file} names the profile {name or 'of no name'!r}, and {file} has {', '.join(names) or 'none'}: "
-            f"write the same name in both, or `copier update --vcs-ref=:current: -d dbt_profile_name={name or '…'}`"
+            f"{place} names the profile {name or 'of no name'!r}, and {file} has {', '.join(names) or 'none'}: "
+            f"write the same name in both, or set `profile` in floe/settings.toml"
         )
     outputs = profiles[name].get("outputs") if isinstance(profiles[name], dict) else None
     if not isinstance(outputs, dict) or not isinstance(outputs.get(settings.dbt_target), dict):

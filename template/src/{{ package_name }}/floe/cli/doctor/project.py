@@ -17,7 +17,7 @@ from pathlib import Path
 from ...dbt.catalog import CatalogError, catalog_file, made_at, read_catalog
 from ...dbt.profile import ProfileError, profiles_file, read_output, variables
 from ...delivery.sender import THREAD_PREFIX
-from ...settings import Settings
+from ...settings import ROOT, Settings
 from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 
 # Each of these would send a second event or span for something that this project already sends.
@@ -25,6 +25,8 @@ DUPLICATE_EMITTERS = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
 CONNECTS = "Connection:"  # starts dbt's last line before it connects
 POLL_SECONDS = 0.05
 SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
+# Folders inside a dbt project that do not contain sources.
+OTHERS = {"target", "dbt_packages", "logs", "node_modules", "venv"}
 SOURCES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md"}
 
 
@@ -50,6 +52,8 @@ def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
     """Report whether dbt reaches the warehouse. dbt takes seconds to load, so the clock starts when it connects."""
     quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
     command = ["dbt", *quiet, "debug", "--connection", "--target", settings.dbt_target]
+    if settings.dbt_profile:
+        command += ["--profile", settings.dbt_profile]
     try:
         process = subprocess.Popen(  # noqa: S603 - a fixed command
             [*command, "--profiles-dir", str(settings.dbt_profiles_dir)],
@@ -117,8 +121,7 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
     with file.open(encoding="utf-8") as stream:
         by = re.search(r'"dbt_version": ?"([^"]+)"', stream.read(2_000))
     made = file.stat().st_mtime
-    sources = [path for path in settings.dbt_project_dir.rglob("*") if path.suffix in SOURCES]
-    newer = [path for path in sources if "target" not in path.parts and path.stat().st_mtime > made]
+    newer = [path for path in _sources(settings.dbt_project_dir) if path.stat().st_mtime > made]
     at = datetime.fromtimestamp(made, UTC).isoformat(timespec="seconds")
     again = "run `uv run floe prepare` to make it again"
     if by is None:
@@ -131,6 +134,19 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("manifest", "warn", message)
     else:
         yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
+
+
+def _sources(dbt_project: Path) -> Iterator[Path]:
+    """Yield the files of a dbt project, which may contain the repository around this package, or lie in it."""
+    for folder, folders, files in os.walk(dbt_project):
+        here = Path(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and name not in OTHERS and (here / name).resolve() != ROOT.resolve()
+        ]
+        yield from (here / name for name in files if Path(name).suffix in SOURCES)
+
 
 
 def catalog(settings: Settings, _: float) -> Iterator[Finding]:
