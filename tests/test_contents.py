@@ -157,7 +157,9 @@ def test_definitions(rendered: Rendered, tmp_path: Path, record_property: Say) -
             jobs = {}
             for number, parsed in round_:
                 answers = dict(rendered.combinations[number].context)
-                folder = rendered.place(_with_own(rendered.trees[number], own, answers), tmp_path / str(number) / "project")
+                folder = rendered.place(
+                    _with_own(rendered.trees[number], own, answers), tmp_path / str(number) / "project"
+                )
                 manifest = tmp_path / str(parsed) / "project" / answers["dbt_project_dir"] / "target" / "manifest.json"
                 jobs[number] = pool.submit(load, folder, answers, None if parsed is None else manifest)
             found = {number: job.result() for number, job in jobs.items()}

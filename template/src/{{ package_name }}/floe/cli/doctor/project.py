@@ -148,7 +148,6 @@ def _sources(dbt_project: Path) -> Iterator[Path]:
         yield from (here / name for name in files if Path(name).suffix in SOURCES)
 
 
-
 def catalog(settings: Settings, _: float) -> Iterator[Finding]:
     """Report the catalog from which lineage takes the columns of sources, and its age."""
     try:
