@@ -4,6 +4,11 @@ from typing import Any
 
 CONNECTION: dict[str, Any] = {"path": "/data/warehouse.duckdb"}
 NAMESPACE = "duckdb:///data/warehouse.duckdb"
+# Attributes of the database, on the span of each node.
+ATTRIBUTES: dict[str, str | int] = {"db.system.name": "duckdb"}
+# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAME: dict[str, str] = {}
+CATALOG: dict[str, str] = {}
 
 
 def table(name: str) -> str:

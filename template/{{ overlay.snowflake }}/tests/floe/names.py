@@ -4,6 +4,11 @@ from typing import Any
 
 CONNECTION: dict[str, Any] = {"account": "myorg-prod"}
 NAMESPACE = "snowflake://myorg-prod"
+# Attributes of the database, on the span of each node.
+ATTRIBUTES: dict[str, str | int] = {"db.system.name": "snowflake", "server.address": "myorg-prod"}
+# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAME: dict[str, str] = {"namespace": "snowflake://myorg-prod", "name": "analytics.public.orders", "type": "TABLE"}
+CATALOG: dict[str, str] = {}
 
 
 def table(name: str) -> str:
