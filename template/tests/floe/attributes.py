@@ -56,9 +56,7 @@ ORDERS_FILE = "models/marts/orders.sql"
 SPANS: dict[str, Attributes] = {
     "run daily": STEP | FAILED,
     "step dbt": STEP | FAILED | {"dagster.step.key": "dbt"},
-    "dbt": STEP
-    | FAILED
-    | {"dbt.invocation_id": INVOCATION_ID, "dbt.version": RECORDING["metadata"]["dbt_version"]},
+    "dbt": STEP | FAILED | {"dbt.invocation_id": INVOCATION_ID, "dbt.version": RECORDING["metadata"]["dbt_version"]},
     "seed.shop.raw_customers": node("seed.shop.raw_customers", "success", "seeds/raw_customers.csv")
     | REPORTED
     | {"dagster.asset.key": "raw_customers", "dbt.materialized": "seed", "db.collection.name": "raw_customers"},

@@ -94,8 +94,8 @@ def recording() -> dict[str, Any]:
     nodes[NOT_NULL]["description"] = "Each order has an identifier."
     nodes[NOT_NULL]["test_metadata"]["kwargs"]["where_not"] = ["web"]
     full["exposures"]["exposure.shop.revenue_dashboard"] |= {"type": "dashboard", "url": "https://bi.example.com/1"}
-    cohorts = "compiled/shop/models/marts/customer_cohorts.sql"
-    full["compiled"][cohorts] = f"select note from {nodes['model.shop.orders']['relation_name']}, elsewhere"
+    orders = nodes["model.shop.orders"]["relation_name"]
+    full["compiled"]["compiled/shop/models/marts/customer_cohorts.sql"] = " ".join(("select elsewhere.* from", orders, "cross join elsewhere"))
     for event in finished:
         if event["data"]["run_result"]["status"] not in {"error", "skipped"}:
             event["data"]["run_result"]["adapter_response"] = RESPONSE

@@ -22,7 +22,8 @@ DBT_RUN = "dbt_run dbt_version executionParameters nominalTime parent processing
 NODE_RUN = f"{DBT_RUN} externalQuery"
 JOB = "dbt_node jobType sourceCodeLocation"
 OWNED_JOB = f"{JOB} documentation ownership tags"
-TABLE = f"dataSource datasetType dbt_model documentation ownership schema tags {'symlinks' if names.OTHER_NAME else ''}"
+SYMLINKS = "symlinks" if "orders" in names.OTHER_NAMES else ""
+TABLE = f"dataSource datasetType dbt_model documentation ownership schema tags {SYMLINKS}"
 WRITTEN = f"{TABLE} columnLineage lifecycleStateChange version"
 
 FACETS: dict[str, Facets] = {
@@ -57,7 +58,7 @@ FACETS: dict[str, Facets] = {
         "job": f"{OWNED_JOB} sql",
         "input": f"{TABLE} version",
         "result of input": "inputStatistics",
-        "output": f"{WRITTEN} dbt_exposures storage {'catalog' if names.CATALOG else ''}",
+        "output": f"{WRITTEN} dbt_exposures storage {'catalog symlinks' if names.CATALOG else ''}",
         "result of output": "outputStatistics",
     },
     # A part of its column lineage is not certain.
@@ -248,9 +249,7 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
         "unique_id": "model.shop.orders",
         **{key: value for key in ("database", "schema") if (value := NODES["model.shop.orders"][key])},
     },
-    ("model.shop.orders COMPLETE", "job", "documentation"): {
-        "description": NODES["model.shop.orders"]["description"]
-    },
+    ("model.shop.orders COMPLETE", "job", "documentation"): {"description": NODES["model.shop.orders"]["description"]},
     ("model.shop.orders COMPLETE", "job", "ownership"): owner("team:analytics"),
     ("model.shop.broken FAIL", "job", "ownership"): owner(settings.owner),
     ("model.shop.orders COMPLETE", "job", "tags"): {"tags": tags("DBT", ("finance", "true"))},
@@ -314,10 +313,11 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
         ]
     },
     ("model.shop.daily_revenue COMPLETE", "output", "storage"): {"storageLayer": "iceberg", "fileFormat": "parquet"},
+    **{
+        (f"model.shop.{table} COMPLETE", "output", "symlinks"): {"identifiers": [name]}
+        for table, name in names.OTHER_NAMES.items()
+    },
     ("model.shop.daily_revenue COMPLETE", "output", "catalog"): names.CATALOG or None,
-    ("model.shop.orders COMPLETE", "output", "symlinks"): {"identifiers": [names.OTHER_NAME]}
-    if names.OTHER_NAME
-    else None,
     ("model.shop.orders COMPLETE", "output", "version"): {"datasetVersion": str(ORDERS_RUN_ID)},
     ("model.shop.daily_revenue COMPLETE", "input", "version"): {"datasetVersion": str(ORDERS_RUN_ID)},
     ("model.shop.orders COMPLETE", "result of output", "outputStatistics"): {"rowCount": 540},
@@ -350,7 +350,9 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
             }
         ]
     },
-    (f"{NOT_NULL} COMPLETE", "result of input", "dataQualityMetrics"): {"columnMetrics": {"order_id": {"nullCount": 0}}},
+    (f"{NOT_NULL} COMPLETE", "result of input", "dataQualityMetrics"): {
+        "columnMetrics": {"order_id": {"nullCount": 0}}
+    },
     ("test.shop.fails FAIL", "result of input", "dataQualityAssertions"): {
         "assertions": [{"assertion": "fails", "success": False, "name": "fails", **FAILS_RESULT}]
     },

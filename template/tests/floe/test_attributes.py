@@ -40,7 +40,7 @@ def test_spans(sent_in_full: Sent) -> None:
         for line in differences(name, as_dict(sent_in_full.span(name).attributes), wanted)
     ]
 
-    assert lines == []
+    assert not lines, "\n".join(lines)
 
 
 def test_exceptions(sent_in_full: Sent) -> None:
@@ -51,7 +51,7 @@ def test_exceptions(sent_in_full: Sent) -> None:
         [event] = sent_in_full.span(name).events
         lines += differences(f"{event.name} of {name}", as_dict(event.attributes), wanted)
 
-    assert lines == []
+    assert not lines, "\n".join(lines)
     assert with_event == {"run daily", "step dbt", "dbt", "model.shop.broken", "test.shop.fails"}
     assert {event.name for span in sent_in_full.spans for event in span.events} == {"exception"}
 
@@ -82,14 +82,15 @@ def test_resource(sent_in_full: Sent) -> None:
 def test_metrics(sent_in_full: Sent) -> None:
     """There is each metric with its unit, its attributes and its sum, and no other."""
     sent = {(metric.name, metric.unit): sums(metric) for metric in sent_in_full.metrics}
+    lines = [
+        f"{name}: {key} is {sent.get((name, unit), {}).get(key)}, not {value}"
+        for (name, unit), wanted in METRICS.items()
+        for key, value in wanted.items()
+        if sent.get((name, unit), {}).get(key) != value
+    ]
 
     assert sent.keys() == METRICS.keys()
-    assert [
-        f"{name}: {key} is {sent[name].get(key)}, not {value}"
-        for name, wanted in METRICS.items()
-        for key, value in wanted.items()
-        if sent[name].get(key) != value
-    ] == []
+    assert not lines, "\n".join(lines)
 
 
 def sums(metric: Metric) -> Mapping[str, int]:

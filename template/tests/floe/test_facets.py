@@ -59,8 +59,9 @@ def differences(event: str, sent: Mapping[str, Mapping[str, Any]], wanted: Facet
 def test_facets(sent_in_full: Sent) -> None:
     """Each kind of event has all its facets, and no other."""
     sent = by_name(sent_in_full)
+    lines = [line for event, wanted in FACETS.items() for line in differences(event, sent[event], wanted)]
 
-    assert [line for event, wanted in FACETS.items() for line in differences(event, sent[event], wanted)] == []
+    assert not lines, "\n".join(lines)
 
 
 def test_start(sent_in_full: Sent) -> None:
@@ -72,7 +73,7 @@ def test_start(sent_in_full: Sent) -> None:
         wanted = {part: " ".join({*sent[end][part]} - ONLY_AT_END) for part in ("run", "job")}
         lines += differences(f"{job} START", sent[f"{job} START"], wanted)
 
-    assert lines == []
+    assert not lines, "\n".join(lines)
 
 
 def test_contents(sent_in_full: Sent) -> None:
@@ -84,7 +85,7 @@ def test_contents(sent_in_full: Sent) -> None:
         if (content := bare(sent[event].get(part, {}).get(facet))) != wanted
     ]
 
-    assert lines == []
+    assert not lines, "\n".join(lines)
 
 
 def test_all_listed() -> None:

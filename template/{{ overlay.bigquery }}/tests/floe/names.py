@@ -6,8 +6,8 @@ CONNECTION: dict[str, Any] = {}
 NAMESPACE = "bigquery"
 # Attributes of the database, on the span of each node.
 ATTRIBUTES: dict[str, str | int] = {"db.system.name": "bigquery"}
-# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
-OTHER_NAME: dict[str, str] = {}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
 CATALOG: dict[str, str] = {}
 
 

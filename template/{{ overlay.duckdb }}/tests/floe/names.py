@@ -6,8 +6,8 @@ CONNECTION: dict[str, Any] = {"path": "/data/warehouse.duckdb"}
 NAMESPACE = "duckdb:///data/warehouse.duckdb"
 # Attributes of the database, on the span of each node.
 ATTRIBUTES: dict[str, str | int] = {"db.system.name": "duckdb"}
-# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
-OTHER_NAME: dict[str, str] = {}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
 CATALOG: dict[str, str] = {}
 
 

@@ -10,8 +10,8 @@ ATTRIBUTES: dict[str, str | int] = {
     "server.address": "db.example.com",
     "server.port": 5432,
 }
-# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
-OTHER_NAME: dict[str, str] = {}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
 CATALOG: dict[str, str] = {}
 
 

@@ -10,11 +10,13 @@ ATTRIBUTES: dict[str, str | int] = {
     "server.address": "shop.c1x2.eu-west-1.redshift.amazonaws.com",
     "server.port": 5439,
 }
-# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
-OTHER_NAME: dict[str, str] = {
-    "namespace": "redshift://shop.c1x2.eu-west-1.redshift.amazonaws.com:5439",
-    "name": "postgres.public.orders",
-    "type": "TABLE",
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "orders": {
+        "namespace": "redshift://shop.c1x2.eu-west-1.redshift.amazonaws.com:5439",
+        "name": "postgres.public.orders",
+        "type": "TABLE",
+    }
 }
 CATALOG: dict[str, str] = {}
 

@@ -10,8 +10,10 @@ ATTRIBUTES: dict[str, str | int] = {
     "server.address": "thrift.example.com",
     "server.port": 10000,
 }
-# The name of the table `orders` in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
-OTHER_NAME: dict[str, str] = {"namespace": "hive://thrift.example.com:10000", "name": "default.orders", "type": "TABLE"}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "orders": {"namespace": "hive://thrift.example.com:10000", "name": "default.orders", "type": "TABLE"}
+}
 CATALOG: dict[str, str] = {}
 
 
