@@ -29,6 +29,7 @@ class Endpoint(ThreadingHTTPServer):
         resources: The resources of spans and metrics, without repetitions.
         requests: The path of each request, whatever came of it.
         redirects_to: Base URL to which it redirects each request, taking none.
+        status: The status of its answers; with one that is not 200 it takes none.
         hangs: Whether it takes requests and never answers.
     """
 
@@ -40,6 +41,7 @@ class Endpoint(ThreadingHTTPServer):
         self.resources: list[Resource] = []
         self.requests: list[str] = []
         self.redirects_to = ""
+        self.status = 200
         self.hangs = False
         self.closed = threading.Event()
 
@@ -85,8 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(307)
             self.send_header("Location", f"{self.server.redirects_to}{self.path}")
         else:
-            self.server.take(self.path, body)
-            self.send_response(200)
+            if self.server.status == 200:
+                self.server.take(self.path, body)
+            self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -81,7 +81,7 @@ def run(folder: Path, url: str) -> dict[str, str]:
 
 def recording() -> dict[str, Any]:
     """Return the recording with what it lacks."""
-    full = copy.deepcopy(RECORDING)
+    full: dict[str, Any] = copy.deepcopy(RECORDING)
     nodes, printed, finished = full["nodes"], full["printed"], full["finished"]
     formats = {"table_format": "iceberg", "file_format": "iceberg"}
     of_owner = {"access": "protected", "owner": "finance", "group": "revenue"}
@@ -95,7 +95,8 @@ def recording() -> dict[str, Any]:
     nodes[NOT_NULL]["test_metadata"]["kwargs"]["where_not"] = ["web"]
     full["exposures"]["exposure.shop.revenue_dashboard"] |= {"type": "dashboard", "url": "https://bi.example.com/1"}
     orders = nodes["model.shop.orders"]["relation_name"]
-    full["compiled"]["compiled/shop/models/marts/customer_cohorts.sql"] = " ".join(("select elsewhere.* from", orders, "cross join elsewhere"))
+    unknown = "select elsewhere.* from ORDERS cross join elsewhere".replace("ORDERS", orders)
+    full["compiled"]["compiled/shop/models/marts/customer_cohorts.sql"] = unknown
     for event in finished:
         if event["data"]["run_result"]["status"] not in {"error", "skipped"}:
             event["data"]["run_result"]["adapter_response"] = RESPONSE
@@ -103,7 +104,7 @@ def recording() -> dict[str, Any]:
         dbt_event("SQLQuery", "model.shop.orders", sql=f"/* by dbt */ {STATEMENT}"),
         dbt_event("SQLQueryStatus", "model.shop.orders", status="OK", elapsed=0.01, query_id="query-2"),
     ]
-    result = {"status": "warn", "adapter_response": {}, "message": None, "timing_info": []}
+    result: dict[str, Any] = {"status": "warn", "adapter_response": {}, "message": None, "timing_info": []}
     printed += [dbt_event("LogStartLine", SOURCE), dbt_event("LogFreshnessResult", SOURCE, status="warn")]
     finished += [dbt_event("NodeFinished", SOURCE, run_result=result)]
     return full

@@ -89,6 +89,7 @@ def run_recorded(
     context: Mapping[str, Any] = MappingProxyType({}),
     arguments: Sequence[str] = ("dbt", "build"),
     project_version: str | None = None,
+    error: BaseException | None = FAILURE,
 ) -> dict[str, str]:
     """Observe the recorded dbt command; return the tags that the Dagster run gets.
 
@@ -103,6 +104,7 @@ def run_recorded(
         context: What differs in Dagster's context.
         arguments: The command line of dbt.
         project_version: The version of the dbt project.
+        error: The error with which the command ends, if any.
     """
     target_path = folder / "target"
     printed, finished = (json.dumps(recording[part]) for part in ("printed", "finished"))
@@ -117,7 +119,7 @@ def run_recorded(
     for event in json.loads(printed):
         observer.handle(event)
     with more_time(patience):
-        observer.finish(FAILURE)
+        observer.finish(error)
     return tags
 
 
