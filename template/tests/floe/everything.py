@@ -91,6 +91,8 @@ def recording() -> dict[str, Any]:
         revenue["database"] = names.CATALOG["name"]
     nodes["model.shop.orders"]["columns"]["order_id"]["tags"] = ["key"]
     nodes["model.shop.broken"]["language"] = "python"
+    nodes["model.shop.stg_orders"]["config"]["materialized"] = "materialized_view"
+    nodes["model.shop.stg_payments"]["config"]["materialized"] = "dynamic_table"
     nodes[NOT_NULL]["description"] = "Each order has an identifier."
     nodes[NOT_NULL]["test_metadata"]["kwargs"]["where_not"] = ["web"]
     full["exposures"]["exposure.shop.revenue_dashboard"] |= {"type": "dashboard", "url": "https://bi.example.com/1"}

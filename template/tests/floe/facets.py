@@ -266,6 +266,8 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
     ("model.shop.orders COMPLETE", "output", "dataSource"): {"name": names.NAMESPACE, "uri": names.NAMESPACE},
     ("model.shop.orders COMPLETE", "output", "datasetType"): {"datasetType": "TABLE"},
     ("model.shop.stg_customers COMPLETE", "output", "datasetType"): {"datasetType": "VIEW"},
+    ("model.shop.stg_orders COMPLETE", "output", "datasetType"): {"datasetType": "MATERIALIZED_VIEW"},
+    ("model.shop.stg_payments COMPLETE", "output", "datasetType"): {"datasetType": "MATERIALIZED_VIEW"},
     ("model.shop.orders COMPLETE", "output", "documentation"): {
         "description": NODES["model.shop.orders"]["description"]
     },

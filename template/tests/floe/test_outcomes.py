@@ -117,7 +117,8 @@ def test_stopped(tmp_path: Path) -> None:
 
 def test_failed_early(tmp_path: Path) -> None:
     """What was running when dbt failed has failed, too, and says so."""
-    part = {**RECORDING, "printed": RECORDING["printed"][:6]}
+    first = next(number for number, event in enumerate(RECORDING["printed"]) if "node_info" in event["data"])
+    part = {**RECORDING, "printed": RECORDING["printed"][: first + 1]}
     sent = run(tmp_path, recording=part, error=FAILURE)
     open_nodes = [job for job in ends(sent) if job not in {"daily", "dbt.shop"}]
 
