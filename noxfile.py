@@ -206,7 +206,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def mutations(session: nox.Session) -> None:
-    """Break the rendered floe/ in some twenty ways; show which of the owner's tests notices each."""
+    """Break the rendered floe/ in some fifty ways; show which of the owner's tests notices each."""
     install_all(session, "tests")
     session.run(
         "pytest",

@@ -56,7 +56,9 @@ EXCERPT = {
     "seed.shop.payments_export", "seed.shop.raw_customers", "seed.shop.raw_orders",
     "source.shop.payment_provider.payments_export",
     "model.shop.stg_customers", "model.shop.stg_orders", "model.shop.stg_payments", "model.shop.int_order_payments",
-    "model.shop.orders", "model.shop.customer_cohorts", "model.shop.broken", "model.shop.after_broken",
+    "model.shop.orders", "model.shop.customer_cohorts", "model.shop.daily_revenue", "model.shop.broken",
+    "model.shop.after_broken", "snapshot.shop.customer_history", "exposure.shop.revenue_dashboard",
+    "unit_test.shop.daily_revenue.daily_revenue_computes_the_refund_window_again",
     "test.shop.not_null_orders_order_id.cf6c17daed", "test.shop.fails", "test.shop.warns",
 }  # fmt: skip
 EXCERPT_COLUMNS = ("name", "description", "meta", "tags")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from . import everything
 from .endpoint import serve
 from .runs import Sent, run_recorded
 
@@ -66,4 +67,16 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Sent:
     with pytest.MonkeyPatch.context() as monkeypatch, own_log(), serve() as endpoint:
         monkeypatch.setenv("FLOE_STATE_DIR", str(folder / "state"))
         tags = run_recorded(folder, lineage_url=endpoint.url, otlp_url=endpoint.url)
-        return Sent(events=endpoint.events, spans=endpoint.spans, tags=tags)
+        return Sent.of(endpoint, tags)
+
+
+@pytest.fixture(scope="session")
+def sent_in_full(tmp_path_factory: pytest.TempPathFactory) -> Sent:
+    """Return what a run sends that has everything of which lineage and spans can speak."""
+    folder = tmp_path_factory.mktemp("everything")
+    with pytest.MonkeyPatch.context() as monkeypatch, own_log(), serve() as endpoint:
+        monkeypatch.setenv("FLOE_STATE_DIR", str(folder / "state"))
+        for name, value in everything.ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
+        tags = everything.run(folder, endpoint.url)
+        return Sent.of(endpoint, tags)

@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 HANG_SECONDS = 60  # unless the test ends before
@@ -22,8 +25,11 @@ class Endpoint(ThreadingHTTPServer):
     Attributes:
         events: OpenLineage events, in the order of their arrival.
         spans: Spans as OTLP has them.
+        metrics: Metrics as OTLP has them.
+        resources: The resources of spans and metrics, without repetitions.
         requests: The path of each request, whatever came of it.
         redirects_to: Base URL to which it redirects each request, taking none.
+        status: The status of its answers; with one that is not 200 it takes none.
         hangs: Whether it takes requests and never answers.
     """
 
@@ -31,8 +37,11 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.events: list[dict[str, Any]] = []
         self.spans: list[Span] = []
+        self.metrics: list[Metric] = []
+        self.resources: list[Resource] = []
         self.requests: list[str] = []
         self.redirects_to = ""
+        self.status = 200
         self.hangs = False
         self.closed = threading.Event()
 
@@ -42,13 +51,24 @@ class Endpoint(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def take(self, path: str, body: bytes) -> None:
-        """Keep the content of a request; metrics are not looked at."""
+        """Keep the content of a request."""
         if path == "/api/v1/lineage":
             self.events.append(json.loads(body))
         elif path == "/v1/traces":
-            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-                for scope in resource.scope_spans:
+            for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+                self.take_resource(spans.resource)
+                for scope in spans.scope_spans:
                     self.spans.extend(scope.spans)
+        elif path == "/v1/metrics":
+            for metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                self.take_resource(metrics.resource)
+                for metric_scope in metrics.scope_metrics:
+                    self.metrics.extend(metric_scope.metrics)
+
+    def take_resource(self, resource: Resource) -> None:
+        """Keep a resource that it has not seen yet."""
+        if resource not in self.resources:
+            self.resources.append(resource)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -67,8 +87,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_response(307)
             self.send_header("Location", f"{self.server.redirects_to}{self.path}")
         else:
-            self.server.take(self.path, body)
-            self.send_response(200)
+            if self.server.status == 200:
+                self.server.take(self.path, body)
+            self.send_response(self.server.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -8,33 +8,56 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from . import names
+from .endpoint import Endpoint
 from .package import Observer, sender, settings
 
 RECORDING = json.loads(Path(__file__).with_name("recording.json").read_text(encoding="utf-8"))
 INVOCATION_ID: str = RECORDING["metadata"]["invocation_id"]
 RUN_ID = "5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"
+# Node -> its result in dbt's words.
+FINISHED = {event["data"]["node_info"]["unique_id"]: event["data"]["run_result"] for event in RECORDING["finished"]}
+UNIT_TEST = "unit_test.shop.daily_revenue.daily_revenue_computes_the_refund_window_again"
+# dbt runs no unit tests on Spark.
+HAS_UNIT_TEST = any(event["data"].get("node_info", {}).get("unique_id") == UNIT_TEST for event in RECORDING["printed"])
 FAILURE = RuntimeError("dbt ended with exit code 1")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # pages of it would hide what a test says
 class Sent:
-    """What the endpoint has taken of the recorded run, and the tags of the run in Dagster."""
+    """What the endpoint has taken of the recorded run, and the tags of the run in Dagster.
+
+    Attributes:
+        events: OpenLineage events, in the order of their arrival.
+        spans: Spans as OTLP has them.
+        tags: Tags by which the run says in Dagster what was sent.
+        metrics: Metrics as OTLP has them.
+        resources: The resources of spans and metrics, without repetitions.
+    """
 
     events: list[dict[str, Any]]
     spans: list[Span]
     tags: dict[str, str]
+    metrics: list[Metric]
+    resources: list[Resource]
+
+    @classmethod
+    def of(cls, endpoint: Endpoint, tags: dict[str, str]) -> Sent:
+        """Return what `endpoint` has taken of a run with these tags."""
+        return cls(endpoint.events, endpoint.spans, tags, endpoint.metrics, endpoint.resources)
 
     def event(self, job: str, *states: str) -> dict[str, Any]:
         """Return the one event of a job with one of `states`, by default its end."""
@@ -62,6 +85,11 @@ def run_recorded(
     run_id: str = RUN_ID,
     added_text: str = "",
     patience: float = 60.0,
+    recording: Mapping[str, Any] = RECORDING,
+    context: Mapping[str, Any] = MappingProxyType({}),
+    arguments: Sequence[str] = ("dbt", "build"),
+    project_version: str | None = None,
+    error: BaseException | None = FAILURE,
 ) -> dict[str, str]:
     """Observe the recorded dbt command; return the tags that the Dagster run gets.
 
@@ -72,21 +100,26 @@ def run_recorded(
         run_id: Dagster's id of the run.
         added_text: What dbt's message for the failed model, and a comment in each model's SQL, say in addition.
         patience: Seconds for which the run may go on sending beyond its budget: a busy machine may need them.
+        recording: The recording, perhaps changed.
+        context: What differs in Dagster's context.
+        arguments: The command line of dbt.
+        project_version: The version of the dbt project.
+        error: The error with which the command ends, if any.
     """
     target_path = folder / "target"
-    printed, finished = (json.dumps(RECORDING[part]) for part in ("printed", "finished"))
+    printed, finished = (json.dumps(recording[part]) for part in ("printed", "finished"))
     if added_text:
         added = json.dumps(f"in model broken {added_text}")[1:-1]
         printed, finished = (text.replace("in model broken", added) for text in (printed, finished))
-    write_target(target_path, json.loads(finished), added_text)
+    write_target(target_path, recording, json.loads(finished), added_text)
     tags: dict[str, str] = {}
     own = replace(settings, openlineage_url=lineage_url, otlp_endpoint=otlp_url, otlp_protocol="http/protobuf")
-    observer = Observer(made_up_context(run_id, tags), own)
-    observer.attach(made_up_invocation(target_path))
+    observer = Observer(made_up_context(run_id, tags, context), own)
+    observer.attach(made_up_invocation(target_path, recording, arguments, project_version))
     for event in json.loads(printed):
         observer.handle(event)
     with more_time(patience):
-        observer.finish(FAILURE)
+        observer.finish(error)
     return tags
 
 
@@ -99,23 +132,23 @@ def more_time(seconds: float) -> Iterator[None]:
         yield
 
 
-def write_target(folder: Path, finished: list[dict[str, Any]], comment: str) -> None:
+def write_target(folder: Path, recording: Mapping[str, Any], finished: list[dict[str, Any]], comment: str) -> None:
     """Write what dbt leaves in its target folder, and the files of its project that are read."""
-    manifest = {kind: RECORDING[kind] for kind in ("metadata", "nodes", "sources", "unit_tests", "exposures")}
+    manifest = {kind: recording[kind] for kind in ("metadata", "nodes", "sources", "unit_tests", "exposures")}
     manifest["nodes"] = {name: {**node, "root_path": str(folder.parent)} for name, node in manifest["nodes"].items()}
     files = {"manifest.json": json.dumps(manifest), "dbt.log": "".join(f"{json.dumps(event)}\n" for event in finished)}
     written = {folder.parent / "dbt_project.yml": "name: shop\n"}
     written |= {folder / name: text for name, text in files.items()}
-    written |= {folder / name: f"{sql}\n-- {comment}" for name, sql in RECORDING["compiled"].items()}
-    written |= {folder.parent / name: text for name, text in RECORDING["seeds"].items()}
+    written |= {folder / name: f"{sql}\n-- {comment}" for name, sql in recording["compiled"].items()}
+    written |= {folder.parent / name: text for name, text in recording["seeds"].items()}
     for file, text in written.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
 
 
-def made_up_context(run_id: str, tags: dict[str, str]) -> Any:
-    """Return as much of Dagster's context as is read; `tags` takes those of the run."""
-    return SimpleNamespace(
+def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any]) -> Any:
+    """Return as much of Dagster's context as is read, with `changes`; `tags` takes those of the run."""
+    context = SimpleNamespace(
         run=SimpleNamespace(execution_plan_snapshot_id="plan", tags={}),
         run_id=run_id,
         job_name="daily",
@@ -130,19 +163,26 @@ def made_up_context(run_id: str, tags: dict[str, str]) -> Any:
         log=logging.getLogger("floe_tests"),
         get_step_execution_context=lambda: SimpleNamespace(step=SimpleNamespace(key="dbt"), op_retry_policy=None),
     )
+    context.__dict__.update(changes)
+    return context
 
 
-def made_up_invocation(target_path: Path) -> Any:
+def made_up_invocation(
+    target_path: Path, recording: Mapping[str, Any], arguments: Sequence[str], project_version: str | None
+) -> Any:
     """Return as much of dagster-dbt's handle of a dbt command as is read."""
     config = SimpleNamespace(
-        credentials=SimpleNamespace(**names.CONNECTION), project_name="shop", profile_name="shop", version=None
+        credentials=SimpleNamespace(**names.CONNECTION),
+        project_name="shop",
+        profile_name="shop",
+        version=project_version,
     )
     return SimpleNamespace(
         target_path=target_path,
         project_dir=target_path.parent,
-        manifest={"metadata": RECORDING["metadata"]},
+        manifest={"metadata": recording["metadata"]},
         adapter=SimpleNamespace(config=config, convert_type=lambda _table, _index: "text"),
-        process=SimpleNamespace(args=["dbt", "build"]),
+        process=SimpleNamespace(args=list(arguments)),
         dagster_dbt_translator=SimpleNamespace(
             get_asset_key=lambda node: dg.AssetKey(node["name"]), get_owners=lambda _: None
         ),

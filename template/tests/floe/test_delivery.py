@@ -14,9 +14,9 @@ import pytest
 
 from .endpoint import dead_url, serve
 from .package import sender
-from .runs import RUN_ID, run_recorded
+from .runs import HAS_UNIT_TEST, RUN_ID, run_recorded
 
-EVENTS, SPANS = 30, 16
+EVENTS, SPANS = 34 + 2 * HAS_UNIT_TEST, 18 + HAS_UNIT_TEST
 BUDGET_SECONDS = 3.0  # that the README promises
 NEXT_RUN = "6f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a70"
 

@@ -6,7 +6,7 @@ from collections import Counter
 from uuid import UUID, uuid5
 
 from . import names
-from .runs import INVOCATION_ID, RUN_ID, Sent
+from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, UNIT_TEST, Sent
 
 ENDS = {
     "daily": "FAIL",
@@ -19,11 +19,14 @@ ENDS = {
     "model.shop.stg_payments": "COMPLETE",
     "model.shop.orders": "COMPLETE",
     "model.shop.customer_cohorts": "COMPLETE",
+    "model.shop.daily_revenue": "COMPLETE",
+    "snapshot.shop.customer_history": "COMPLETE",
     "model.shop.broken": "FAIL",
     "model.shop.after_broken": "ABORT",
     "test.shop.not_null_orders_order_id.cf6c17daed": "COMPLETE",
     "test.shop.fails": "FAIL",
     "test.shop.warns": "COMPLETE",
+    **({UNIT_TEST: "COMPLETE"} if HAS_UNIT_TEST else {}),
 }
 ORDERS = "model.shop.orders"
 

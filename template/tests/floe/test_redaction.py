@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import json
 import logging
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import pytest
+import structlog
 
 from .endpoint import dead_url, serve
 from .runs import run_recorded
@@ -59,3 +65,65 @@ def test_ordinary_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run_recorded(tmp_path, lineage_url=endpoint.url)
 
     assert "model.shop.orders" in {event["job"]["name"] for event in endpoint.events}
+
+
+def test_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret is hidden in each form that a client may give it, and so are credentials in any URL."""
+    secret = f"'{CONFIDENTIAL}'</>"
+    monkeypatch.setenv("SHOP_PASSWORD", secret)
+    forms = [
+        secret,
+        quote(secret, ""),
+        quote(secret, "").lower(),
+        quote(secret),
+        repr(secret),
+        html.escape(secret),
+        secret.replace("'", "''"),
+        base64.b64encode(f"floe:{secret}".encode()).decode(),
+        base64.urlsafe_b64encode(f"shop-1:{secret}".encode()).decode(),
+    ]
+    with serve() as endpoint:
+        text = " ; ".join([*forms, "https://someone:else@example.com"])
+        run_recorded(tmp_path, lineage_url=endpoint.url, otlp_url=endpoint.url, added_text=f"says {text}")
+
+    [event] = [event for event in endpoint.events if event["job"]["name"] == "model.shop.broken" and is_end(event)]
+    message = event["run"]["facets"]["errorMessage"]["message"].partition("says ")[2].partition("\n")[0]
+    [span] = [span for span in endpoint.spans if span.name == "model.shop.broken"]
+    shown = message.split(" ; ")
+    assert [form for form, text in zip(forms, shown, strict=False) if "[hidden]" not in text or secret in text] == []
+    assert shown[-1].startswith("https://[hidden]@example.com")
+    assert message in span.status.message
+
+
+def test_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A secret that is an ordinary word is hidden behind a word such as password, also as a field of a log line."""
+    monkeypatch.setenv("SHOP_PASSWORD", "sesame")
+    with serve() as endpoint:
+        run_recorded(tmp_path, lineage_url=endpoint.url, added_text="with password=sesame, open sesame")
+    structlog.get_logger("shop").warning("opened", password="sesame", door="sesame")  # noqa: S106
+
+    [line] = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"opened"' in line]
+    assert "with password=[hidden], open sesame" in str(endpoint.events)
+    assert (line["password"], line["door"]) == ("[hidden]", "sesame")
+
+
+def test_colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither colors within a secret nor an exception's text show it in the log."""
+    monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
+    run_recorded(tmp_path)
+    half = len(CONFIDENTIAL) // 2
+    colored = f"{CONFIDENTIAL[:half]}\x1b[0m{CONFIDENTIAL[half:]}"
+    try:
+        raise ValueError(f"not {CONFIDENTIAL}")
+    except ValueError:
+        logging.getLogger("some.library").exception("no connection for %s", colored)
+
+    written = capsys.readouterr().err
+    assert "no connection for [hidden]" in written
+    assert "not [hidden]" in written
+    assert CONFIDENTIAL not in written
+
+
+def is_end(event: dict[str, Any]) -> bool:
+    """Return whether an event is the end of a run."""
+    return bool(event["eventType"] != "START")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from .runs import INVOCATION_ID, RUN_ID, Sent
+from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, Sent
 
 OK, ERROR = Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR
 TREE = ("run daily", "step dbt", "dbt")
@@ -23,7 +23,7 @@ def test_tree(sent: Sent) -> None:
     assert run.parent_span_id == b""
     assert (step.parent_span_id, dbt.parent_span_id) == (run.span_id, step.span_id)
     assert {span.parent_span_id for span in nodes} == {dbt.span_id}
-    assert len(nodes) == 13
+    assert len(nodes) == 15 + HAS_UNIT_TEST
 
 
 def test_status(sent: Sent) -> None:

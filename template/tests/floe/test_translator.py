@@ -11,6 +11,11 @@ import pytest
 
 from .package import FloeTranslator, settings
 
+SEED = {
+    "unique_id": "seed.shop.raw", "name": "raw", "resource_type": "seed", "relation_name": "db.raw", "config": {},
+}  # fmt: skip
+SOURCE = SEED | {"unique_id": "source.shop.raw.raw", "resource_type": "source", "source_name": "raw", "meta": {}}
+
 
 def spec(floe: Any = None, **node: Any) -> dg.AssetSpec:
     """Return the asset of a dbt model with this `meta.floe` and these properties."""
@@ -31,7 +36,12 @@ def spec(floe: Any = None, **node: Any) -> dg.AssetSpec:
         "raw_code": "select 1",
         "config": {"materialized": "table", "meta": {} if floe is None else {"floe": floe}},
     }
-    manifest = {"metadata": {"adapter_type": "duckdb"}, "nodes": {"model.shop.orders": model | node}, "sources": {}}
+    manifest = {
+        "metadata": {"adapter_type": "duckdb"},
+        "nodes": {"model.shop.orders": model | node, "seed.shop.raw": SEED},
+        "sources": {"source.shop.raw.raw": SOURCE},
+        "groups": {"group.shop.marts": {"name": "marts", "owner": {"email": "marts@example.com"}}},
+    }
     return FloeTranslator().get_asset_spec(manifest, "model.shop.orders", None)
 
 
@@ -52,6 +62,59 @@ def test_tags() -> None:
 
     assert asset.tags.items() >= {"floe/classification": "restricted", "floe/sla": "24h", "nightly": ""}.items()
     assert asset.metadata["floe/classification"] == "restricted"
+
+
+def test_invalid_tag(caplog: pytest.LogCaptureFixture) -> None:
+    """What Dagster would not take as a tag is changed with a warning; metadata has it as it was written."""
+    asset = spec({"classification": "for eyes only"})
+
+    assert asset.tags["floe/classification"] == "for-eyes-only"
+    assert asset.metadata["floe/classification"] == "for eyes only"
+    assert "is not a valid tag value" in caplog.text
+
+
+def test_owner_metadata() -> None:
+    """The owner of `meta.floe` is metadata, too."""
+    assert spec({"owner": "team:sales"}).metadata["floe/owner"] == "team:sales"
+
+
+def test_rest() -> None:
+    """What dagster-dbt says of an asset stays: its kinds, group, description, metadata and what it reads."""
+    asset = spec(
+        config={"materialized": "table", "group": "marts", "meta": {"floe": {"owner": "team:sales"}}},
+        fqn=["shop", "marts", "orders"],
+        group="marts",
+        description="Orders.",
+        relation_name="db.main.orders",
+        depends_on={"nodes": ["seed.shop.raw"]},
+    )
+
+    assert {"dbt", "duckdb"} <= asset.kinds
+    assert asset.group_name == "marts"
+    assert spec(group="marts", config={"group": "marts"}).owners == ["marts@example.com"]
+    assert "Orders." in (asset.description or "")
+    assert "dagster/table_name" in asset.metadata
+    assert [dep.asset_key for dep in asset.deps] == [dg.AssetKey("raw")]
+
+
+def test_source_of_seed() -> None:
+    """An asset that reads a seed also as a source reads it once: Dagster refuses two of one table."""
+    both = ["seed.shop.raw", "source.shop.raw.raw"]
+
+    assert [dep.asset_key for dep in spec(depends_on={"nodes": both}).deps] == [dg.AssetKey("raw")]
+    assert len(list(spec(depends_on={"nodes": both[1:]}).deps)) == 1
+
+
+@pytest.mark.parametrize("tier", settings.sla_tiers)
+def test_tiers(tier: str) -> None:
+    """Each name of settings.toml is as good as its duration."""
+    assert spec({"sla": tier}).freshness_policy == spec({"sla": settings.sla_tiers[tier]}).freshness_policy is not None
+
+
+@pytest.mark.parametrize(("sla", "age"), [("30m", {"minutes": 30}), ("12h", {"hours": 12}), ("7d", {"days": 7})])
+def test_units(sla: str, age: dict[str, int]) -> None:
+    """A duration is one of minutes, hours or days."""
+    assert spec({"sla": sla}).freshness_policy == dg.FreshnessPolicy.time_window(timedelta(**age))
 
 
 def test_freshness() -> None:
@@ -85,3 +148,14 @@ def test_wrong_entry(floe: Any, words: str, caplog: pytest.LogCaptureFixture) ->
 
     assert words in caplog.text
     assert "model.shop.orders (models/orders.sql)" in caplog.text
+
+
+def test_wrong_column(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong classification of a column is a warning that names the column; what is right of it stays."""
+    floe = {"classification": "pii", "sensitivity": 3, "pii-type": "email"}
+    columns = {"email": {"name": "email", "description": "", "data_type": "text", "config": {"meta": {"floe": floe}}}}
+    [column] = spec(columns=columns).metadata["dagster/column_schema"].columns
+
+    assert column.tags == {"floe/classification": "pii"}
+    assert "columns.email.meta.floe.sensitivity is 3; write a string" in caplog.text
+    assert "did you mean 'pii_type'?" in caplog.text

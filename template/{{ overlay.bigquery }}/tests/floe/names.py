@@ -4,6 +4,11 @@ from typing import Any
 
 CONNECTION: dict[str, Any] = {}
 NAMESPACE = "bigquery"
+# Attributes of the database, on the span of each node.
+ATTRIBUTES: dict[str, str | int] = {"db.system.name": "bigquery"}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
+CATALOG: dict[str, str] = {}
 
 
 def table(name: str) -> str:

@@ -2,8 +2,13 @@
 
 from typing import Any
 
-CONNECTION: dict[str, Any] = {"path": "/local/warehouse.duckdb"}
-NAMESPACE = "duckdb:///local/warehouse.duckdb"
+CONNECTION: dict[str, Any] = {"path": "/data/warehouse.duckdb"}
+NAMESPACE = "duckdb:///data/warehouse.duckdb"
+# Attributes of the database, on the span of each node.
+ATTRIBUTES: dict[str, str | int] = {"db.system.name": "duckdb"}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
+CATALOG: dict[str, str] = {}
 
 
 def table(name: str) -> str:

@@ -4,6 +4,15 @@ from typing import Any
 
 CONNECTION: dict[str, Any] = {"host": "db.example.com", "port": 5432}
 NAMESPACE = "postgres://db.example.com:5432"
+# Attributes of the database, on the span of each node.
+ATTRIBUTES: dict[str, str | int] = {
+    "db.system.name": "postgresql",
+    "server.address": "db.example.com",
+    "server.port": 5432,
+}
+# Names of tables in other tools, and the catalog of `daily_revenue`, where the warehouse has them.
+OTHER_NAMES: dict[str, dict[str, str]] = {}
+CATALOG: dict[str, str] = {}
 
 
 def table(name: str) -> str:

@@ -53,7 +53,7 @@ def table_facets(
         "documentation": detail(_documentation, node),
         "ownership": detail(lambda: _ownership(owners(node))),
         "schema": detail(_schema, node, table),
-        "tags": detail(_tags, node, classified),
+        "tags": detail(_tags, node, names, classified),
         "floe_columnClassification": detail(_classification, classified),
         "storage": detail(_storage, node, warehouse),
         "catalog": detail(_catalog, node, warehouse),
@@ -92,7 +92,7 @@ def _schema(node: Node, table: TableColumns) -> DatasetFacet | None:
     return schema_dataset.SchemaDatasetFacet(fields=fields) if fields else None
 
 
-def _tags(node: Node, classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
+def _tags(node: Node, names: dict[str, str], classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
     field = tags_dataset.TagsDatasetFacetFields
     meta = read_node_meta(node, _ignore)
     tags = [field(key=tag, value="true", source=TAG_SOURCE) for tag in node.get("tags", [])]
@@ -103,7 +103,8 @@ def _tags(node: Node, classified: dict[str, ColumnMeta]) -> DatasetFacet | None:
     ]
     for column in node.get("columns", {}).values():
         own = {*column.get("tags", []), *column.get("config", {}).get("tags", [])}
-        tags += [field(key=tag, value="true", source=TAG_SOURCE, field=column["name"]) for tag in sorted(own)]
+        name = names.get(column["name"].lower(), column["name"])
+        tags += [field(key=tag, value="true", source=TAG_SOURCE, field=name) for tag in sorted(own)]
     for name, column_meta in classified.items():
         tags += [
             field(key=key, value=value, source=TAG_SOURCE, field=name) for key, value in as_dict(column_meta).items()
