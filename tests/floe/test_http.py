@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -19,10 +20,11 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
-from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, diagnose
+from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose
 from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
+from pipeline.floe.lineage.transports import remove_silent
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, otlp_target
 from pipeline.floe.tracing.spans import Handoff
 
@@ -213,6 +215,62 @@ def test_dead_member(fault: Fault, tmp_path: Path) -> None:
         counts = box.close(time.monotonic() + BUDGET_SECONDS)
 
     assert (2, 2) == (counts.sent, len(log.read_text().splitlines()))
+
+
+NOOP, CONSOLE = {"type": "noop"}, {"type": "console"}
+
+
+@pytest.mark.parametrize(
+    ("transport", "kinds"),
+    [
+        (NOOP, ["noop"]),
+        ({"type": "composite", "transports": [NOOP, NOOP]}, ["noop"]),
+        (CONSOLE, ["console"]),
+        ({"type": "composite", "transports": [NOOP, CONSOLE]}, ["noop", "console"]),
+    ],
+)
+@pytest.mark.parametrize("is_file", [False, True])
+def test_silent_transport(
+    transport: dict[str, Any], kinds: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool
+) -> None:
+    """A transport that sends nothing is off, with a warning and a finding that name it; nothing counts as sent."""
+    name = "OPENLINEAGE_CONFIG" if is_file else "OPENLINEAGE__TRANSPORT"
+    if is_file:
+        (tmp_path / "openlineage.yml").write_text(json.dumps({"transport": transport}))
+    monkeypatch.setenv(name, str(tmp_path / "openlineage.yml") if is_file else json.dumps(transport))
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    with pytest.raises(SwitchedOffError) as off:
+        open_lineage(settings("lineage", ""), "a-run")
+    finding, waiting = checks.lineage(settings("lineage", ""), soon())
+
+    assert ("off", str(off.value), "ok") == (finding.state, finding.message, waiting.state)
+    assert ("openlineage.yml" if is_file else name) in finding.message
+    assert kinds == [kind for kind in ("noop", "console") if f"{kind}, which" in finding.message]
+
+
+def test_console(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """In a run, whose log has level INFO, the transport `console` writes events there."""
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "console")
+    caplog.set_level(logging.INFO)
+    box: Any = open_lineage(settings("lineage", ""), "a-run")
+    box.put(event(1))
+
+    assert 2 == box.close(soon()).sent  # with the end of the run
+    assert 2 == sum("eventType" in record.getMessage() for record in caplog.records)
+
+
+def test_silent_member(tmp_path: Path) -> None:
+    """Beside a dead transport, one that sends nothing does not make an event count as sent."""
+    with faulty() as server:
+        server.go_wrong(Fault.REFUSE)
+        transports = [{"type": "http", "url": server.url}, NOOP]
+        client = OpenLineageClient(config={"transport": {"type": "composite", "transports": transports}})
+        assert [] == remove_silent(client.transport)
+        box = Outbox(client, tmp_path / "lineage", "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+
+    assert (0, 1) == (counts.sent, counts.spooled)
 
 
 @pytest.mark.parametrize("is_file", [False, True])

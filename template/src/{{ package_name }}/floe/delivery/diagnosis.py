@@ -9,6 +9,10 @@ class EndpointError(Exception):
     """The owner's configuration of an endpoint is wrong. The message says where, and what to do."""
 
 
+class SwitchedOffError(EndpointError):
+    """The owner's configuration sends nothing. The message says where, and why."""
+
+
 # The first pattern that matches is used. They cover requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
     (

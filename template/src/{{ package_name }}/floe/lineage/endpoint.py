@@ -13,10 +13,16 @@ from openlineage.client.transport.async_http import AsyncHttpTransport
 
 from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.counts import one_line
-from ..delivery.diagnosis import EndpointError
+from ..delivery.diagnosis import EndpointError, SwitchedOffError
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
+from .transports import remove_silent
 
+# Kinds of transports that send nothing -> what they do.
+SILENT = {
+    "noop": "sends nothing: choose another, or set OPENLINEAGE_DISABLED=true",
+    "console": "only writes to the log of a run, and only with LOG_LEVEL=INFO or DEBUG",
+}
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
@@ -24,7 +30,7 @@ def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
     """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
 
     Raises:
-        EndpointError: The configuration is wrong.
+        EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     client = lineage_client(settings)
     return Outbox(client, journal_folder(settings), run_id) if client else None
@@ -39,7 +45,7 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     """Return OpenLineage's own client, configured by openlineage.yml or OPENLINEAGE_*, else with the answer's URL.
 
     Raises:
-        EndpointError: The configuration is wrong.
+        EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     if lineage_is_off(settings):
         return None
@@ -96,6 +102,9 @@ def _configured_by(owner: str) -> OpenLineageClient:
         # It reports every event as sent but keeps it in memory. Here, a thread of our own waits for the answer instead.
         client.transport.may_exit.set()
         client = OpenLineageClient(config={"transport": {"type": "http"}})
+    if silent := remove_silent(client.transport):
+        reasons = dict.fromkeys(f"{transport.kind}, which {SILENT[str(transport.kind)]}" for transport in silent)
+        raise SwitchedOffError(f"{owner} chooses the transport {', and '.join(reasons)}")
     return client
 
 

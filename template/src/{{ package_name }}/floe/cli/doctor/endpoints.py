@@ -18,7 +18,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from ...delivery.counts import one_line
-from ...delivery.diagnosis import LINEAGE, OTLP, EndpointError, diagnose
+from ...delivery.diagnosis import LINEAGE, OTLP, EndpointError, SwitchedOffError, diagnose
 from ...lineage.endpoint import journal_folder, lineage_client, owner_configuration
 from ...lineage.outbox import replay
 from ...lineage.transports import sender
@@ -38,6 +38,10 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
     folder = journal_folder(settings)
     try:
         client = lineage_client(settings)
+    except SwitchedOffError as off:
+        yield Finding("lineage", "off", str(off))
+        yield from waiting("lineage", "events", folder)
+        return
     except EndpointError as error:
         yield Finding("lineage", "fail", str(error))
         return
