@@ -25,6 +25,7 @@ from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.lineage.transports import remove_silent
+from pipeline.floe.redact import redact
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, otlp_target
 from pipeline.floe.tracing.spans import Handoff
 
@@ -323,6 +324,97 @@ def test_refused(
     assert variable in caplog.text
     assert words in caplog.text
     assert ("fail", True, True) == (finding.state, variable in finding.message, words in finding.message)
+
+
+NO_FILE = "/no/such/file.pem"
+SECONDS = "is not a number of seconds above 0: correct it"
+
+
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2s", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "-1", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "nan", SECONDS),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", NO_FILE, "cannot be read (No such file or directory): correct the path"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", __file__, "is not a certificate in PEM format: correct the path"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", NO_FILE, "cannot be read (No such file or directory): correct the path"),
+    ],
+)
+def test_invalid_otlp(
+    channel: str,
+    variable: str,
+    value: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run's warning and the doctor name an invalid variable, its value and what to do."""
+    monkeypatch.setenv(variable, value)
+    own = settings(channel, "https://127.0.0.1:9")
+    finding = next(iter(checks.traces(own, soon())))
+
+    assert open_spans(own) is None
+    assert f"{variable}={value} {words}" in caplog.text
+    assert ("fail", True) == (finding.state, f"{variable}={value} {words}" in finding.message)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not supported: set gzip"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is blank: set a number"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,t0p-s3cret", "HEADERS has an entry without `=`: write name=value"),
+    ],
+)
+def test_invalid_grpc(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the gRPC exporter cannot use is refused by name; a secret one is not repeated."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EndpointError) as error:
+        otlp_target(settings("OTLP gRPC", "http://127.0.0.1:9"), "traces")
+
+    assert words in str(error.value)
+    assert "s3cret" not in str(error.value)
+    assert "s3cret" not in redact("Header format invalid: t0p-s3cret") if "s3cret" in value else True
+
+
+def test_certificate_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TLS, no certificate is read, and a blank timeout counts as unset."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", NO_FILE)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "")
+    with faulty() as server:
+        assert ITEMS == send("OTLP HTTP", server.url).sent
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"TIMEOUT": "abc"}, f"OPENLINEAGE__TRANSPORT__TIMEOUT=abc {SECONDS}"),
+        ({"TIMEOUT": "0"}, f"OPENLINEAGE__TRANSPORT__TIMEOUT=0 {SECONDS}"),
+        ({"VERIFY": NO_FILE}, f"OPENLINEAGE__TRANSPORT__VERIFY={NO_FILE} does not exist: set it to the file"),
+        ({"AUTH": '{"apiKey": t0p-s3cret}'}, "OPENLINEAGE__TRANSPORT__AUTH is not valid JSON; correct it: Expecting"),
+        ({"COMPRESSION": "zstd"}, "OPENLINEAGE__TRANSPORT__COMPRESSION, OPENLINEAGE__TRANSPORT__TYPE, OPENLINEAGE__T"),
+    ],
+)
+def test_invalid_lineage(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The doctor names an invalid variable of OpenLineage and what to do, but no secret."""
+    for name, value in {"TYPE": "http", "URL": "http://127.0.0.1:9", **variables}.items():
+        monkeypatch.setenv(f"OPENLINEAGE__TRANSPORT__{name}", value)
+    finding = next(iter(checks.lineage(settings("lineage", ""), soon())))
+
+    assert ("fail", True) == (finding.state, words in finding.message), finding.message
+    assert "t0p-s3cret" not in finding.message + caplog.text
+
+
+def test_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is not blamed for another variable."""
+    monkeypatch.setenv("OPENLINEAGE__FILTERS", "x")
+    with pytest.raises(EndpointError, match=r"^OPENLINEAGE__FILTERS is invalid; correct it: .*config"):
+        lineage_client(settings("lineage", "http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize("channel", OVER_HTTP)

@@ -30,7 +30,12 @@ CREDENTIAL = re.compile(
 PUBLIC = re.compile(
     r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$|^sslkey$"
 )
-PATHS = {"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"}
+PATHS = {
+    "PWD",
+    "OLDPWD",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    *(f"OTEL_EXPORTER_OTLP_{signal}CLIENT_KEY" for signal in ("", "TRACES_", "METRICS_")),
+}
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
@@ -83,7 +88,8 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
         if OTLP_HEADERS.fullmatch(name):
             for header in value.split(","):
                 _add_header(secrets, unquote(header.partition("=")[2].strip()))
-            secrets.values |= {value, *(header.partition("=")[2].strip() for header in value.split(","))}
+            entries = (header.partition("=") for header in value.split(","))
+            secrets.values |= {value, *((text if sign else name).strip() for name, sign, text in entries)}
         elif OPENLINEAGE_HEADER.fullmatch(name):
             _add_header(secrets, value)
         elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):

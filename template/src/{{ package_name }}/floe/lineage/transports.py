@@ -33,7 +33,7 @@ vars(http)["requests"] = SimpleNamespace(post=post_directly)
 
 def sender(transport: Transport) -> Send:
     """Return a function that sends one event; it raises the transport's error, or `RefusedError`."""
-    for member in _http_transports(transport):
+    for member in http_transports(transport):
         member.session = HttpSession()
         if member is not transport:
             # A dead transport must not use up the time of the others, which get each event after it.
@@ -97,12 +97,12 @@ def remove_silent(transport: Transport) -> list[Transport]:
     return [transport] if is_silent else []
 
 
-def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
+def http_transports(transport: Transport) -> Iterator[HttpTransport]:
     """Yield a transport and those to which it forwards events, if they use HTTP."""
     if isinstance(transport, HttpTransport):
         yield transport
     for member in _members(transport):
-        yield from _http_transports(member)
+        yield from http_transports(member)
 
 
 def _members(transport: Transport) -> Iterator[Transport]:

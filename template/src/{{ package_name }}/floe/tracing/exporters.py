@@ -36,12 +36,12 @@ GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
-    """The target of a signal; `timeout` is in seconds, or None if a variable sets it."""
+    """The target of a signal; `timeout` is in seconds."""
 
     signal: str
     endpoint: str
     is_grpc: bool
-    timeout: int | None
+    timeout: float
 
 
 class OtlpSender:
