@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -484,18 +488,9 @@ def test_too_large(channel: str) -> None:
     assert ITEMS == len(server.events) + len(server.spans)
 
 
-@pytest.mark.parametrize("signal", ["traces", "metrics"])
-def test_partial_success(signal: str) -> None:
-    """What the receiver rejects with status 200 counts as dropped, with its reason."""
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
-    if signal == "traces":
-        answer.partial_success.rejected_spans = 2
-    else:
-        answer.partial_success.rejected_data_points = 2
-    answer.partial_success.error_message = "older than a day"
+@contextmanager
+def partial_http(answer: Any) -> Iterator[str]:
+    """Serve an OTLP receiver over HTTP that always returns `answer`."""
 
     class Partial(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -510,28 +505,91 @@ def test_partial_success(signal: str) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Partial)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
     try:
-        if signal == "traces":
-            counts = send("OTLP HTTP", url)
-            expected = (ITEMS - 2, 2)
-        else:
-            counts = send_metrics(url)
-            expected = (0, 1)
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def partial_grpc(answer: Any) -> Iterator[str]:
+    """Serve an OTLP receiver over gRPC that always returns `answer`."""
+    import grpc
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    servicer: Any = SimpleNamespace(Export=lambda _, __: answer)
+    add = traces.add_TraceServiceServicer_to_server
+    if "Metrics" in type(answer).__name__:
+        add = metrics.add_MetricsServiceServicer_to_server
+    add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+def test_partial_success(channel: str, signal: str) -> None:
+    """What the receiver rejects although it answers with success counts as dropped, with its reason."""
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
+    if signal == "traces":
+        answer.partial_success.rejected_spans = 2
+    else:
+        answer.partial_success.rejected_data_points = 2
+    answer.partial_success.error_message = "older than a day"
+    with (partial_grpc if channel == "OTLP gRPC" else partial_http)(answer) as url:
+        if signal == "traces":
+            counts = send(channel, url)
+            expected = (ITEMS - 2, 2)
+        else:
+            counts = send_metrics(channel, url)
+            expected = (0, 1)
 
     assert expected == (counts.sent, counts.dropped)
     assert "2 rejected: older than a day" in counts.reason
 
 
-def send_metrics(url: str) -> Counts:
+def test_grpc_core(project: Path) -> None:
+    """The core of gRPC writes no lines of its own to the log, unless the owner asks for them."""
+    code = (
+        "import socket, sys, threading\n"
+        "import pipeline.floe.settings\n"
+        "from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter\n"
+        "import logging; logging.disable()\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "def garble():\n"
+        "    connection = server.accept()[0]\n"
+        "    connection.sendall(b'HTTP/1.1 400 Bad\\r\\n\\r\\n')\n"
+        "threading.Thread(target=garble, daemon=True).start()\n"
+        "OTLPSpanExporter(f'https://127.0.0.1:{server.getsockname()[1]}', timeout=1).export([])\n"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    written = []
+    for verbosity in ({}, {"GRPC_VERBOSITY": "INFO"}):
+        variables = {**own, "PYTHONPATH": str(project / "src"), **verbosity}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=variables, stderr=subprocess.PIPE, text=True, check=True)
+        written.append(done.stderr)
+
+    assert "" == written[0]
+    assert "Handshake failed" in written[1]
+
+
+def send_metrics(channel: str, url: str) -> Counts:
     """Send the metrics of a step to `url`; return their counts."""
     from opentelemetry.sdk.resources import Resource
     from pipeline.floe.tracing.metrics import Metrics
 
-    delivery: Any = open_metrics(settings("OTLP HTTP", url))
+    delivery: Any = open_metrics(settings(channel, url))
     metrics = Metrics(Resource({}))
     metrics.record_lineage(Counts(sent=1))
     delivery.put(metrics.collect())
