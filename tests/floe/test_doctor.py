@@ -642,6 +642,9 @@ class TestCommand:
         assert "No run has sent lineage yet" in nothing.stdout
         assert (1, "Lineage is off: set OPENLINEAGE_URL.\n") == (off.returncode, off.stdout)
         assert "START    job1  (not sent)" in shown.stdout
-        assert (1, True) == (failed.returncode, "a server error" in failed.stdout)
+        assert 1 == failed.returncode
+        count, reason = failed.stdout.splitlines()
+        assert f"0 sent, 0 dropped, 2 waiting in {state / 'lineage'}" == count
+        assert reason.startswith(f"{server.url}/api/v1/lineage (OPENLINEAGE_URL in the environment): it answered with a")
         assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
         assert "2 events, 0 not sent" in again.stdout

@@ -15,7 +15,7 @@ from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.counts import one_line
-from ..delivery.diagnosis import EndpointError, SwitchedOffError
+from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 from .transports import http_transports, remove_silent
@@ -161,3 +161,15 @@ def owner_configuration() -> str | None:
     files = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(files, None) or next(variables, None)
+
+
+def lineage_hints() -> dict[str, str]:
+    """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
+    if not (owner := owner_configuration()):
+        return LINEAGE
+    return {
+        **LINEAGE,
+        "url": f"`url` in {owner}",
+        "key": f"`auth` in {owner}",
+        "path": f"`url` or `endpoint` in {owner}",
+    }

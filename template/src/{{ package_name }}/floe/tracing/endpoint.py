@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..delivery.channel import TIMEOUT_SECONDS
-from ..delivery.diagnosis import EndpointError
+from ..delivery.diagnosis import OTLP, EndpointError
 from ..delivery.sender import Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off
@@ -158,3 +158,11 @@ def resource_of(settings: Settings) -> Resource:
     }
     own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
     return Resource({**own, **configured})
+
+
+def otlp_hints(signal: str) -> dict[str, str]:
+    """Return the hints about a signal; a variable of its own wins over the general one."""
+    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    if os.environ.get(name):
+        return {**OTLP, "url": name, "path": f"{name}, which is used as it is"}
+    return {**OTLP, "path": OTLP["path"].replace("traces", signal)}
