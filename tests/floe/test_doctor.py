@@ -19,6 +19,7 @@ from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.cli.doctor import examine, project
 from pipeline.floe.cli.doctor import finding as finding_module
 from pipeline.floe.cli.doctor.finding import Finding, request_leaves
+from pipeline.floe.cli.show import last_run
 from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 
@@ -645,6 +646,25 @@ class TestCommand:
         assert 1 == failed.returncode
         count, reason = failed.stdout.splitlines()
         assert f"0 sent, 0 dropped, 2 waiting in {state / 'lineage'}" == count
-        assert reason.startswith(f"{server.url}/api/v1/lineage (OPENLINEAGE_URL in the environment): it answered with a")
+        assert reason.startswith(f"{server.url}/api/v1/lineage (OPENLINEAGE_URL in the environment): it answered with")
         assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
         assert "2 events, 0 not sent" in again.stdout
+
+    def test_show_message(self, tmp_path: Path) -> None:
+        """An error message is shown below its event: its first lines, without colors."""
+        from openlineage.client.event_v2 import RunState
+        from openlineage.client.facet_v2 import error_message_run
+
+        from tests.floe.test_journal import dead, event
+
+        failed = event(1, RunState.FAIL)
+        message = "Database Error in model x\n\n  \x1b[31mno such column\x1b[0m: b\n" + "\n".join("ABCDE")
+        failed.run.facets = {"errorMessage": error_message_run.ErrorMessageRunFacet(message, "SQL")}
+        dead(tmp_path, failed)
+
+        _, line, *below = last_run(tmp_path)
+
+        assert line.endswith("FAIL     job1  (not sent)")
+        shown, rest = below[:-1], below[-1]
+        assert ["Database Error in model x", "no such column: b", "A", "B", "C"] == [line.strip() for line in shown]
+        assert "    … and 2 more lines in the event's errorMessage" == rest

@@ -22,6 +22,7 @@ from .secret_values import read_secrets
 from .settings import settings
 
 HIDDEN = "[hidden]"
+ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal, which may stand within a secret
 BYTES = "surrogateescape"
 # A secret is plain if it is shorter than `SHORTEST`, or has only words or only digits and is shorter than
 # `SHORTEST_WORD`.

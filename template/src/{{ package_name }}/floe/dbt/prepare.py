@@ -13,8 +13,7 @@ from dagster_dbt import DbtProject
 from dagster_dbt.core import resource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from ..logs import ANSI_CODES
-from ..redact import redact
+from ..redact import ANSI_CODES, redact
 from ..settings import settings
 from .placeholders import placeholders, restored
 from .profile import ProfileError, read_output
