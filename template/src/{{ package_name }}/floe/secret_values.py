@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import yaml
@@ -45,6 +45,15 @@ USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
+
+
+class _AsWritten(yaml.SafeLoader):
+    """A loader of YAML that reads dates and numbers as text, since `0123` and a date are written differently again."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":bool", ":null", ":merge"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +146,20 @@ def _add_header(secrets: Secrets, value: str) -> None:
     if credentials:
         secrets.values.add(credentials.strip())
     if scheme.lower() == "basic":
-        with suppress(binascii.Error, UnicodeDecodeError):
-            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+        with suppress(binascii.Error):
+            encoded = credentials.strip().rstrip("=")
+            decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+            user, _, password = _decode(decoded).partition(":")
             secrets.users.add(user)
             secrets.values.add(password)
+
+
+def _decode(text: bytes) -> str:
+    """Return text that is UTF-8 or, as in older clients' headers, Latin-1."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
@@ -166,7 +185,7 @@ def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool =
             _add_leaves(secrets, value, name, hide=hide)
     elif isinstance(document, str) and "env_var(" in document:
         secrets.settings |= set() if hide else {match["default"] or "" for match in ENV_VAR.finditer(document)}
-    elif isinstance(document, str | int) and not isinstance(document, bool):
+    elif document is not None and not isinstance(document, bool):
         if hide:
             _add_header(secrets, str(document))
         elif USER.search(name.lower()):
@@ -191,11 +210,13 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
             yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
 
 
-def _read_yaml(file: Path) -> Any:
+def _read_yaml(file: Path) -> list[Any]:
+    """Return a file's content twice: with dates and numbers as written, and as YAML reads it."""
     # `floe doctor` reports a file that cannot be read; here it contributes no secrets.
-    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
-        return yaml.safe_load(file.read_bytes())
-    return None
+    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
+        text = file.read_bytes()
+        return [yaml.load(text, _AsWritten), yaml.safe_load(text)]  # noqa: S506 - derived from SafeLoader
+    return []
 
 
 def _read_json(text: str) -> Any:
