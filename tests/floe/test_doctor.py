@@ -443,6 +443,16 @@ class TestProject:
             assert str(default.dbt_project_dir / "dbt_project.yml") in finding.message
             assert "-d dbt_profile_name=pipeline" in finding.message
 
+    def test_wrong_target(self) -> None:
+        """With a DBT_TARGET that the profile lacks, that is the only failure: the other outputs are named."""
+        wrong = replace(default, dbt_target="nope")
+        profile, debug = (next(check(wrong, time.monotonic() + 60)) for check in (project.profile, project.dbt_debug))
+
+        assert ("fail", "off") == (profile.state, debug.state)
+        assert "DBT_TARGET=nope is not an output of pipeline" in profile.message
+        assert profile.message.endswith("its outputs: dev, prod, local")
+        assert "the profile is wrong" in debug.message
+
     @pytest.mark.parametrize("name", ["pipeline", "{{ env_var('SHOP_PROFILE') }}"])
     def test_right_profile(self, tmp_path: Path, name: str) -> None:
         """Of several profiles it is the one that dbt_project.yml names; `config:` is none."""
