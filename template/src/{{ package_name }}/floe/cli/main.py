@@ -116,7 +116,7 @@ def _replay(_: argparse.Namespace) -> int:
         return 1
     folder = journal_folder(settings)
     counts = replay(client.transport, folder, time.monotonic() + REPLAY_SECONDS)
-    waiting, _ = count_waiting(folder)
+    waiting = count_waiting(folder)[0]
     _say(f"{counts.replayed} sent, {counts.dropped} dropped" + (f", {waiting} waiting in {folder}" if waiting else ""))
     if counts.last_error:
         from .doctor.endpoints import lineage_source  # loads OpenTelemetry, which is otherwise not needed
