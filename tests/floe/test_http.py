@@ -24,7 +24,7 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
-from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose
+from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose, explain
 from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
@@ -603,3 +603,22 @@ def test_query(url: str) -> None:
         lineage_client(settings("lineage", url))
     with pytest.raises(EndpointError, match="set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         otlp_target(settings("OTLP HTTP", url.replace("#", "?")), "traces")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            "ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /api/v1/lineage "
+            '(Caused by NewConnectionError("HTTPSConnection(host=\'h\', port=443): [Errno 111] Connection refused"))',
+            "https://h:443/api/v1/lineage: nothing is listening there",
+        ),
+        ("ReadTimeout: HTTPConnectionPool(host='h', port=5000): Read timed out.", "http://h:5000: no answer in time"),
+        ("HTTPError: 404 Client Error: Not Found for url: http://h/x", "http://h/x: it has no such path (404)"),
+        ("TimeoutError: another process is sending the events in /x/lineage", "another process is sending the events"),
+        ("ValueError: something else", "ValueError: something else"),
+    ],
+)
+def test_explained(error: str, words: str) -> None:
+    """An error is explained by its address and its cause; one that is not known stays as it is."""
+    assert explain(error, LINEAGE).startswith(words)
