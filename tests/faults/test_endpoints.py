@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,9 @@ def test_fault(channel: str, case: Case, target: Path, tls: tuple[Path, Path], t
     (warning,) = ran.warnings
     assert told in warning
     assert "floe doctor" in warning
+    assert "ConnectionPool" not in warning  # the libraries' chain of errors
+    if case.name == "refuses":
+        assert re.search(r"\(\w+: http://127\.0\.0\.1:\d+[\w/]*: nothing is listening there: start", warning), warning
 
 
 @pytest.mark.parametrize("channel", CHANNELS)

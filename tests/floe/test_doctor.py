@@ -19,6 +19,7 @@ from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.cli.doctor import examine, project
 from pipeline.floe.cli.doctor import finding as finding_module
 from pipeline.floe.cli.doctor.finding import Finding, request_leaves
+from pipeline.floe.cli.show import last_run
 from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 
@@ -442,6 +443,16 @@ class TestProject:
             assert str(default.dbt_project_dir / "dbt_project.yml") in finding.message
             assert "-d dbt_profile_name=pipeline" in finding.message
 
+    def test_wrong_target(self) -> None:
+        """With a DBT_TARGET that the profile lacks, that is the only failure: the other outputs are named."""
+        wrong = replace(default, dbt_target="nope")
+        profile, debug = (next(check(wrong, time.monotonic() + 60)) for check in (project.profile, project.dbt_debug))
+
+        assert ("fail", "off") == (profile.state, debug.state)
+        assert "DBT_TARGET=nope is not an output of pipeline" in profile.message
+        assert profile.message.endswith("its outputs: dev, prod, local")
+        assert "the profile is wrong" in debug.message
+
     @pytest.mark.parametrize("name", ["pipeline", "{{ env_var('SHOP_PROFILE') }}"])
     def test_right_profile(self, tmp_path: Path, name: str) -> None:
         """Of several profiles it is the one that dbt_project.yml names; `config:` is none."""
@@ -642,6 +653,28 @@ class TestCommand:
         assert "No run has sent lineage yet" in nothing.stdout
         assert (1, "Lineage is off: set OPENLINEAGE_URL.\n") == (off.returncode, off.stdout)
         assert "START    job1  (not sent)" in shown.stdout
-        assert (1, True) == (failed.returncode, "a server error" in failed.stdout)
+        assert 1 == failed.returncode
+        count, reason = failed.stdout.splitlines()
+        assert f"0 sent, 0 dropped, 2 waiting in {state / 'lineage'}" == count
+        assert reason.startswith(f"{server.url}/api/v1/lineage (OPENLINEAGE_URL in the environment): it answered with")
         assert (0, "2 sent, 0 dropped\n") == (done.returncode, done.stdout)
         assert "2 events, 0 not sent" in again.stdout
+
+    def test_show_message(self, tmp_path: Path) -> None:
+        """An error message is shown below its event: its first lines, without colors."""
+        from openlineage.client.event_v2 import RunState
+        from openlineage.client.facet_v2 import error_message_run
+
+        from tests.floe.test_journal import dead, event
+
+        failed = event(1, RunState.FAIL)
+        message = "Database Error in model x\n\n  \x1b[31mno such column\x1b[0m: b\n" + "\n".join("ABCDE")
+        failed.run.facets = {"errorMessage": error_message_run.ErrorMessageRunFacet(message, "SQL")}
+        dead(tmp_path, failed)
+
+        _, line, *below = last_run(tmp_path)
+
+        assert line.endswith("FAIL     job1  (not sent)")
+        shown, rest = below[:-1], below[-1]
+        assert ["Database Error in model x", "no such column: b", "A", "B", "C"] == [line.strip() for line in shown]
+        assert "    … and 2 more lines in the event's errorMessage" == rest

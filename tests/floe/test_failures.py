@@ -141,3 +141,13 @@ def test_hint(raws: list[dict[str, Any]], error: Exception, tmp_path: Path, *, i
     fail(tmp_path, raws, error, log)
 
     assert is_shown == any("DUCKDB_PATH" in line for line in log.lines), log.lines
+
+
+def test_colors(tmp_path: Path) -> None:
+    """Messages are sent without the color codes that dbt writes into those of unit tests."""
+    error = DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + PARSED + "\x1b[31mactual\x1b[0m differs")
+    raws = model(1, MODEL, "actual differs from expected:\n\x1b[31m-1\x1b[0m → \x1b[32m2\x1b[0m")
+    messages = fail(tmp_path, raws, error, Lines())
+
+    assert {MODEL, "dbt.shop"} <= set(messages)
+    assert all("-1 → 2" in message and "\x1b" not in message for message in messages.values())

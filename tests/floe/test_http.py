@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -19,10 +24,12 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
-from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, diagnose
+from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose, explain
 from pipeline.floe.delivery.sender import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
+from pipeline.floe.lineage.transports import remove_silent
+from pipeline.floe.redact import redact
 from pipeline.floe.tracing.endpoint import open_metrics, open_spans, otlp_target
 from pipeline.floe.tracing.spans import Handoff
 
@@ -215,6 +222,62 @@ def test_dead_member(fault: Fault, tmp_path: Path) -> None:
     assert (2, 2) == (counts.sent, len(log.read_text().splitlines()))
 
 
+NOOP, CONSOLE = {"type": "noop"}, {"type": "console"}
+
+
+@pytest.mark.parametrize(
+    ("transport", "kinds"),
+    [
+        (NOOP, ["noop"]),
+        ({"type": "composite", "transports": [NOOP, NOOP]}, ["noop"]),
+        (CONSOLE, ["console"]),
+        ({"type": "composite", "transports": [NOOP, CONSOLE]}, ["noop", "console"]),
+    ],
+)
+@pytest.mark.parametrize("is_file", [False, True])
+def test_silent_transport(
+    transport: dict[str, Any], kinds: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool
+) -> None:
+    """A transport that sends nothing is off, with a warning and a finding that name it; nothing counts as sent."""
+    name = "OPENLINEAGE_CONFIG" if is_file else "OPENLINEAGE__TRANSPORT"
+    if is_file:
+        (tmp_path / "openlineage.yml").write_text(json.dumps({"transport": transport}))
+    monkeypatch.setenv(name, str(tmp_path / "openlineage.yml") if is_file else json.dumps(transport))
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    with pytest.raises(SwitchedOffError) as off:
+        open_lineage(settings("lineage", ""), "a-run")
+    finding, waiting = checks.lineage(settings("lineage", ""), soon())
+
+    assert ("off", str(off.value), "ok") == (finding.state, finding.message, waiting.state)
+    assert ("openlineage.yml" if is_file else name) in finding.message
+    assert kinds == [kind for kind in ("noop", "console") if f"{kind}, which" in finding.message]
+
+
+def test_console(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """In a run, whose log has level INFO, the transport `console` writes events there."""
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "console")
+    caplog.set_level(logging.INFO)
+    box: Any = open_lineage(settings("lineage", ""), "a-run")
+    box.put(event(1))
+
+    assert 2 == box.close(soon()).sent  # with the end of the run
+    assert 2 == sum("eventType" in record.getMessage() for record in caplog.records)
+
+
+def test_silent_member(tmp_path: Path) -> None:
+    """Beside a dead transport, one that sends nothing does not make an event count as sent."""
+    with faulty() as server:
+        server.go_wrong(Fault.REFUSE)
+        transports = [{"type": "http", "url": server.url}, NOOP]
+        client = OpenLineageClient(config={"transport": {"type": "composite", "transports": transports}})
+        assert [] == remove_silent(client.transport)
+        box = Outbox(client, tmp_path / "lineage", "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+
+    assert (0, 1) == (counts.sent, counts.spooled)
+
+
 @pytest.mark.parametrize("is_file", [False, True])
 def test_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool) -> None:
     """The variables that the client derives from the owner's are not inherited by dbt."""
@@ -265,6 +328,97 @@ def test_refused(
     assert variable in caplog.text
     assert words in caplog.text
     assert ("fail", True, True) == (finding.state, variable in finding.message, words in finding.message)
+
+
+NO_FILE = "/no/such/file.pem"
+SECONDS = "is not a number of seconds above 0: correct it"
+
+
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "0", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "2s", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "-1", SECONDS),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "nan", SECONDS),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", NO_FILE, "cannot be read (No such file or directory): correct the path"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", __file__, "is not a certificate in PEM format: correct the path"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", NO_FILE, "cannot be read (No such file or directory): correct the path"),
+    ],
+)
+def test_invalid_otlp(
+    channel: str,
+    variable: str,
+    value: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The run's warning and the doctor name an invalid variable, its value and what to do."""
+    monkeypatch.setenv(variable, value)
+    own = settings(channel, "https://127.0.0.1:9")
+    finding = next(iter(checks.traces(own, soon())))
+
+    assert open_spans(own) is None
+    assert f"{variable}={value} {words}" in caplog.text
+    assert ("fail", True) == (finding.state, f"{variable}={value} {words}" in finding.message)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not supported: set gzip"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is blank: set a number"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,t0p-s3cret", "HEADERS has an entry without `=`: write name=value"),
+    ],
+)
+def test_invalid_grpc(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the gRPC exporter cannot use is refused by name; a secret one is not repeated."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EndpointError) as error:
+        otlp_target(settings("OTLP gRPC", "http://127.0.0.1:9"), "traces")
+
+    assert words in str(error.value)
+    assert "s3cret" not in str(error.value)
+    assert "s3cret" not in redact("Header format invalid: t0p-s3cret") if "s3cret" in value else True
+
+
+def test_certificate_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TLS, no certificate is read, and a blank timeout counts as unset."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", NO_FILE)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "")
+    with faulty() as server:
+        assert ITEMS == send("OTLP HTTP", server.url).sent
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"TIMEOUT": "abc"}, f"OPENLINEAGE__TRANSPORT__TIMEOUT=abc {SECONDS}"),
+        ({"TIMEOUT": "0"}, f"OPENLINEAGE__TRANSPORT__TIMEOUT=0 {SECONDS}"),
+        ({"VERIFY": NO_FILE}, f"OPENLINEAGE__TRANSPORT__VERIFY={NO_FILE} does not exist: set it to the file"),
+        ({"AUTH": '{"apiKey": t0p-s3cret}'}, "OPENLINEAGE__TRANSPORT__AUTH is not valid JSON; correct it: Expecting"),
+        ({"COMPRESSION": "zstd"}, "OPENLINEAGE__TRANSPORT__COMPRESSION, OPENLINEAGE__TRANSPORT__TYPE, OPENLINEAGE__T"),
+    ],
+)
+def test_invalid_lineage(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The doctor names an invalid variable of OpenLineage and what to do, but no secret."""
+    for name, value in {"TYPE": "http", "URL": "http://127.0.0.1:9", **variables}.items():
+        monkeypatch.setenv(f"OPENLINEAGE__TRANSPORT__{name}", value)
+    finding = next(iter(checks.lineage(settings("lineage", ""), soon())))
+
+    assert ("fail", True) == (finding.state, words in finding.message), finding.message
+    assert "t0p-s3cret" not in finding.message + caplog.text
+
+
+def test_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is not blamed for another variable."""
+    monkeypatch.setenv("OPENLINEAGE__FILTERS", "x")
+    with pytest.raises(EndpointError, match=r"^OPENLINEAGE__FILTERS is invalid; correct it: .*config"):
+        lineage_client(settings("lineage", "http://127.0.0.1:9"))
 
 
 @pytest.mark.parametrize("channel", OVER_HTTP)
@@ -334,18 +488,9 @@ def test_too_large(channel: str) -> None:
     assert ITEMS == len(server.events) + len(server.spans)
 
 
-@pytest.mark.parametrize("signal", ["traces", "metrics"])
-def test_partial_success(signal: str) -> None:
-    """What the receiver rejects with status 200 counts as dropped, with its reason."""
-    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-
-    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
-    if signal == "traces":
-        answer.partial_success.rejected_spans = 2
-    else:
-        answer.partial_success.rejected_data_points = 2
-    answer.partial_success.error_message = "older than a day"
+@contextmanager
+def partial_http(answer: Any) -> Iterator[str]:
+    """Serve an OTLP receiver over HTTP that always returns `answer`."""
 
     class Partial(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -360,28 +505,91 @@ def test_partial_success(signal: str) -> None:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Partial)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
     try:
-        if signal == "traces":
-            counts = send("OTLP HTTP", url)
-            expected = (ITEMS - 2, 2)
-        else:
-            counts = send_metrics(url)
-            expected = (0, 1)
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def partial_grpc(answer: Any) -> Iterator[str]:
+    """Serve an OTLP receiver over gRPC that always returns `answer`."""
+    import grpc
+    from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2_grpc as metrics
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as traces
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    servicer: Any = SimpleNamespace(Export=lambda _, __: answer)
+    add = traces.add_TraceServiceServicer_to_server
+    if "Metrics" in type(answer).__name__:
+        add = metrics.add_MetricsServiceServicer_to_server
+    add(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize("signal", ["traces", "metrics"])
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+def test_partial_success(channel: str, signal: str) -> None:
+    """What the receiver rejects although it answers with success counts as dropped, with its reason."""
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
+    if signal == "traces":
+        answer.partial_success.rejected_spans = 2
+    else:
+        answer.partial_success.rejected_data_points = 2
+    answer.partial_success.error_message = "older than a day"
+    with (partial_grpc if channel == "OTLP gRPC" else partial_http)(answer) as url:
+        if signal == "traces":
+            counts = send(channel, url)
+            expected = (ITEMS - 2, 2)
+        else:
+            counts = send_metrics(channel, url)
+            expected = (0, 1)
 
     assert expected == (counts.sent, counts.dropped)
     assert "2 rejected: older than a day" in counts.reason
 
 
-def send_metrics(url: str) -> Counts:
+def test_grpc_core(project: Path) -> None:
+    """The core of gRPC writes no lines of its own to the log, unless the owner asks for them."""
+    code = (
+        "import socket, sys, threading\n"
+        "import pipeline.floe.settings\n"
+        "from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter\n"
+        "import logging; logging.disable()\n"
+        "server = socket.create_server(('127.0.0.1', 0))\n"
+        "def garble():\n"
+        "    connection = server.accept()[0]\n"
+        "    connection.sendall(b'HTTP/1.1 400 Bad\\r\\n\\r\\n')\n"
+        "threading.Thread(target=garble, daemon=True).start()\n"
+        "OTLPSpanExporter(f'https://127.0.0.1:{server.getsockname()[1]}', timeout=1).export([])\n"
+    )
+    own = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    written = []
+    for verbosity in ({}, {"GRPC_VERBOSITY": "INFO"}):
+        variables = {**own, "PYTHONPATH": str(project / "src"), **verbosity}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=variables, stderr=subprocess.PIPE, text=True, check=True)
+        written.append(done.stderr)
+
+    assert "" == written[0]
+    assert "Handshake failed" in written[1]
+
+
+def send_metrics(channel: str, url: str) -> Counts:
     """Send the metrics of a step to `url`; return their counts."""
     from opentelemetry.sdk.resources import Resource
     from pipeline.floe.tracing.metrics import Metrics
 
-    delivery: Any = open_metrics(settings("OTLP HTTP", url))
+    delivery: Any = open_metrics(settings(channel, url))
     metrics = Metrics(Resource({}))
     metrics.record_lineage(Counts(sent=1))
     delivery.put(metrics.collect())
@@ -395,3 +603,22 @@ def test_query(url: str) -> None:
         lineage_client(settings("lineage", url))
     with pytest.raises(EndpointError, match="set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         otlp_target(settings("OTLP HTTP", url.replace("#", "?")), "traces")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            "ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /api/v1/lineage "
+            '(Caused by NewConnectionError("HTTPSConnection(host=\'h\', port=443): [Errno 111] Connection refused"))',
+            "https://h:443/api/v1/lineage: nothing is listening there",
+        ),
+        ("ReadTimeout: HTTPConnectionPool(host='h', port=5000): Read timed out.", "http://h:5000: no answer in time"),
+        ("HTTPError: 404 Client Error: Not Found for url: http://h/x", "http://h/x: it has no such path (404)"),
+        ("TimeoutError: another process is sending the events in /x/lineage", "another process is sending the events"),
+        ("ValueError: something else", "ValueError: something else"),
+    ],
+)
+def test_explained(error: str, words: str) -> None:
+    """An error is explained by its address and its cause; one that is not known stays as it is."""
+    assert explain(error, LINEAGE).startswith(words)

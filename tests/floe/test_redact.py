@@ -79,8 +79,13 @@ FORMS: dict[str, Callable[[str], str]] = {
     "in JSON, as UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False)[1:-1],
     "in JSON within JSON": lambda secret: json.dumps(json.dumps(secret))[3:-3],
     "as Python writes it": lambda secret: repr(secret)[1:-1],
+    "as Python writes JSON": lambda secret: repr(json.dumps({"a": secret}))[8:-3],
+    "as Python writes JSON, as UTF-8": lambda secret: repr(json.dumps({"a": secret}, ensure_ascii=False))[8:-3],
+    "as Python writes it after a quote": lambda secret: repr('"' + secret)[2:-1],
     "in base64": lambda secret: base64.b64encode(secret.encode()).decode(),
     "in base64, with a user": lambda secret: base64.b64encode(f"{USER}:{secret}".encode()).decode(),
+    "in base64, as Latin-1": lambda secret: base64.b64encode(f"{USER}:{secret}".encode("latin-1")).decode(),
+    "in base64, without padding": lambda secret: base64.b64encode(f"me:{secret}".encode()).decode().rstrip("="),
 }
 
 
@@ -197,7 +202,7 @@ def secret(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("secret", KINDS, indirect=True)
 def test_hidden(secret: str, place: str, tmp_path: Path) -> None:
-    """Nine kinds of value in eleven forms: none stands anywhere that text leaves by; the words around them do."""
+    """Nine kinds of value in sixteen forms: none stands anywhere that text leaves by; the words around them do."""
     text = "\n".join(f"the text has ({form(SECRET)}) {name}" for name, form in FORMS.items())
     out = PLACES[place](text, *([tmp_path] if place == "lineage" else []))
 
@@ -242,6 +247,8 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     [
         ("WAREHOUSE_LOGIN", "f00-bar-17", "f00-bar-17"),  # the key of the profile says that it is secret
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYmFyLTE3", "f00-bar-17"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YWI6ZjAwLWJhci0xNw", "f00-bar-17"),  # without padding
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYuRy", "f00-b\u00e4r"),  # Latin-1
         ("OPENLINEAGE__TRANSPORT", '{"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
         ("OPENLINEAGE_URL", "http://f00-bar-17@host", "http://f00-bar-17@host"),
         ("OPENLINEAGE_URL", "http://me:f00/b@r-17@host", "f00/b@r-17"),
@@ -256,11 +263,39 @@ def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, te
     assert "f00" not in redact.redact(f"no entry for {text}")
 
 
+@pytest.mark.parametrize("value", ["2024-05-06", "2024-05-06T07:08:09Z", "0012345670", "1_000_000_000_000", "1.50e12"])
+def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A secret that YAML reads as a date or a number is hidden as it is written in the file."""
+    (tmp_path / "openlineage.yml").write_text(f"transport: {{type: http, auth: {{apiKey: {value}}}}}\n")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+
+    assert "401 for key=[hidden]" == redact.redact(f"401 for key={value}")
+
+
+def test_yaml_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry without a value is no secret."""
+    (tmp_path / "openlineage.yml").write_text("transport: {type: http, auth: {apiKey: null, token: true}}\n")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+
+    assert "password: null, token=true" == redact.redact("password: null, token=true")
+
+
+@pytest.mark.parametrize("padding", ["", "="])
+def test_plain_in_base64(monkeypatch: pytest.MonkeyPatch, padding: str) -> None:
+    """A plain secret is hidden in a header of its user, with padding or without, in either encoding."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "zw\u00f6lf")
+    for encoding in ("utf-8", "latin-1"):
+        header = base64.b64encode(f"{USER}:zw\u00f6lf".encode(encoding)).decode()
+
+        assert header.rstrip("=") not in redact.redact(f"Basic {header.rstrip('=')}{padding}")
+
+
 PLAIN = [
     # The value of POSTGRES_PASSWORD, and sentences that must stay as they are.
     ("postgres", 'relation "postgres"."public"."orders" does not exist'),
     ("postgres", "postgres://db.example.com:5432, /srv/postgres/data, postgresql"),
     ("postgres", 'password authentication failed for user "postgres"'),
+    ("postgres", "select * from settings where key = 'postgres' and s.key='postgres'"),
     ("x", "the next example: x = 1, f(x), xml"),
     ("x", "Parser Error: syntax error, unexpected token: x"),
     ("1234", "1234 rows in 0.1234 s"),

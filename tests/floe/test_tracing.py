@@ -244,7 +244,7 @@ class TestStatements:
     )
 
     def test_read(self) -> None:
-        """Statements are read from dbt's debug log, with start and end; one without an end is left out."""
+        """Statements are read from dbt's debug log; one without an end is left out unless the node has failed."""
         (statement,) = statements(list(self.EVENTS))
 
         assert ("CREATE", "q", at(1.1), at(1.5)) == (
@@ -253,6 +253,18 @@ class TestStatements:
             statement.started_at,
             statement.finished_at,
         )
+
+    def test_failed_statement(self) -> None:
+        """The last statement of a failed node, if it has no status, has an error span with the node's message."""
+        _, failed = statements(list(self.EVENTS), at(2))
+        node = finished("orders", 1, 2, Outcome.FAIL, message="Database Error in model orders\n  no such table")
+
+        recorded = Recorded().command(node, statements=[failed]).end()
+
+        span = recorded["BROKEN"]
+        assert (1.6, 2) == seconds(span)
+        assert (StatusCode.ERROR, node.message) == (span.status.status_code, span.status.description)
+        assert "Database Error" == (span.attributes or {})["error.type"]
 
     def test_span(self) -> None:
         """A statement is a client span below its node and within its time, with its text cut at the limit."""

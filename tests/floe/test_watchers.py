@@ -69,3 +69,16 @@ def test_third_watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{watcher.statuses.total()} sent" == observed.tags["floe/statuses"]
     assert watcher.ending is not None
     assert {"lineage", "traces", "metrics"} == set(watcher.closed)
+
+
+def test_broken_watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that cannot even start is named with its reason in the run's tag and its last log line."""
+    monkeypatch.delenv("FLOE_RAISE")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")
+
+    observed = observe(tmp_path / "run")
+
+    assert "0 sent (detail lost for 1 node)" == observed.tags["floe/traces"]
+    assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer but got many" in str(
+        observed.log[-1].getMessage()
+    )

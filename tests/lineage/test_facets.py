@@ -196,7 +196,7 @@ def test_no_op() -> None:
 
 
 def test_blockers() -> None:
-    """A node is skipped for a failed table above it, or for a failed test of such a table; not for others."""
+    """A node is skipped for a failed table above it, or a failed test of one; a unit test, for those of its model."""
     graph = Graph(
         {
             "metadata": {},
@@ -204,6 +204,7 @@ def test_blockers() -> None:
                 "model.shop.a": {**TABLE, "unique_id": "model.shop.a"},
                 "model.shop.other": {**TABLE, "unique_id": "model.shop.other"},
                 "test.shop.t": {"resource_type": "test", "name": "t", "depends_on": {"nodes": ["model.shop.a"]}},
+                "model.shop.b": {**TABLE, "unique_id": "model.shop.b", "depends_on": {"nodes": ["model.shop.a"]}},
             },
         },
         Path(),
@@ -212,3 +213,5 @@ def test_blockers() -> None:
     bad = {"test.shop.t": "fail", "model.shop.other": "fail", "model.shop.a": "skipped"}
 
     assert ["test.shop.t", "model.shop.a"] == graph.blockers(node, bad)
+    unit_test = {"unique_id": "u", "resource_type": "unit_test", "depends_on": {"nodes": ["model.shop.b"]}}
+    assert ["test.shop.t", "model.shop.a"] == graph.blockers(unit_test, bad)

@@ -152,6 +152,7 @@ def test_defs(project: Path, tmp_path: Path) -> None:
     assert 1 == loaded.returncode
     assert "x" == calls.read_text()
     assert "Compilation Error expected token 'name'" in lines[-1]
+    assert "Compilation Error expected token 'name'" in lines[0]  # above the long traceback as well
     assert "[dagster_dbt" not in loaded.stderr
     assert [] == [line for line in lines if "DagsterDbtCliRuntimeError" in line]
 

@@ -96,7 +96,8 @@ def test_bad_nodes(run: Run) -> None:
         attributes(unrun)["dbt.status"],
         unrun.end_time_unix_nano - unrun.start_time_unix_nano,
     )
-    bad = {span.name for span in run.spans if span.status.code == Status.STATUS_CODE_ERROR}
+    above_statements = (span for span in run.spans if span not in run.statements)
+    bad = {span.name for span in above_statements if span.status.code == Status.STATUS_CODE_ERROR}
     assert {failed.name, unfit.name, *ABOVE} == bad
 
 
@@ -170,6 +171,9 @@ def test_statements(run: Run) -> None:
         with_sql = {name for name in executed(run) if f'"{name}"' in (folder / "dbt.log").read_text()}
         assert with_sql - skipped(run) == {by_id[each.parent_span_id] for each in run.statements}
         assert any("create  table" in str(attributes(each)["db.query.text"]) for each in run.statements)
+        failed = [span for span in run.statements if span.status.code == Status.STATUS_CODE_ERROR]
+        assert ["model.pipeline.broken"] == [by_id[span.parent_span_id] for span in failed]
+        assert "no_such_column" in str(attributes(failed[0])["db.query.text"]) + failed[0].status.message
 
 
 def test_documented(run: Run) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import re
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
@@ -21,7 +20,7 @@ import structlog
 from opentelemetry import trace
 
 from .ids import run_span_id, trace_id
-from .redact import redact_values, redactor
+from .redact import ANSI_CODES, redact_values, redactor
 from .step import Step
 
 EventDict = MutableMapping[str, Any]
@@ -35,7 +34,6 @@ MILESTONES = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
-ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")
 ALL_ASSETS = r"Parameter `include_sources` of function `AssetSelection\.all` is currently in beta"
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 

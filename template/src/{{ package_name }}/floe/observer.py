@@ -24,7 +24,7 @@ from .dbt.manifest_graph import is_executed, materialized
 from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
 from .dbt.profile import describe_missing_connection
 from .faults import SHARED, FaultGuard
-from .redact import redact, redact_error
+from .redact import ANSI_CODES, redact, redact_error
 from .run_outcome import StepEnd, command_end
 from .settings import Settings
 from .step import Context, trace_environment
@@ -105,7 +105,8 @@ class Observer:
         self._ended = True
         raised = end.message
         with self._guard():
-            end = replace(end, message=raised and redact(self._tracker.reason(raised, is_of_dbt=is_of_dbt)))
+            reason = raised and self._tracker.reason(raised, is_of_dbt=is_of_dbt)
+            end = replace(end, message=reason and redact(ANSI_CODES.sub("", reason)))
         if self._command and end.outcome is not Outcome.INTERRUPTED and (raised or self._tracker.has_failed):
             with self._guard():
                 skipped = _skipped(self._command, self._invocation_id)
@@ -135,7 +136,7 @@ class Observer:
                     self._log.invocation_id = event.invocation_id
             self._has_reached_nodes |= isinstance(event, NodeStarted | NodeFinished)
             if isinstance(event, NodeFinished | CommandFinished) and event.message:
-                redacted: DbtEvent = replace(event, message=redact(event.message))
+                redacted: DbtEvent = replace(event, message=redact(ANSI_CODES.sub("", event.message)))
             else:
                 redacted = event
             for name, record in self._records:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -22,6 +23,7 @@ from .secret_values import read_secrets
 from .settings import settings
 
 HIDDEN = "[hidden]"
+ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal, which may stand within a secret
 BYTES = "surrogateescape"
 # A secret is plain if it is shorter than `SHORTEST`, or has only words or only digits and is shorter than
 # `SHORTEST_WORD`.
@@ -33,7 +35,9 @@ USERINFO = re.compile(r"(?<=://)[^\s/@:\"'\\]*:[^\s/@\"'\\]+(?=@)")
 # Text that precedes a credential: password=, "token": ", Bearer, --password, password is.
 SIGN = re.compile(
     r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd)|(?<!unexpected )token|secret|credentials?|authorization"""
-    r"""|(?<![a-z_.])key|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
+    r"""|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
+    # Not `key = '…'`, which compares a column in SQL.
+    r"""|(?<![a-z_.])key(?:\\*["']?\s*:\s*|=(?!\\*'))"""
     r"""|(?:passw(?:or)?d|passphrase|token|secret)\s+(?:(?:is|was)\s+|(?=\\*["']))"""
     r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
     re.IGNORECASE,
@@ -98,7 +102,7 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
     needles |= {f"{pair}@" for pair in pairs}
     encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
-    encoded |= {base64.b64encode(pair.encode(errors=BYTES)).decode() for pair in pairs}
+    encoded |= {base64.b64encode(content).decode().rstrip("=") for pair in pairs for content in _encodings(pair)}
     # Longest first, because one may be the beginning of another. For base64, replace the whole word, not its middle.
     by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
     by_length += [AROUND.replace("PART", re.escape(part)) for part in sorted(encoded, key=len, reverse=True)]
@@ -137,7 +141,7 @@ def _has_sign(match: re.Match[str]) -> bool:
 
 
 def forms(secret: str) -> Iterator[str]:
-    """Yield a secret in its forms in text, URLs, JSON, JSON within JSON, Python's repr, HTML and SQL."""
+    """Yield a secret in its forms in text, URLs, JSON (also within JSON or repr), Python's repr, HTML and SQL."""
     yield secret
     # A variable is not necessarily UTF-8.
     for form in (quote(secret, "", errors=BYTES), quote(secret, errors=BYTES), quote_plus(secret, errors=BYTES)):
@@ -147,6 +151,10 @@ def forms(secret: str) -> Iterator[str]:
     yield json.dumps(secret)[1:-1]
     yield json.dumps(json.dumps(secret)[1:-1])[1:-1]
     yield repr(secret)[1:-1]
+    # Other parts of a text decide how repr quotes it. With a double quote, as in all JSON, it escapes single ones.
+    for form in (secret, _in_json(secret), json.dumps(secret)[1:-1]):
+        yield repr("\"'" + form)[4:-1]
+        yield repr(f'"{form}')[2:-1]
     yield repr(secret.encode(errors=BYTES))[2:-1]
     yield html.escape(secret)
     yield secret.replace("'", "''")
@@ -158,10 +166,18 @@ def _in_json(text: str) -> str:
 
 def _base64(secret: str) -> Iterator[str]:
     """Yield the base64 forms of a secret at any position in the encoded text, as in `user:password`."""
-    content = secret.encode(errors=BYTES)
-    for offset in range(3):
-        encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
-        # The first and last characters also depend on the text around the secret.
-        inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
-        yield inner
-        yield inner.translate(str.maketrans("+/", "-_"))
+    for content in _encodings(secret):
+        for offset in range(3):
+            encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
+            # The first and last characters also depend on the text around the secret.
+            inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
+            yield inner
+            yield inner.translate(str.maketrans("+/", "-_"))
+
+
+def _encodings(text: str) -> set[bytes]:
+    """Return the bytes of a text in UTF-8, and in Latin-1 if it can be encoded, as requests does with a password."""
+    encoded = {text.encode(errors=BYTES)}
+    with suppress(UnicodeEncodeError):
+        encoded.add(text.encode("latin-1"))
+    return encoded

@@ -10,8 +10,7 @@ import dagster as dg
 
 from .dbt.failures import dbt_message
 from .dbt.node_events import Outcome
-from .logs import ANSI_CODES
-from .redact import redact
+from .redact import ANSI_CODES, redact
 from .step import Context, Step
 
 # The events after which a step does not run again.

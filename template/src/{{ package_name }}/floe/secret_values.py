@@ -30,7 +30,12 @@ CREDENTIAL = re.compile(
 PUBLIC = re.compile(
     r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$|^sslkey$"
 )
-PATHS = {"PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS"}
+PATHS = {
+    "PWD",
+    "OLDPWD",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    *(f"OTEL_EXPORTER_OTLP_{signal}CLIENT_KEY" for signal in ("", "TRACES_", "METRICS_")),
+}
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
@@ -40,6 +45,16 @@ USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
+
+
+class _AsWritten(yaml.SafeLoader):
+    """A loader of YAML that reads dates and numbers as text, since `0123` and a date are written differently again."""
+
+
+_AsWritten.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":bool", ":null", ":merge"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +98,8 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
         if OTLP_HEADERS.fullmatch(name):
             for header in value.split(","):
                 _add_header(secrets, unquote(header.partition("=")[2].strip()))
-            secrets.values |= {value, *(header.partition("=")[2].strip() for header in value.split(","))}
+            entries = (header.partition("=") for header in value.split(","))
+            secrets.values |= {value, *((text if sign else name).strip() for name, sign, text in entries)}
         elif OPENLINEAGE_HEADER.fullmatch(name):
             _add_header(secrets, value)
         elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):
@@ -131,10 +147,20 @@ def _add_header(secrets: Secrets, value: str) -> None:
     if credentials:
         secrets.values.add(credentials.strip())
     if scheme.lower() == "basic":
-        with suppress(binascii.Error, UnicodeDecodeError):
-            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+        with suppress(binascii.Error):
+            encoded = credentials.strip().rstrip("=")
+            decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+            user, _, password = _decode(decoded).partition(":")
             secrets.users.add(user)
             secrets.values.add(password)
+
+
+def _decode(text: bytes) -> str:
+    """Return text that is UTF-8 or, as in older clients' headers, Latin-1."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
 
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
@@ -160,7 +186,7 @@ def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool =
             _add_leaves(secrets, value, name, hide=hide)
     elif isinstance(document, str) and "env_var(" in document:
         secrets.settings |= set() if hide else {match["default"] or "" for match in ENV_VAR.finditer(document)}
-    elif isinstance(document, str | int) and not isinstance(document, bool):
+    elif document is not None and not isinstance(document, bool):
         if hide:
             _add_header(secrets, str(document))
         elif USER.search(name.lower()):
@@ -185,11 +211,13 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
             yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
 
 
-def _read_yaml(file: Path) -> Any:
+def _read_yaml(file: Path) -> list[Any]:
+    """Return a file's content twice: with dates and numbers as written, and as YAML reads it."""
     # `floe doctor` reports a file that cannot be read; here it contributes no secrets.
-    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
-        return yaml.safe_load(file.read_bytes())
-    return None
+    with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
+        text = file.read_bytes()
+        return [yaml.load(text, _AsWritten), yaml.safe_load(text)]  # noqa: S506 - derived from SafeLoader
+    return []
 
 
 def _read_json(text: str) -> Any:

@@ -126,10 +126,19 @@ def _put_dbt_on_path() -> None:
         os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
 
 
+def _silence_grpc() -> None:
+    """Keep gRPC's core from writing its own lines to standard error, which are not JSON; it reads this when imported.
+
+    Its errors reach the exporter anyway, which reports them.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def _is_set_to(variable: str, value: str) -> bool:
     return os.environ.get(variable, "").strip().lower() == value
 
 
 settings = read_settings()
+_silence_grpc()
 _put_dbt_on_path()
 _set_absolute_warehouse()

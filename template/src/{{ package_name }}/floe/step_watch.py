@@ -63,12 +63,15 @@ class StepWatch(logging.Handler):
             enter_step(step)
         self.watchers: list[Watcher] = []
         self._off: list[str] = []  # names of signals
+        self._broken: list[str] = []  # likewise, because of an internal error
         for watcher_class in WATCHERS:
+            self._broken.append(watcher_class.name)
             with guard(watcher_class.name):
                 if watcher := watcher_class.open(step, settings, context.log):
                     self.watchers.append(watcher)
                 else:
                     self._off.append(watcher_class.name)
+                self._broken.pop()
         # A test without Dagster has a plain logger, so its step ends with its command.
         self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
         if self._outlives_commands:
@@ -148,6 +151,9 @@ class StepWatch(logging.Handler):
             with self.guard(watcher.name):
                 closed[watcher.name] = counts = watcher.close(deadline, closed)
                 self.guard.add_to(counts, watcher.name)
+        for name in self._broken:
+            closed[name] = Counts()
+            self.guard.add_to(closed[name], name)
         with self.guard():
             names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
             self._report({name: closed.get(name) for name in names})

@@ -100,10 +100,11 @@ def _show(_: argparse.Namespace) -> int:
 
 
 def _replay(_: argparse.Namespace) -> int:
-    from ..delivery.diagnosis import LINEAGE, EndpointError, diagnose
-    from ..lineage.endpoint import journal_folder, lineage_client
+    from ..delivery.diagnosis import EndpointError, diagnose
+    from ..lineage.endpoint import journal_folder, lineage_client, lineage_hints
     from ..lineage.outbox import replay
     from ..redact import redact
+    from .doctor.off import count_waiting
 
     try:
         client = lineage_client(settings)
@@ -113,11 +114,15 @@ def _replay(_: argparse.Namespace) -> int:
     if client is None:
         _say("Lineage is off: set OPENLINEAGE_URL.")
         return 1
-    counts = replay(client.transport, journal_folder(settings), time.monotonic() + REPLAY_SECONDS)
-    _say(f"{counts.replayed} sent, {counts.dropped} dropped")
+    folder = journal_folder(settings)
+    counts = replay(client.transport, folder, time.monotonic() + REPLAY_SECONDS)
+    waiting = count_waiting(folder)[0]
+    _say(f"{counts.replayed} sent, {counts.dropped} dropped" + (f", {waiting} waiting in {folder}" if waiting else ""))
     if counts.last_error:
-        _say(f"Last error: {redact(diagnose(counts.last_error, LINEAGE))}")
-    return int(bool(counts.last_error))
+        from .doctor.endpoints import lineage_source  # loads OpenTelemetry, which is otherwise not needed
+
+        _say(redact(f"{lineage_source(client)}: {diagnose(counts.last_error, lineage_hints())}"))
+    return int(bool(counts.last_error or waiting))
 
 
 def _say(text: str) -> None:

@@ -113,8 +113,11 @@ class Graph:
     def blockers(self, node: Node, bad: Mapping[str, str]) -> list[str]:
         """Return the unique ids in `bad` that keep dbt from building `node`.
 
-        These are upstream nodes, tests of upstream nodes, and unit tests of `node` itself.
+        These are upstream nodes, tests of upstream nodes, and unit tests of `node` itself. dbt skips a unit test for
+        the same reasons as its model, which it would run next.
         """
+        if node["resource_type"] == "unit_test" and (models := depends_on(node)):
+            node = self.node(models[0])
         upstream = set(depends_on(node))
         return [unique_id for unique_id in bad if unique_id in upstream or self._checks(unique_id, node, upstream)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -13,11 +14,12 @@ from dagster_dbt import DbtProject
 from dagster_dbt.core import resource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from ..logs import ANSI_CODES
-from ..redact import redact
+from ..redact import ANSI_CODES, redact
 from ..settings import settings
 from .placeholders import placeholders, restored
 from .profile import ProfileError, read_output
+
+logger = logging.getLogger(__name__)
 
 # The variable that identifies the manifest that a parent process has just made.
 PREPARED = "FLOE_PREPARED_MANIFEST"
@@ -41,7 +43,7 @@ def prepare_once(project: DbtProject) -> None:
     made = _stamp(project)
     if not project.preparer.using_dagster_dev() or (made and os.environ.get(PREPARED) == made):
         return
-    _parse(project)
+    _parse_or_log(project)
     os.environ[PREPARED] = _stamp(project)
 
 
@@ -70,7 +72,7 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
             raise FileNotFoundError(
                 f"{project.manifest_path} is missing: run `DBT_TARGET=prod floe prepare` when you build the image"
             )
-        _parse(project)
+        _parse_or_log(project)
     manifest: dict[str, Any] = orjson.loads(restored(project.manifest_path.read_bytes(), settings))
     return manifest
 
@@ -88,6 +90,17 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _parse_or_log(project: DbtProject) -> None:
+    """Parse `project`; log the first error as well, because Dagster prints a long traceback above the message."""
+    is_first = not _failure
+    try:
+        _parse(project)
+    except ParseError as error:
+        if is_first:
+            logger.error("%s", error)
+        raise
 
 
 def _parse(project: DbtProject) -> None:

@@ -9,8 +9,13 @@ class EndpointError(Exception):
     """The owner's configuration of an endpoint is wrong. The message says where, and what to do."""
 
 
+class SwitchedOffError(EndpointError):
+    """The owner's configuration sends nothing. The message says where, and why."""
+
+
 # The first pattern that matches is used. They cover requests, urllib3, OpenSSL, gRPC and OpenLineage's client.
 FAULTS = (
+    (r"another process is sending the events in .*", "{code}: try again when it has ended"),
     (
         r"Failed to fetch .* answered (?P<status>3\d\d) and redirects to (?P<location>\S+[^;\s])",
         "its token endpoint redirects to {location} ({status}), and redirects are not followed: correct tokenEndpoint",
@@ -58,6 +63,9 @@ FAULTS = (
         "it closes the connection without an answer, so it may expect another protocol: {to_grpc}",
     ),
 )
+# An address in an error; urllib3 gives its parts.
+URL = re.compile(r"https?://[^\s,;'\"]*[^\s,;'\":.)]")
+POOL = re.compile(r"(HTTPS?)ConnectionPool\(host='([^']*)', port=(\d+)\)(?:.*? with url: (\S+))?")
 LINEAGE = {
     "url": "OPENLINEAGE_URL",
     "tls": "set REQUESTS_CA_BUNDLE to the CA's file",
@@ -82,3 +90,15 @@ def diagnose(error: str, hints: dict[str, str]) -> str:
         if match := re.search(pattern, error):
             return meaning.format(**hints, **match.groupdict(), code=match[0])
     return error
+
+
+def explain(error: str, hints: dict[str, str]) -> str:
+    """Return the address in `error`, the cause and what to do; if the cause is unknown, return `error` itself."""
+    cause = diagnose(error, hints)
+    if cause == error:
+        return error
+    if pool := POOL.search(error):
+        scheme, host, port, path = pool.groups("")
+        return f"{scheme.lower()}://{host}:{port}{path}: {cause}"
+    url = URL.search(error)
+    return f"{url[0]}: {cause}" if url else cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,20 @@ from urllib.parse import urlsplit
 import yaml
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.async_http import AsyncHttpTransport
+from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.counts import one_line
-from ..delivery.diagnosis import EndpointError
+from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
+from .transports import http_transports, remove_silent
 
+# Kinds of transports that send nothing -> what they do.
+SILENT = {
+    "noop": "sends nothing: choose another, or set OPENLINEAGE_DISABLED=true",
+    "console": "only writes to the log of a run, and only with LOG_LEVEL=INFO or DEBUG",
+}
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
@@ -24,7 +32,7 @@ def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
     """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
 
     Raises:
-        EndpointError: The configuration is wrong.
+        EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     client = lineage_client(settings)
     return Outbox(client, journal_folder(settings), run_id) if client else None
@@ -39,11 +47,12 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     """Return OpenLineage's own client, configured by openlineage.yml or OPENLINEAGE_*, else with the answer's URL.
 
     Raises:
-        EndpointError: The configuration is wrong.
+        EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     if lineage_is_off(settings):
         return None
     owner = owner_configuration()
+    _refuse_broken_json()
     before = set(os.environ)
     try:
         return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
@@ -66,8 +75,12 @@ def _configured_by_url(url: str) -> OpenLineageClient:
     try:
         transport["url"] = _base_url(url, endpoint)
         return OpenLineageClient(config={"transport": transport})
-    except ValueError as error:
-        raise EndpointError(f"OPENLINEAGE_URL={url} is not a URL: write http://host:port") from error
+    except EndpointError:
+        raise
+    except Exception as error:
+        if not (names := _variables("OPENLINEAGE__")) or "url" in str(error):
+            raise EndpointError(f"OPENLINEAGE_URL={url} is not a URL: write http://host:port") from error
+        raise EndpointError(_invalid(", ".join(names), error)) from error
 
 
 def _base_url(url: str, endpoint: str) -> str:
@@ -88,7 +101,9 @@ def _configured_by(owner: str) -> OpenLineageClient:
     try:
         client = OpenLineageClient()
     except Exception as error:  # the client validates nothing, so every mistake raises a different error
-        raise EndpointError(f"{owner} is invalid; correct it: {one_line(error)}; see {SYNTAX}") from error
+        is_file = owner not in os.environ
+        names = owner if is_file else ", ".join(_variables("OPENLINEAGE__TRANSPORT"))
+        raise EndpointError(_invalid(names, error)) from error
     if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
         # The client falls back to this transport, which would print each event to the log.
         raise EndpointError(f"{owner} names no transport: add `transport:` with `type:`; see {SYNTAX}")
@@ -96,7 +111,46 @@ def _configured_by(owner: str) -> OpenLineageClient:
         # It reports every event as sent but keeps it in memory. Here, a thread of our own waits for the answer instead.
         client.transport.may_exit.set()
         client = OpenLineageClient(config={"transport": {"type": "http"}})
+    for transport in http_transports(client.transport):
+        _refuse_invalid(owner, transport)
+    if silent := remove_silent(client.transport):
+        reasons = dict.fromkeys(f"{transport.kind}, which {SILENT[str(transport.kind)]}" for transport in silent)
+        raise SwitchedOffError(f"{owner} chooses the transport {', and '.join(reasons)}")
     return client
+
+
+def _variables(prefix: str) -> list[str]:
+    return sorted(name for name in os.environ if name.startswith(prefix))
+
+
+def _invalid(names: str, error: Exception) -> str:
+    return f"{names} is invalid; correct it: {one_line(error)}; see {SYNTAX}"
+
+
+def _refuse_broken_json() -> None:
+    """Raise EndpointError for a variable whose JSON cannot be parsed; the client would log it, secrets included."""
+    for name in _variables("OPENLINEAGE__"):
+        if os.environ[name].lstrip().startswith(("{", "[")):
+            try:
+                json.loads(os.environ[name])
+            except ValueError as error:
+                raise EndpointError(f"{name} is not valid JSON; correct it: {error}") from None
+
+
+def _refuse_invalid(owner: str, transport: HttpTransport) -> None:
+    """Raise EndpointError for values that the client accepts but cannot send anything with."""
+    timeout, verify = transport.timeout, transport.verify
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        name = _place(owner, "timeout", timeout)
+        raise EndpointError(f"{name} is not a number of seconds above 0: correct it, or remove it")
+    if isinstance(verify, str) and not Path(verify).exists():
+        name = _place(owner, "verify", verify)
+        raise EndpointError(f"{name} does not exist: set it to the file of the certificate authority")
+
+
+def _place(owner: str, key: str, value: object) -> str:
+    variable = f"OPENLINEAGE__TRANSPORT__{key.upper()}"
+    return f"{variable}={value}" if variable in os.environ else f"`{key}: {value}` in {owner}"
 
 
 def owner_configuration() -> str | None:
@@ -107,3 +161,15 @@ def owner_configuration() -> str | None:
     files = (str(file) for file in openlineage_files() if file.is_file())
     variables = (name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT"))
     return next(files, None) or next(variables, None)
+
+
+def lineage_hints() -> dict[str, str]:
+    """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
+    if not (owner := owner_configuration()):
+        return LINEAGE
+    return {
+        **LINEAGE,
+        "url": f"`url` in {owner}",
+        "key": f"`auth` in {owner}",
+        "path": f"`url` or `endpoint` in {owner}",
+    }

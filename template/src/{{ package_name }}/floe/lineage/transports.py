@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,10 @@ from urllib.parse import urljoin
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport, http
+from openlineage.client.transport.composite import CompositeTransport
+from openlineage.client.transport.console import ConsoleTransport
 from openlineage.client.transport.http import HttpTransport
+from openlineage.client.transport.noop import NoopTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
@@ -29,7 +33,7 @@ vars(http)["requests"] = SimpleNamespace(post=post_directly)
 
 def sender(transport: Transport) -> Send:
     """Return a function that sends one event; it raises the transport's error, or `RefusedError`."""
-    for member in _http_transports(transport):
+    for member in http_transports(transport):
         member.session = HttpSession()
         if member is not transport:
             # A dead transport must not use up the time of the others, which get each event after it.
@@ -76,15 +80,38 @@ def _posted(transport: HttpTransport) -> Send:
     return post
 
 
-def _http_transports(transport: Transport) -> Iterator[HttpTransport]:
+def remove_silent(transport: Transport) -> list[Transport]:
+    """Remove the members of a composite transport that send nothing; return what is silent if nothing else is left."""
+    # Such a member accepts every event, so an event that no receiver has taken would count as sent.
+    members = list(_members(transport))
+    silent = {id(member): kinds for member in members if (kinds := remove_silent(member))}
+    if members:
+        if len(silent) == len(members):
+            return [leaf for leaves in silent.values() for leaf in leaves]
+        if silent and isinstance(transport, CompositeTransport):
+            transport.transports[:] = [member for member in members if id(member) not in silent]
+        return []
+    # The transport writes events with this logger, at this level.
+    is_logged = logging.getLogger(type(transport).__module__).isEnabledFor(logging.INFO)
+    is_silent = isinstance(transport, NoopTransport) or (isinstance(transport, ConsoleTransport) and not is_logged)
+    return [transport] if is_silent else []
+
+
+def http_transports(transport: Transport) -> Iterator[HttpTransport]:
     """Yield a transport and those to which it forwards events, if they use HTTP."""
     if isinstance(transport, HttpTransport):
         yield transport
-    # The attributes of the transports that forward events: composite, transform and datadog.
+    for member in _members(transport):
+        yield from http_transports(member)
+
+
+def _members(transport: Transport) -> Iterator[Transport]:
+    """Yield the transports to which a transport forwards events."""
+    # The attributes of the transports that do so: composite, transform and datadog.
     named = (getattr(transport, name, None) for name in ("transport", "http"))
     for member in (*getattr(transport, "transports", ()), *named):
         if isinstance(member, Transport):
-            yield from _http_transports(member)
+            yield member
 
 
 def run_event(text: str) -> RunEvent:

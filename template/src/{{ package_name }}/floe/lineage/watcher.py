@@ -11,14 +11,14 @@ from openlineage.client.event_v2 import RunEvent
 
 from ..dbt.node_events import CommandFinished, DbtEvent
 from ..delivery.counts import Counts
-from ..delivery.diagnosis import EndpointError
+from ..delivery.diagnosis import EndpointError, explain
 from ..faults import Losses, detail
 from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
 from .columns.cache import ColumnCache
-from .endpoint import open_lineage
+from .endpoint import lineage_hints, open_lineage
 from .events import RunEventBuilder, lean
 from .outbox import Outbox
 from .sources import dagster_run_event_builder, run_event_builder
@@ -35,6 +35,7 @@ class LineageWatcher:
         self._settings = settings
         self._outbox = outbox
         self._losses = Losses(self.name)
+        self._hints = lineage_hints()
         # The builder of any command can make the events of the Dagster run.
         self._builder: RunEventBuilder | None = None
 
@@ -76,6 +77,7 @@ class LineageWatcher:
     def close(self, deadline: float, _: Mapping[str, Counts]) -> Counts:
         """Send the remaining events until `deadline`; return the counts of all events."""
         counts = self._outbox.close(deadline)
+        counts.last_error = explain(counts.last_error, self._hints)
         self._losses.add_to(counts)
         return counts
 

@@ -35,6 +35,7 @@ class Statement:
     started_at: datetime
     finished_at: datetime
     query_id: str | None = None
+    has_failed: bool = False
 
     @property
     def operation(self) -> str:
@@ -131,13 +132,18 @@ def statement_attributes(statement: Statement, attributes: Attributes) -> Attrib
     }
 
 
-def statements(events: list[Mapping[str, Any]]) -> Iterator[Statement]:
-    """Yield the statements of a node from its `SQLQuery` and `SQLQueryStatus` events in dbt's debug log."""
+def statements(events: list[Mapping[str, Any]], failed_at: datetime | None = None) -> Iterator[Statement]:
+    """Yield the statements of a node from its `SQLQuery` and `SQLQueryStatus` events in dbt's debug log.
+
+    `failed_at` is the end of a node that has failed. Its last statement failed as well if it has no status: dbt logs a
+    status only for statements that succeed.
+    """
     open_query: Mapping[str, Any] | None = None
+    opened_at = failed_at
     for event in events:
         data, at = event["data"], parse_time(event["info"]["ts"])
         if event["info"]["name"] == "SQLQuery":
-            open_query = data
+            open_query, opened_at = data, at
         elif open_query is not None:
             yield Statement(
                 text=str(open_query["sql"]),
@@ -146,6 +152,8 @@ def statements(events: list[Mapping[str, Any]]) -> Iterator[Statement]:
                 query_id=data.get("query_id") or None,
             )
             open_query = None
+    if open_query is not None and opened_at is not None and failed_at is not None:
+        yield Statement(text=str(open_query["sql"]), started_at=opened_at, finished_at=failed_at, has_failed=True)
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, str | int | float | bool]:

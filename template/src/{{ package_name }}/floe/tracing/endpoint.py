@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from math import inf
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
 
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..delivery.channel import TIMEOUT_SECONDS
-from ..delivery.diagnosis import EndpointError
+from ..delivery.diagnosis import OTLP, EndpointError
 from ..delivery.sender import Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off
@@ -22,6 +24,7 @@ from .spool import SpooledSpan
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("http/protobuf", "grpc")
+COMPRESSIONS = ("gzip", "deflate", "none")
 
 
 # Set by `floe trace`, whose receiver must not get the spans that wait for the real endpoint.
@@ -53,7 +56,7 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     over the template's answers. The exporter reads headers and certificates itself.
 
     Raises:
-        EndpointError: A variable names an exporter or a protocol that is not supported.
+        EndpointError: A variable has a value that is invalid or not supported.
     """
     variables = {
         name: os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{name}") for name in ("ENDPOINT", "PROTOCOL")
@@ -73,8 +76,11 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
         raise EndpointError(f"{message}: set OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT to the whole URL")
     # The signal's path is added only to the general endpoint, and only for HTTP.
     general = settings.otlp_endpoint if is_grpc else f"{settings.otlp_endpoint.rstrip('/')}/v1/{signal}"
-    timeout_variables = {"OTEL_EXPORTER_OTLP_TIMEOUT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"} & set(os.environ)
-    return OtlpTarget(signal, variables["ENDPOINT"] or general, is_grpc, None if timeout_variables else TIMEOUT_SECONDS)
+    endpoint = variables["ENDPOINT"] or general
+    if not endpoint.startswith("http://"):
+        _refuse_certificates(signal, is_grpc=is_grpc)
+    _refuse_others(signal, is_grpc=is_grpc)
+    return OtlpTarget(signal, endpoint, is_grpc, _timeout(signal))
 
 
 def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
@@ -93,6 +99,56 @@ def _refuse_unknown(signal: str) -> None:
         raise EndpointError(f"{name} names {', '.join(sorted(exporters))}, which is not supported: set otlp or none")
 
 
+def _variable(signal: str, part: str) -> tuple[str, str]:
+    """Return the name and value of the variable that applies to a signal; the value is blank if none is set."""
+    names = (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{part}", f"OTEL_EXPORTER_OTLP_{part}")
+    name = next((name for name in names if os.environ.get(name, "").strip()), names[1])
+    return name, os.environ.get(name, "").strip()
+
+
+def _timeout(signal: str) -> float:
+    name, value = _variable(signal, "TIMEOUT")
+    if not value:
+        return TIMEOUT_SECONDS
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < inf:
+        message = f"{name}={value} is not a number of seconds above 0: correct it, or remove it"
+        raise EndpointError(f"{message} (the default is {TIMEOUT_SECONDS})")
+    return seconds
+
+
+def _refuse_certificates(signal: str, *, is_grpc: bool) -> None:
+    for part in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        name, path = _variable(signal, part)
+        try:
+            if path and (is_grpc or not Path(path).is_dir()):  # requests accepts a folder
+                Path(path).read_bytes()
+                if part == "CERTIFICATE":
+                    SSLContext(PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        except SSLError as error:
+            raise EndpointError(f"{name}={path} is not a certificate in PEM format: correct the path") from error
+        except OSError as error:
+            message = f"{name}={path} cannot be read ({error.strerror})"
+            raise EndpointError(f"{message}: correct the path, or remove the variable") from error
+
+
+def _refuse_others(signal: str, *, is_grpc: bool) -> None:
+    name, value = _variable(signal, "COMPRESSION")
+    # Over HTTP, the exporter sends without compression and warns.
+    if is_grpc and value.lower() not in {"", *COMPRESSIONS}:
+        raise EndpointError(f"{name}={value} is not supported: set {' or '.join(COMPRESSIONS)}")
+    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"
+    if is_grpc and not os.environ.get(name, "unset").strip():  # the exporter would fail
+        raise EndpointError(f"{name} is blank: set a number of seconds, or remove it")
+    name, value = _variable(signal, "HEADERS")
+    # The exporter would leave such an entry out, and log it, although it may be secret.
+    if any("=" not in header for header in value.split(",") if header.strip()):
+        raise EndpointError(f"{name} has an entry without `=`: write name=value,name=value")
+
+
 def resource_of(settings: Settings) -> Resource:
     """Return the resource: the service, its environment and OTEL_RESOURCE_ATTRIBUTES, which takes precedence."""
     configured = {
@@ -102,3 +158,11 @@ def resource_of(settings: Settings) -> Resource:
     }
     own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
     return Resource({**own, **configured})
+
+
+def otlp_hints(signal: str) -> dict[str, str]:
+    """Return the hints about a signal; a variable of its own wins over the general one."""
+    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
+    if os.environ.get(name):
+        return {**OTLP, "url": name, "path": f"{name}, which is used as it is"}
+    return {**OTLP, "path": OTLP["path"].replace("traces", signal)}

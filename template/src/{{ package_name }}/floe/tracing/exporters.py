@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
@@ -36,12 +37,12 @@ GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max
 
 @dataclass(frozen=True, slots=True)
 class OtlpTarget:
-    """The target of a signal; `timeout` is in seconds, or None if a variable sets it."""
+    """The target of a signal; `timeout` is in seconds."""
 
     signal: str
     endpoint: str
     is_grpc: bool
-    timeout: int | None
+    timeout: float
 
 
 class OtlpSender:
@@ -57,6 +58,7 @@ class OtlpSender:
         options = {"session": self._session} if self._session else {}
         exporter = getattr(import_module(package), name)(endpoint=target.endpoint, timeout=target.timeout, **options)
         self._exporter: SpanExporter | MetricExporter = exporter
+        self._responses = _record_responses(exporter) if target.is_grpc else []
 
     def send(self, data: Sequence[ReadableSpan] | MetricsData) -> None:
         """Send spans, or metrics.
@@ -72,6 +74,7 @@ class OtlpSender:
                 filters.insert(0, _captured)  # before the exporter's own filter, which drops repeated messages
         thread = threading.current_thread().name
         _captured.by_thread.pop(thread, None)
+        self._responses.clear()
         export: Callable[[Any], Any] = self._exporter.export
         if export(data).name == "SUCCESS":
             self._check_partial_success()
@@ -81,22 +84,45 @@ class OtlpSender:
         raise (RefusedError if is_refusal else ConnectionError)(f"{self._target.endpoint}: {reason}")
 
     def _check_partial_success(self) -> None:
-        """Raise RefusedError if the receiver took only a part (https://opentelemetry.io/docs/specs/otlp/).
-
-        Over gRPC, OpenTelemetry's exporter does not hand the response on.
-        """
-        if not (self._session and self._session.body):
-            return
+        """Raise RefusedError if the receiver took only a part (https://opentelemetry.io/docs/specs/otlp/)."""
         try:
-            module, name = RESPONSES[self._target.signal]
-            response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)
-            partial = response.FromString(self._session.body).partial_success
+            if self._session and self._session.body:
+                module, name = RESPONSES[self._target.signal]
+                response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)
+                partial = response.FromString(self._session.body).partial_success
+            elif self._responses:
+                partial = self._responses[-1].partial_success
+            else:
+                return
         except Exception:  # not OTLP: the status has decided
             return
         rejected = getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0)
         if rejected:
             reason = partial.error_message or "no reason given"
             raise RefusedError(f"{self._target.endpoint}: {rejected} rejected: {reason}", rejected)
+
+
+def _record_responses(exporter: Any) -> list[Any]:
+    """Return the list to which a gRPC exporter will add its receiver's responses, which it does not return itself."""
+    # These attributes are private. If a release renames them, everything is sent as before, but a response that
+    # rejects a part counts as a success.
+    responses: list[Any] = []
+    make_stub = getattr(exporter, "_stub", None)
+    if make_stub is None or not hasattr(exporter, "_client"):
+        return responses
+
+    def recording_stub(channel: Any) -> SimpleNamespace:
+        stub = make_stub(channel)
+
+        def export(*args: Any, **kwargs: Any) -> Any:
+            responses.append(response := stub.Export(*args, **kwargs))
+            return response
+
+        return SimpleNamespace(Export=export)
+
+    exporter._stub = recording_stub  # the exporter calls it again when it reconnects
+    exporter._client = recording_stub(exporter._channel)
+    return responses
 
 
 class _MessageCapture(logging.Filter):

@@ -152,17 +152,22 @@ class SpanBuilder:
         own = detail(node_attributes, event) or {}
         span = self._child(command, event.unique_id, start, {**attributes, **own}, own_id, links)
         for statement in statements:
-            detail(self._record_statement, span, statement, attributes, (start, end))
+            detail(self._record_statement, span, statement, attributes, (start, end), event.message)
         _end(span, event.outcome, event.message, end)
 
     def _record_statement(
-        self, parent: Span, statement: Statement, attributes: Attributes, within: tuple[datetime, datetime]
+        self,
+        parent: Span,
+        statement: Statement,
+        attributes: Attributes,
+        within: tuple[datetime, datetime],
+        message: str | None,
     ) -> None:
         # The times in dbt's log lines and results differ slightly. Keep the child within its parent.
         start, end = within
         began, ended = (min(max(at, start), end) for at in (statement.started_at, statement.finished_at))
         child = self._child(parent, statement.operation, began, statement_attributes(statement, attributes))
-        child.end(_nanoseconds(ended))
+        _end(child, Outcome.FAIL if statement.has_failed else Outcome.SUCCESS, message, ended)
 
     def _child(
         self,

@@ -11,15 +11,16 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
 from ..dbt.manifest_graph import ASSETS, Node, bare_node, depends_on
-from ..dbt.node_events import DbtEvent, NodeFinished, NodeStarted
+from ..dbt.node_events import DbtEvent, NodeFinished, NodeStarted, Outcome
 from ..delivery.counts import Counts
+from ..delivery.diagnosis import explain
 from ..delivery.sender import Delivery
 from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
 from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
-from .endpoint import open_metrics, open_spans, resource_of
+from .endpoint import open_metrics, open_spans, otlp_hints, resource_of
 from .metrics import Metrics
 from .spans import Handoff, SpanBuilder
 from .spool import SpooledSpan
@@ -65,6 +66,7 @@ class TraceWatcher:
     def close(self, deadline: float, _: Mapping[str, Counts]) -> Counts:
         """Send the remaining spans until `deadline`; return the counts of all spans."""
         counts = self._delivery.close(deadline)
+        counts.last_error = explain(counts.last_error, otlp_hints(self.name))
         self._losses.add_to(counts)
         return counts
 
@@ -83,7 +85,7 @@ class TraceWatcher:
             **(detail(_asset, command, node) or {}),
         }
         upstream = detail(_upstream, command, node) or []
-        executed = (detail(_statements, command, event.unique_id) or []) if self.wants_statements else []
+        executed = (detail(_statements, command, event) or []) if self.wants_statements else []
         self._span_builder.record(event, attributes, upstream, executed)
 
 
@@ -123,6 +125,7 @@ class MetricsWatcher:
             if data := detail(self._metrics.collect):
                 self._delivery.put(data)
         counts = self._delivery.close(deadline)
+        counts.last_error = explain(counts.last_error, otlp_hints(self.name))
         self._losses.add_to(counts)
         return counts
 
@@ -150,8 +153,9 @@ def _upstream(command: DbtCommand, node: Node) -> list[str]:
     return [upstream["unique_id"] for upstream in command.graph.tables_upstream(node)]
 
 
-def _statements(command: DbtCommand, unique_id: str) -> list[Statement]:
-    return list(statements(command.log.statements(unique_id)))
+def _statements(command: DbtCommand, event: NodeFinished) -> list[Statement]:
+    failed_at = event.at if event.outcome is Outcome.FAIL else None
+    return list(statements(command.log.statements(event.unique_id), failed_at))
 
 
 def _asset(command: DbtCommand, node: Node) -> Attributes:

@@ -18,13 +18,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricsData
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from ...delivery.counts import one_line
-from ...delivery.diagnosis import LINEAGE, OTLP, EndpointError, diagnose
-from ...lineage.endpoint import journal_folder, lineage_client, owner_configuration
+from ...delivery.diagnosis import EndpointError, SwitchedOffError, diagnose
+from ...lineage.endpoint import journal_folder, lineage_client, lineage_hints, owner_configuration
 from ...lineage.outbox import replay
 from ...lineage.transports import sender
 from ...redact import redact
 from ...settings import Settings
-from ...tracing.endpoint import open_spans, otlp_target, resource_of, span_folder
+from ...tracing.endpoint import open_spans, otlp_hints, otlp_target, resource_of, span_folder
 from ...tracing.exporters import OtlpSender, OtlpTarget
 from ...tracing.spans import Handoff
 from .finding import Finding, origin, request_leaves
@@ -38,6 +38,10 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
     folder = journal_folder(settings)
     try:
         client = lineage_client(settings)
+    except SwitchedOffError as off:
+        yield Finding("lineage", "off", str(off))
+        yield from waiting("lineage", "events", folder)
+        return
     except EndpointError as error:
         yield Finding("lineage", "fail", str(error))
         return
@@ -52,7 +56,7 @@ def lineage(settings: Settings, deadline: float) -> Iterator[Finding]:
             event = RunEvent(eventTime=now, eventType=state, run=run, job=Job(settings.namespace, "floe.doctor"))
             send(Serde.to_json(event))
 
-    works = yield from _tried("lineage", _lineage_source(client), "a test event", try_it, _lineage_hints())
+    works = yield from _tried("lineage", lineage_source(client), "a test event", try_it, lineage_hints())
     counts = replay(client.transport, folder, min(deadline, request_leaves()) - SPARE_SECONDS) if works else None
     yield from waiting("lineage", "events", folder, counts)
 
@@ -77,7 +81,7 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
         return
     otlp = OtlpSender(target)
     source = _otlp_source(target, "traces")
-    works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), _hints("traces"))
+    works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), otlp_hints("traces"))
     channel = open_spans(settings) if works else None
     latest = min(deadline, request_leaves()) - SPARE_SECONDS
     yield from waiting("traces", "spans", folder, channel.close(latest) if channel else None)
@@ -100,7 +104,7 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     if data:
         otlp = OtlpSender(target)
         source = _otlp_source(target, "metrics")
-        yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), _hints("metrics"))
+        yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), otlp_hints("metrics"))
 
 
 def _tried(
@@ -117,27 +121,8 @@ def _tried(
     return True
 
 
-def _lineage_hints() -> dict[str, str]:
-    """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
-    if not (owner := owner_configuration()):
-        return LINEAGE
-    return {
-        **LINEAGE,
-        "url": f"`url` in {owner}",
-        "key": f"`auth` in {owner}",
-        "path": f"`url` or `endpoint` in {owner}",
-    }
-
-
-def _hints(signal: str) -> dict[str, str]:
-    """Return the hints about a signal; a variable of its own wins over the general one."""
-    name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"
-    if os.environ.get(name):
-        return {**OTLP, "url": name, "path": f"{name}, which is used as it is"}
-    return {**OTLP, "path": OTLP["path"].replace("traces", signal)}
-
-
-def _lineage_source(client: OpenLineageClient) -> str:
+def lineage_source(client: OpenLineageClient) -> str:
+    """Return where the events go, and the setting that decides it."""
     transport = client.transport
     url = urljoin(transport.url, transport.endpoint) if isinstance(transport, HttpTransport) else None
     source = owner_configuration() or origin("OPENLINEAGE_URL")

@@ -42,16 +42,22 @@ def waiting(check: str, what: str, folder: Path, counts: Counts | None = None) -
         yield Finding(name, "ok", f"{counts.replayed} {what} of earlier runs have been sent now")
     if counts and counts.dropped:
         yield Finding(name, "warn", f"{counts.dropped} {what} of earlier runs were dropped: {counts.last_error}")
-    waiting = size = 0
+    items, size = count_waiting(folder)
+    if items:
+        message = f"{items} {what} are waiting in {folder} ({size / 1024:.0f} KiB); the next run sends them if it can"
+        yield Finding(name, "warn", message)
+    elif not counts or not counts.replayed:
+        yield Finding(name, "ok", f"no {what} are waiting")
+
+
+def count_waiting(folder: Path) -> tuple[int, int]:
+    """Return how many items of dead processes are waiting in a folder, and the size of their files in bytes."""
+    items = size = 0
     for file in journals(folder):
         if journal := Journal.claim(file):
             for _ in journal.read():
                 pass
-            waiting += len(journal.waiting)
+            items += len(journal.waiting)
             size += file.stat().st_size
             journal.close()
-    if waiting:
-        message = f"{waiting} {what} are waiting in {folder} ({size / 1024:.0f} KiB); the next run sends them if it can"
-        yield Finding(name, "warn", message)
-    elif not counts or not counts.replayed:
-        yield Finding(name, "ok", f"no {what} are waiting")
+    return items, size

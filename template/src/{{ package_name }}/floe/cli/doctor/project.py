@@ -50,6 +50,11 @@ def profile(settings: Settings, _: float) -> Iterator[Finding]:
 
 def dbt_debug(settings: Settings, deadline: float) -> Iterator[Finding]:
     """Report whether dbt reaches the warehouse. dbt takes seconds to load, so the clock starts when it connects."""
+    try:
+        read_output(settings)
+    except ProfileError:  # dbt's own error would be about something else
+        yield Finding("dbt debug", "off", "not tried, because the profile is wrong: see its line")
+        return
     quiet = ["--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"]
     command = ["dbt", *quiet, "debug", "--connection", "--target", settings.dbt_target]
     if settings.dbt_profile:
