@@ -16,29 +16,38 @@ from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
 from .parsing import UNIT_FUNCTIONS
 from .relation import NamedColumn, Relation, Scope, Source
+from .structures import UNKNOWN_ACCESSES, UNKNOWN_BUILDERS
 
 # Aggregates in the documentation of each engine that sqlglot does not know.
 SPARK_AGGREGATES = (
     "bitmap_and_agg count_min_sketch every histogram_numeric hll_sketch_agg hll_union_agg kll_merge_agg_bigint"
-    " kll_sketch_agg_bigint kll_sketch_agg_double kll_sketch_agg_float mean schema_of_json_agg schema_of_variant_agg"
-    " some std theta_intersection_agg theta_sketch_agg theta_union_agg try_avg try_sum"
+    " kll_merge_agg_double kll_merge_agg_float kll_sketch_agg_bigint kll_sketch_agg_double kll_sketch_agg_float mean"
+    " measure schema_of_json_agg schema_of_variant_agg some std theta_intersection_agg theta_sketch_agg theta_union_agg"
+    " try_avg try_sum tuple_intersection_agg_double tuple_intersection_agg_integer tuple_sketch_agg_double"
+    " tuple_sketch_agg_integer tuple_union_agg_double tuple_union_agg_integer"
 )
 AGGREGATES = {
-    BigQuery: "st_centroid_agg st_extent st_union_agg",
+    BigQuery: "hll_count.init hll_count.merge hll_count.merge_partial kll_quantiles.init_float64"
+    " kll_quantiles.init_int64 kll_quantiles.merge_float64 kll_quantiles.merge_int64 kll_quantiles.merge_partial"
+    " kll_quantiles.merge_point_float64 kll_quantiles.merge_point_int64 st_centroid_agg st_extent st_union_agg",
     Databricks: SPARK_AGGREGATES,
-    DuckDB: "arbitrary bitstring_agg entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop mad mean"
-    " product reservoir_quantile sem sumkahan",
+    DuckDB: "arbitrary arg_max_null arg_max_nulls_last arg_min_null arg_min_nulls_last bitstring_agg combine_aggr"
+    " count_star decimal_average entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop lttb mad mean"
+    " product reservoir_quantile sem sum_no_overflow sumkahan variant_group_object",
     Postgres: "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
     " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
-    " range_agg range_intersect_agg xmlagg",
+    " jsonb_object_agg_unique_strict range_agg range_intersect_agg xmlagg",
     Redshift: "hll_combine hll_create_sketch",
-    Snowflake: "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine"
-    " st_collect st_union_agg",
+    Snowflake: "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine",
     Spark: SPARK_AGGREGATES,
 }
 AGGREGATE_NAMES: dict[type[Dialect], frozenset[str]] = {
     dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()
 }
+# Functions that sqlglot does not know and that certainly compute one value from one row.
+SCALARS = UNIT_FUNCTIONS | UNKNOWN_ACCESSES | UNKNOWN_BUILDERS | {"to_json", "to_jsonb", "trunc"}
+# Aggregates that return one of the values of their first argument and only compare those of the second.
+CHOOSING_AGGREGATES = frozenset({"arg_max_null", "arg_max_nulls_last", "arg_min_null", "arg_min_nulls_last"})
 
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
@@ -119,16 +128,42 @@ def is_function(column: exp.Column, scope: Scope) -> bool:
     return not (names.columns_hide_no_paren_functions and scope.own(names.table_key(column.this)))
 
 
-def is_aggregate(expression: exp.Expr, dialect: str) -> bool:
-    """Return whether an expression is a call of an aggregate function."""
+def aggregates(expression: exp.Expr, dialect: str) -> bool | None:
+    """Return whether an expression itself aggregates rows; None if it is a function of which that is not known."""
+    engine = Dialect.get_or_raise(dialect)
     if isinstance(expression, exp.Anonymous):
-        return expression.name.lower() in AGGREGATE_NAMES.get(Dialect.get_or_raise(dialect).__class__, ())
+        if function_name(expression) in AGGREGATE_NAMES.get(type(engine), ()) or _is_called_as_aggregate(expression):
+            return True
+        return False if _is_scalar(expression) else None
+    if isinstance(expression, exp.Any) and isinstance(engine, Spark):
+        return not isinstance(expression.parent, exp.Like | exp.ILike)  # in `like any (…)`, it is no function
     return isinstance(expression, exp.AggFunc)
 
 
-def is_scalar(function: exp.Anonymous) -> bool:
+def is_windowed(node: exp.Expr) -> bool:
+    """Return whether an expression is the function of a window."""
+    while isinstance(node.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
+        node = node.parent
+    return isinstance(node.parent, exp.Window) and node.arg_key == "this"
+
+
+def function_name(function: exp.Anonymous) -> str:
+    """Return the name of a function that sqlglot does not know, with its schema if it has one."""
+    parent = function.parent
+    is_qualified = isinstance(parent, exp.Dot) and function.arg_key == "expression"
+    schema = [part.name.lower() for part in parent.this.find_all(exp.Identifier)] if is_qualified and parent else []
+    return ".".join([*schema, function.name.lower()])
+
+
+def _is_called_as_aggregate(function: exp.Anonymous) -> bool:
+    """Return whether a function is called in a way in which only aggregates can be, such as `f(distinct x)`."""
+    is_filtered = isinstance(function.parent, exp.Filter | exp.WithinGroup) and function.arg_key == "this"
+    return is_filtered or any(isinstance(argument, exp.Distinct | exp.Order) for argument in function.expressions)
+
+
+def _is_scalar(function: exp.Anonymous) -> bool:
     """Return whether a function that sqlglot does not know certainly computes one value from one row."""
-    return function.name.lower().removesuffix("_") in UNIT_FUNCTIONS | {"trunc"}
+    return function_name(function).removesuffix("_") in SCALARS
 
 
 def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from .clauses import CLAUSES, conditions, items, position_of
+from .clauses import CLAUSES, conditions, items, may_group, position_of
 from .model import INDIRECT, UNKNOWN, ColumnLineage, TableColumns, combined
 from .names import Names
 from .pivots import pivoted
@@ -118,6 +118,7 @@ class Reader:
         joins = add_sources(select, scope, self)
         for window in select.args.get("windows") or ():
             scope.windows[self.names.table_key(window.this)] = window
+        scope.groups = may_group(select, scope)
         relation = select_list(select.expressions, scope, self)
         condition = combined((*joins, *conditions(select, relation, scope, self)))
         sources = [relation, *(source.relation for source in scope.sources)]

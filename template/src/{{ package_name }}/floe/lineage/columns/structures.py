@@ -21,8 +21,8 @@ BUILDERS = (
 # The functions that sqlglot does not know.
 UNKNOWN_BUILDERS = frozenset(
     [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("build_array", "build_object", "object", "array")]
-    + ["array", "jsonb_object_agg", "list_value", "list_zip", "map_from_arrays", "named_struct", "object"]
-    + ["object_agg", "object_construct", "row", "row_to_json", "struct", "struct_insert", "struct_update"]
+    + ["array", "list_value", "list_zip", "map_from_arrays", "named_struct", "object"]
+    + ["object_construct", "row", "row_to_json", "struct", "struct_insert", "struct_update"]
 )
 ACCESSES = (
     *(exp.GetExtract, exp.JSONBExtract, exp.JSONBExtractScalar, exp.JSONExtract, exp.JSONExtractArray),

@@ -13,8 +13,20 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
-from .meanings import column_of, date_part, is_aggregate, is_lost_unit, is_row, may_mean, means, row_called
-from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .meanings import (
+    CHOOSING_AGGREGATES,
+    aggregates,
+    column_of,
+    date_part,
+    function_name,
+    is_lost_unit,
+    is_row,
+    is_windowed,
+    may_mean,
+    means,
+    row_called,
+)
+from .model import CONSTANT, DIRECT, INDIRECT, MAY_AGGREGATE, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
 from .structures import with_structure
@@ -155,8 +167,7 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
     """Yield the parts of an expression, and how its value depends on each of them."""
-    aggregates = is_aggregate(expression, scope.names.dialect) and not isinstance(expression, PICKS)
-    direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
+    direct = (DIRECT, _subtype(expression, scope))
     if isinstance(expression, exp.Window):
         yield from _window(expression, scope)
         return
@@ -176,14 +187,28 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
                 continue
             if isinstance(expression, CONDITIONS.get(key, ())):
                 yield part, (INDIRECT, "CONDITIONAL")
-            elif isinstance(expression, CHOICES.get(key, ())) or (
-                isinstance(expression, exp.Order) and key == "expressions"
-            ):
+            elif _only_chooses(part, expression):
                 yield part, (INDIRECT, "SORT")
             elif isinstance(expression, exp.Paren | exp.Alias) or (key == "this" and isinstance(expression, exp.Order)):
                 yield part, (DIRECT, "IDENTITY")
             else:
                 yield part, direct
+
+
+def _subtype(expression: exp.Expr, scope: Scope) -> str:
+    """Return the subtype of the step from the arguments of an expression to its value."""
+    answer = aggregates(expression, scope.names.dialect) and not isinstance(expression, PICKS)
+    if answer is None and (scope.may_aggregate() or is_windowed(expression)):
+        return MAY_AGGREGATE
+    return "AGGREGATION" if answer else "TRANSFORMATION"
+
+
+def _only_chooses(part: exp.Expr, expression: exp.Expr) -> bool:
+    """Return whether a part of an expression only decides which of the other values is the result."""
+    if isinstance(expression, exp.Anonymous) and function_name(expression) in CHOOSING_AGGREGATES:
+        return bool(part.index)
+    is_order = isinstance(expression, exp.Order) and part.arg_key == "expressions"
+    return is_order or isinstance(expression, CHOICES.get(part.arg_key or "", ()))
 
 
 def _window(window: exp.Window, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
