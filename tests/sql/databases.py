@@ -94,6 +94,11 @@ class DuckDB(_SqlDatabase):
     def rows(self, sql: str) -> list[Row]:
         return self._query(sql)
 
+    def aggregates(self) -> set[str]:
+        """Return the names of all aggregates that are built in."""
+        kind = "function_type = 'aggregate'"
+        return {row[0] for row in self._query(f"select distinct function_name from duckdb_functions() where {kind}")}
+
     def _query(self, sql: str) -> list[Row]:
         try:
             return self._connection.execute(sql).fetchall()
@@ -152,6 +157,10 @@ class PostgreSQL(_SqlDatabase):
             raise EngineRefusalError(str(error)) from error
         return rows
 
+    def aggregates(self) -> set[str]:
+        """Return the names of all aggregates that are built in."""
+        return {row[0] for row in self.rows("select distinct proname from pg_proc where prokind = 'a'")}
+
     def struct_literal(self, city: str, code: str) -> str:
         return f"row({city}, {code})::shop.address"
 
@@ -195,6 +204,16 @@ class Spark(_SqlDatabase):
             return [tuple(row) for row in self._session.sql(sql).collect()]
         except self._error as error:
             raise EngineRefusalError(str(error)) from error
+
+    def aggregates(self) -> set[str]:
+        """Return the names of all aggregates that are built in."""
+        registry = self._session._jvm.org.apache.spark.sql.catalyst.analysis.FunctionRegistry.builtin()
+        functions = registry.listFunction()
+        infos = {
+            functions.apply(position).funcName(): registry.lookupFunction(functions.apply(position)).get()
+            for position in range(functions.size())
+        }
+        return {name for name, info in infos.items() if info.getGroup() == "agg_funcs"}
 
     def list_literal(self, items: list[str]) -> str:
         return f"array({', '.join(items)})"

@@ -35,7 +35,7 @@ from .structures import with_structure
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
 # The arguments that only choose among values: `any_value(x having max y)`, `arg_max(x, y)`.
 CHOICES = {"expression": (exp.HavingMax, exp.ArgMax, exp.ArgMin)}
-# sqlglot classifies these as aggregates, but they return a value unchanged.
+# sqlglot classifies these as aggregates, but over a window they return a value unchanged.
 PICKS = (exp.FirstValue, exp.Lag, exp.LastValue, exp.Lead, exp.NthValue)
 
 
@@ -197,7 +197,9 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
 
 def _subtype(expression: exp.Expr, scope: Scope) -> str:
     """Return the subtype of the step from the arguments of an expression to its value."""
-    answer = aggregates(expression, scope.names.dialect) and not isinstance(expression, PICKS)
+    if isinstance(expression, PICKS) and is_windowed(expression):
+        return "TRANSFORMATION"
+    answer = aggregates(expression, scope.names.dialect)
     if answer is None and (scope.may_aggregate() or is_windowed(expression)):
         return MAY_AGGREGATE
     return "AGGREGATION" if answer else "TRANSFORMATION"
