@@ -78,6 +78,8 @@ class DuckDB(_SqlDatabase):
         self._connection = duckdb.connect(config={"threads": 1})
         self.create()
         self.execute("create macro shop.clean(x) as upper(x)")
+        self.execute("create macro shop.numbers(x) as unnest(range(x))")
+        self.execute("create macro shop.total(x) as sum(x)")
 
     def execute(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -125,6 +127,10 @@ class PostgreSQL(_SqlDatabase):
         self.execute("create type shop.address as (city text, zip text)")
         self.create()
         self.execute("create function shop.clean(x text) returns text immutable return upper(x)")
+        self.execute(
+            "create function shop.numbers(x int) returns setof int language sql as 'select generate_series(1, x)';"
+            "create aggregate shop.total(int) (sfunc = int4pl, stype = int, initcond = '0')"
+        )
 
     def execute(self, sql: str) -> None:
         self._connection.execute(sql)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from pipeline.floe.lineage.columns.meanings import AGGREGATE_NAMES, aggregates
+from pipeline.floe.lineage.columns.functions import AGGREGATE_NAMES
+from pipeline.floe.lineage.columns.meanings import aggregates
 from sqlglot import exp, parse_one
 
 from tests.sql.databases import DuckDB

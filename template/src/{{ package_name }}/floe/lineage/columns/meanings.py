@@ -3,52 +3,13 @@
 from __future__ import annotations
 
 from sqlglot import exp
-from sqlglot.dialects.bigquery import BigQuery
-from sqlglot.dialects.databricks import Databricks
 from sqlglot.dialects.dialect import Dialect
-from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.dialects.postgres import Postgres
-from sqlglot.dialects.redshift import Redshift
-from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.dialects.spark import Spark
 
+from .functions import AGGREGATE_NAMES, SCALAR_NAMES, SCALARS
 from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
-from .parsing import UNIT_FUNCTIONS
 from .relation import NamedColumn, Relation, Scope, Source
-from .structures import UNKNOWN_ACCESSES, UNKNOWN_BUILDERS
-
-# Aggregates in the documentation of each engine that sqlglot does not know.
-SPARK_AGGREGATES = (
-    "bitmap_and_agg count_min_sketch every histogram_numeric hll_sketch_agg hll_union_agg kll_merge_agg_bigint"
-    " kll_merge_agg_double kll_merge_agg_float kll_sketch_agg_bigint kll_sketch_agg_double kll_sketch_agg_float mean"
-    " measure schema_of_json_agg schema_of_variant_agg some std theta_intersection_agg theta_sketch_agg theta_union_agg"
-    " try_avg try_sum tuple_intersection_agg_double tuple_intersection_agg_integer tuple_sketch_agg_double"
-    " tuple_sketch_agg_integer tuple_union_agg_double tuple_union_agg_integer"
-)
-AGGREGATES = {
-    BigQuery: "hll_count.init hll_count.merge hll_count.merge_partial kll_quantiles.init_float64"
-    " kll_quantiles.init_int64 kll_quantiles.merge_float64 kll_quantiles.merge_int64 kll_quantiles.merge_partial"
-    " kll_quantiles.merge_point_float64 kll_quantiles.merge_point_int64 st_centroid_agg st_extent st_union_agg",
-    Databricks: SPARK_AGGREGATES,
-    DuckDB: "arbitrary arg_max_null arg_max_nulls_last arg_min_null arg_min_nulls_last bitstring_agg combine_aggr"
-    " count_star decimal_average entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop lttb mad mean"
-    " product reservoir_quantile sem sum_no_overflow sumkahan variant_group_object",
-    Postgres: "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
-    " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
-    " jsonb_object_agg_unique_strict range_agg range_intersect_agg xmlagg",
-    Redshift: "hll_combine hll_create_sketch",
-    Snowflake: "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine",
-    Spark: SPARK_AGGREGATES,
-}
-AGGREGATE_NAMES: dict[type[Dialect], frozenset[str]] = {
-    dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()
-}
-# Functions that sqlglot does not know and that certainly compute one value from one row.
-SCALARS = UNIT_FUNCTIONS | UNKNOWN_ACCESSES | UNKNOWN_BUILDERS | {"to_json", "to_jsonb", "trunc"}
-# Aggregates that return one of the values of their first argument and only compare those of the second.
-CHOOSING_AGGREGATES = frozenset({"arg_max_null", "arg_max_nulls_last", "arg_min_null", "arg_min_nulls_last"})
-
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
     """Return the lineage of a column or of a column's field."""
@@ -134,7 +95,7 @@ def aggregates(expression: exp.Expr, dialect: str) -> bool | None:
     if isinstance(expression, exp.Anonymous):
         if function_name(expression) in AGGREGATE_NAMES.get(type(engine), ()) or _is_called_as_aggregate(expression):
             return True
-        return False if _is_scalar(expression) else None
+        return False if _is_scalar(expression, engine) else None
     if isinstance(expression, exp.Any) and isinstance(engine, Spark):
         return not isinstance(expression.parent, exp.Like | exp.ILike)  # in `like any (…)`, it is no function
     return isinstance(expression, exp.AggFunc)
@@ -145,6 +106,21 @@ def is_windowed(node: exp.Expr) -> bool:
     while isinstance(node.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
         node = node.parent
     return isinstance(node.parent, exp.Window) and node.arg_key == "this"
+
+
+def is_method(dot: exp.Dot, scope: Scope) -> bool:
+    """Return whether `x.f()` is a function of the value `x`; otherwise `x` is a schema."""
+    parts = list(dot.this.walk())
+    identifiers = [part for part in parts if isinstance(part, exp.Identifier)]
+    is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in parts)
+    first = scope.names.table_key(identifiers[0]) if identifiers else ""
+    return not is_path or (scope.names.functions_follow_columns and means(first, scope))
+
+
+def call_of(dot: exp.Dot, dialect: str) -> exp.Expr:
+    """Return `f(x, y)` for `x.f(y)`; after a dot, sqlglot recognizes no function and has identifiers for columns."""
+    arguments = [argument.sql(dialect) for argument in (dot.this, *dot.expression.expressions)]
+    return exp.maybe_parse(f"{dot.expression.name}({', '.join(arguments)})", dialect=dialect)
 
 
 def function_name(function: exp.Anonymous) -> str:
@@ -161,9 +137,9 @@ def _is_called_as_aggregate(function: exp.Anonymous) -> bool:
     return is_filtered or any(isinstance(argument, exp.Distinct | exp.Order) for argument in function.expressions)
 
 
-def _is_scalar(function: exp.Anonymous) -> bool:
+def _is_scalar(function: exp.Anonymous, engine: Dialect) -> bool:
     """Return whether a function that sqlglot does not know certainly computes one value from one row."""
-    return function_name(function).removesuffix("_") in SCALARS
+    return function_name(function).removesuffix("_") in SCALARS | SCALAR_NAMES.get(type(engine), frozenset())
 
 
 def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:

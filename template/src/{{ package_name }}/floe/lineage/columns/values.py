@@ -13,17 +13,18 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
+from .functions import CHOOSING_AGGREGATES
 from .meanings import (
-    CHOOSING_AGGREGATES,
     aggregates,
+    call_of,
     column_of,
     date_part,
     function_name,
     is_lost_unit,
+    is_method,
     is_row,
     is_windowed,
     may_mean,
-    means,
     row_called,
 )
 from .model import CONSTANT, DIRECT, INDIRECT, MAY_AGGREGATE, UNKNOWN, ColumnLineage, combined
@@ -127,16 +128,9 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return the lineage of `schema.function(x)` or `x.function()`."""
-    parts = [value_of(dot.expression, scope, reader)]
-    names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
-    is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
-    first = scope.names.table_key(names[0]) if names else ""
-    is_schema = is_path and not (scope.names.functions_follow_columns and means(first, scope))
-    if not is_schema:
-        # Inside this expression, sqlglot has identifiers instead of columns.
-        inner = exp.maybe_parse(dot.this.sql(scope.names.dialect), dialect=scope.names.dialect)
-        parts.append(value_of(inner, scope, reader))
-    return combined(parts).through(DIRECT, "TRANSFORMATION")
+    if is_method(dot, scope) and isinstance(dot.expression, exp.Anonymous):
+        return value_of(call_of(dot, scope.names.dialect), scope, reader)
+    return value_of(dot.expression, scope, reader).through(DIRECT, "TRANSFORMATION")
 
 
 def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
