@@ -116,6 +116,11 @@ class Names:
         return isinstance(self._engine, Postgres)
 
     @cached_property
+    def minus_drops_fields(self) -> bool:
+        """Return whether `a - 'key'` is the JSON object `a` without a field."""
+        return isinstance(self._engine, Postgres) and not isinstance(self._engine, Redshift)
+
+    @cached_property
     def columns_hide_tables(self) -> bool:
         """Return whether `a.b` is a field of the column `a` if there is also a table `a`."""
         return isinstance(self._engine, BigQuery)
