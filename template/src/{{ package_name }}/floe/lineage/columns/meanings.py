@@ -11,6 +11,7 @@ from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
 from .relation import NamedColumn, Relation, Scope, Source
 
+
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
     """Return the lineage of a column or of a column's field."""
     keys = [scope.names.table_key(part) for part in column.parts]
