@@ -30,8 +30,9 @@ AGGREGATES = {
     " kll_quantiles.merge_point_float64 kll_quantiles.merge_point_int64 st_centroid_agg st_extent st_union_agg",
     Databricks: SPARK_AGGREGATES,
     DuckDB: "arbitrary arg_max_null arg_max_nulls_last arg_min_null arg_min_nulls_last bitstring_agg combine_aggr"
-    " count_star decimal_average entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop lttb mad mean"
-    " product reservoir_quantile sem sum_no_overflow sumkahan variant_group_object",
+    " count_star decimal_average entropy favg fsum geomean geometric_mean histogram histogram_exact json_group_array"
+    " json_group_object json_group_structure kahan_sum kurtosis_pop lttb mad mean product reservoir_quantile sem"
+    " sum_no_overflow sumkahan variant_group_array variant_group_object wavg weighted_avg",
     Postgres: "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
     " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
     " jsonb_object_agg_unique_strict range_agg range_intersect_agg xmlagg",
