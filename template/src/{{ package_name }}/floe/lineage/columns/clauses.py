@@ -65,8 +65,9 @@ def may_group(select: exp.Select, scope: Scope) -> bool:
         return True
 
     def ends(node: exp.Expr) -> bool:
-        is_call = aggregates(node, scope.names.dialect) is not False and not is_windowed(node)
-        return is_call or isinstance(node, exp.Query | exp.Lambda | exp.Dot)
+        is_part_of_call = isinstance(node, exp.Filter | exp.WithinGroup)
+        is_call = is_part_of_call or aggregates(node, scope.names.dialect) is not False
+        return (is_call and not is_windowed(node)) or isinstance(node, exp.Query | exp.Lambda | exp.Dot)
 
     return not any(
         _is_own(node, scope) for item in select.expressions for node in item.walk(prune=ends) if not ends(node)

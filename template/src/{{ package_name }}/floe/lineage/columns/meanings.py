@@ -140,7 +140,8 @@ def _is_called_as_aggregate(function: exp.Anonymous) -> bool:
 
 def _is_scalar(function: exp.Anonymous, engine: Dialect) -> bool:
     """Return whether a function that sqlglot does not know certainly computes one value from one row."""
-    return function_name(function).removesuffix("_") in SCALARS | SCALAR_NAMES.get(type(engine), frozenset())
+    name = function_name(function).removesuffix("_")
+    return name in SCALARS or name in SCALAR_NAMES.get(type(engine), ())
 
 
 def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:
