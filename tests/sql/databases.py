@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from pipeline.floe.lineage.columns.meanings import aggregates
+from sqlglot import exp, parse_one
+
 from tests.sql.oracle import DATA, Database, EngineRefusalError, Row
 from tools.sql.shapes import TABLES, TYPES
 
@@ -78,6 +81,8 @@ class DuckDB(_SqlDatabase):
         self._connection = duckdb.connect(config={"threads": 1})
         self.create()
         self.execute("create macro shop.clean(x) as upper(x)")
+        self.execute("create macro shop.numbers(x) as unnest(range(x))")
+        self.execute("create macro shop.total(x) as sum(x)")
 
     def execute(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -93,6 +98,15 @@ class DuckDB(_SqlDatabase):
 
     def rows(self, sql: str) -> list[Row]:
         return self._query(sql)
+
+    def functions(self) -> dict[str, set[str]]:
+        """Return the kinds of each function that is built in: `aggregate`, `scalar` or another."""
+        functions: dict[str, set[str]] = {}
+        for name, kind, definition in self._query(
+            "select function_name, function_type, macro_definition from duckdb_functions() where schema_name = 'main'"
+        ):
+            functions.setdefault(name, set()).add("scalar" if kind == "macro" and _is_scalar(definition) else kind)
+        return functions
 
     def _query(self, sql: str) -> list[Row]:
         try:
@@ -120,6 +134,10 @@ class PostgreSQL(_SqlDatabase):
         self.execute("create type shop.address as (city text, zip text)")
         self.create()
         self.execute("create function shop.clean(x text) returns text immutable return upper(x)")
+        self.execute(
+            "create function shop.numbers(x int) returns setof int language sql as 'select generate_series(1, x)';"
+            "create aggregate shop.total(int) (sfunc = int4pl, stype = int, initcond = '0')"
+        )
 
     def execute(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -151,6 +169,16 @@ class PostgreSQL(_SqlDatabase):
         except self._error as error:
             raise EngineRefusalError(str(error)) from error
         return rows
+
+    def functions(self) -> dict[str, set[str]]:
+        """Return the kinds of each function that is built in: `aggregate`, `scalar` or another."""
+        kind = "case when proretset then 'set' when prokind = 'a' then 'aggregate' when prokind = 'f' then 'scalar' end"
+        functions: dict[str, set[str]] = {}
+        for name, value in self.rows(
+            f"select proname, {kind} from pg_proc where pronamespace = 'pg_catalog'::regnamespace"
+        ):
+            functions.setdefault(name, set()).add(value or "other")
+        return functions
 
     def struct_literal(self, city: str, code: str) -> str:
         return f"row({city}, {code})::shop.address"
@@ -196,6 +224,17 @@ class Spark(_SqlDatabase):
         except self._error as error:
             raise EngineRefusalError(str(error)) from error
 
+    def functions(self) -> dict[str, set[str]]:
+        """Return the kinds of each function that is built in: `aggregate`, `scalar` or another."""
+        registry = self._session._jvm.org.apache.spark.sql.catalyst.analysis.FunctionRegistry.builtin()
+        names = registry.listFunction()
+        infos = {
+            names.apply(position).funcName(): registry.lookupFunction(names.apply(position)).get()
+            for position in range(names.size())
+        }
+        kinds = {"agg_funcs": "aggregate", "generator_funcs": "set", "window_funcs": "window"}
+        return {name: {kinds.get(info.getGroup(), "scalar")} for name, info in infos.items()}
+
     def list_literal(self, items: list[str]) -> str:
         return f"array({', '.join(items)})"
 
@@ -204,6 +243,12 @@ class Spark(_SqlDatabase):
 
     def map_literal(self, value: Mapping[str, int]) -> str:
         return f"map({', '.join(f'{key!r}, {item}' for key, item in value.items())})"
+
+
+def _is_scalar(macro: str) -> bool:
+    """Return whether a macro of DuckDB aggregates and generates no rows."""
+    tree = parse_one(f"select {macro}", dialect="duckdb")
+    return not any(isinstance(node, exp.Unnest | exp.Explode) or aggregates(node, "duckdb") for node in tree.walk())
 
 
 @contextmanager

@@ -114,7 +114,10 @@ def _without_clause(tree: exp.Expr, using: _Means) -> exp.Expr:
         select = using.chance.choice(selects)
         clauses = [name for name in ("where", "group", "having", "order", "limit", "qualify") if select.args.get(name)]
         if clauses:
-            select.set(using.chance.choice(clauses), None)
+            clause = using.chance.choice(clauses)
+            select.set(clause, None)
+            if clause == "order":
+                select.set("limit", None)  # which rows it would keep is the engine's choice
     return tree
 
 

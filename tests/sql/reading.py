@@ -57,7 +57,9 @@ def _folded(name: str, dialect: str) -> str:
 
 
 def _shown(origins: frozenset[Origin]) -> list[str]:
-    return sorted(f"{_placeholder(origin.table)}.{origin.column.lower()} {origin.subtype}" for origin in origins)
+    return sorted(
+        f"{_placeholder(origin.table)}.{origin.column.lower()} {origin.subtype or origin.type}" for origin in origins
+    )
 
 
 def _placeholder(text: str) -> str:

@@ -2,8 +2,9 @@
 
 A shape is one piece of grammar. Its SQL has placeholders for tables, such as `{orders}`; what holds for one dialect
 only stands below `dialects`, and a dialect without the shape below `not_there`, with the reason. Answers are written
-`table.column SUBTYPE`, where IDENTITY, TRANSFORMATION and AGGREGATION are direct and the others indirect. Names stand
-as SQL has them: without quotes they are folded as the dialect folds them.
+`table.column SUBTYPE`, where IDENTITY, TRANSFORMATION and AGGREGATION are direct and the others indirect; DIRECT
+stands for TRANSFORMATION or AGGREGATION where it is not certain which. Names stand as SQL has them: without quotes they
+are folded as the dialect folds them.
 """
 
 from __future__ import annotations

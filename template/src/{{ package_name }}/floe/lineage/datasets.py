@@ -186,7 +186,7 @@ def _input_fields(
     for origin in sorted(origins):
         if name := names.get(origin.table):
             steps.setdefault((name, origin.column), []).append(
-                column_lineage_dataset.Transformation(type=origin.type, subtype=origin.subtype)
+                column_lineage_dataset.Transformation(type=origin.type, subtype=origin.subtype or None)
             )
     return [
         column_lineage_dataset.InputField(*name, column, transformations)

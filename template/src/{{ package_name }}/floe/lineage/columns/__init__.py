@@ -7,7 +7,8 @@ states only what the SQL itself proves. Whatever cannot be followed is marked as
 In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of the warehouse), `sources.py` and
 `pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `clauses.py`
 (the rows), `queries.py` (set operations, whole queries). `relation.py` has the data that these exchange, `names.py`
-the naming rules of each engine, `data_types.py` the certain data types, and `model.py` the result.
+the naming rules of each engine, `functions.py` those functions of each engine that sqlglot does not know,
+`data_types.py` the certain data types, and `model.py` the result.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ...delivery.state_folder import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage
 
 # Version of the file format and of the SQL reading; increase it when either changes.
-VERSION = 3
+VERSION = 4
 
 
 class ColumnCache:

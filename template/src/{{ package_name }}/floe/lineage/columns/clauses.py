@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from sqlglot import exp
 
-from .meanings import is_aggregate, is_scalar, means
+from .meanings import aggregates, is_windowed, means
 from .model import CONSTANT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .relation import Projection, Relation, Scope
 from .set_operations import all_columns
@@ -54,6 +54,34 @@ def items(clause: exp.Expr) -> Iterator[exp.Expr]:
             yield from items(inner)
         else:
             yield inner
+
+
+def may_group(select: exp.Select, scope: Scope) -> bool:
+    """Return whether `select` may turn several rows into one, even if no aggregate is known in it.
+
+    Without GROUP BY, it does not if a column of its own sources stands outside all functions that may be aggregates.
+    """
+    if select.args.get("group") or select.args.get("having"):
+        return True
+
+    def ends(node: exp.Expr) -> bool:
+        is_part_of_call = isinstance(node, exp.Filter | exp.WithinGroup)
+        is_call = is_part_of_call or aggregates(node, scope.names.dialect) is not False
+        return (is_call and not is_windowed(node)) or isinstance(node, exp.Query | exp.Lambda | exp.Dot)
+
+    return not any(
+        _is_own(node, scope) for item in select.expressions for node in item.walk(prune=ends) if not ends(node)
+    )
+
+
+def _is_own(node: exp.Expr, scope: Scope) -> bool:
+    """Return whether an expression certainly is a column of a scope's own sources, or all of them."""
+    if isinstance(node, exp.Star):
+        return not isinstance(node.parent, exp.Func)
+    if not isinstance(node, exp.Column):
+        return False
+    keys = [scope.names.table_key(part) for part in node.parts if isinstance(part, exp.Identifier)]
+    return bool(keys and (scope.own(keys[0]) or (len(keys) > 1 and scope.called(tuple(keys[:-1]), here=True))))
 
 
 def position_of(expression: exp.Expr) -> int | None:
@@ -173,23 +201,17 @@ def _aggregates(projection: exp.Expr, scope: Scope) -> bool | None:
             is_certain = is_certain and not _may_aggregate_outside(node, scope)
         elif isinstance(node, exp.Window):
             is_certain = False
-        elif not _is_windowed(node) and is_aggregate(node, scope.names.dialect):
-            return True
-        elif isinstance(node, exp.Anonymous) and not is_scalar(node):
+        elif not is_windowed(node) and (answer := aggregates(node, scope.names.dialect)) is not False:
+            if answer:
+                return True
             is_certain = False
     return False if is_certain else None
-
-
-def _is_windowed(node: exp.Expr) -> bool:
-    while isinstance(node.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
-        node = node.parent
-    return isinstance(node.parent, exp.Window) and node.arg_key == "this"
 
 
 def _may_aggregate_outside(query: exp.Query, scope: Scope) -> bool:
     """Return whether a subquery may have an aggregate over columns of the query around it, which then aggregates."""
     for node in query.walk():
-        if is_aggregate(node, scope.names.dialect) or (isinstance(node, exp.Anonymous) and not is_scalar(node)):
+        if aggregates(node, scope.names.dialect) is not False:
             for column in node.find_all(exp.Column):
                 keys = [scope.names.table_key(part) for part in column.parts]
                 if means(keys[0], scope) or (len(keys) > 1 and scope.called(tuple(keys[:-1]))):

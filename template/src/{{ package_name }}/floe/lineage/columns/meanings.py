@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from sqlglot import exp
-from sqlglot.dialects.bigquery import BigQuery
-from sqlglot.dialects.databricks import Databricks
 from sqlglot.dialects.dialect import Dialect
-from sqlglot.dialects.duckdb import DuckDB
-from sqlglot.dialects.postgres import Postgres
-from sqlglot.dialects.redshift import Redshift
-from sqlglot.dialects.snowflake import Snowflake
 from sqlglot.dialects.spark import Spark
 
+from .functions import AGGREGATE_NAMES, SCALAR_NAMES, SCALARS
 from .model import CONSTANT, UNKNOWN, ColumnLineage
 from .names import ABBREVIATED, DATE_PARTS
-from .parsing import UNIT_FUNCTIONS
 from .relation import NamedColumn, Relation, Scope, Source
-
-# Aggregates in the documentation of each engine that sqlglot does not know.
-SPARK_AGGREGATES = (
-    "bitmap_and_agg count_min_sketch every histogram_numeric hll_sketch_agg hll_union_agg kll_merge_agg_bigint"
-    " kll_sketch_agg_bigint kll_sketch_agg_double kll_sketch_agg_float mean schema_of_json_agg schema_of_variant_agg"
-    " some std theta_intersection_agg theta_sketch_agg theta_union_agg try_avg try_sum"
-)
-AGGREGATES = {
-    BigQuery: "st_centroid_agg st_extent st_union_agg",
-    Databricks: SPARK_AGGREGATES,
-    DuckDB: "arbitrary bitstring_agg entropy favg fsum histogram histogram_exact kahan_sum kurtosis_pop mad mean"
-    " product reservoir_quantile sem sumkahan",
-    Postgres: "every json_agg_strict json_arrayagg json_object_agg_strict json_object_agg_unique"
-    " json_object_agg_unique_strict jsonb_agg jsonb_agg_strict jsonb_object_agg_strict jsonb_object_agg_unique"
-    " range_agg range_intersect_agg xmlagg",
-    Redshift: "hll_combine hll_create_sketch",
-    Snowflake: "datasketches_hll datasketches_hll_accumulate datasketches_hll_combine hll_accumulate hll_combine"
-    " st_collect st_union_agg",
-    Spark: SPARK_AGGREGATES,
-}
-AGGREGATE_NAMES: dict[type[Dialect], frozenset[str]] = {
-    dialect: frozenset(names.split()) for dialect, names in AGGREGATES.items()
-}
 
 
 def column_of(column: exp.Column, scope: Scope) -> ColumnLineage:
@@ -119,16 +90,58 @@ def is_function(column: exp.Column, scope: Scope) -> bool:
     return not (names.columns_hide_no_paren_functions and scope.own(names.table_key(column.this)))
 
 
-def is_aggregate(expression: exp.Expr, dialect: str) -> bool:
-    """Return whether an expression is a call of an aggregate function."""
+def aggregates(expression: exp.Expr, dialect: str) -> bool | None:
+    """Return whether an expression itself aggregates rows; None if it is a function of which that is not known."""
+    engine = Dialect.get_or_raise(dialect)
     if isinstance(expression, exp.Anonymous):
-        return expression.name.lower() in AGGREGATE_NAMES.get(Dialect.get_or_raise(dialect).__class__, ())
+        if function_name(expression) in AGGREGATE_NAMES.get(type(engine), ()) or _is_called_as_aggregate(expression):
+            return True
+        return False if _is_scalar(expression, engine) else None
+    if isinstance(expression, exp.Any) and isinstance(engine, Spark):
+        return not isinstance(expression.parent, exp.Like | exp.ILike)  # in `like any (…)`, it is no function
     return isinstance(expression, exp.AggFunc)
 
 
-def is_scalar(function: exp.Anonymous) -> bool:
+def is_windowed(node: exp.Expr) -> bool:
+    """Return whether an expression is the function of a window."""
+    while isinstance(node.parent, exp.Filter | exp.IgnoreNulls | exp.RespectNulls | exp.WithinGroup):
+        node = node.parent
+    return isinstance(node.parent, exp.Window) and node.arg_key == "this"
+
+
+def is_method(dot: exp.Dot, scope: Scope) -> bool:
+    """Return whether `x.f()` is a function of the value `x`; otherwise `x` is a schema."""
+    parts = list(dot.this.walk())
+    identifiers = [part for part in parts if isinstance(part, exp.Identifier)]
+    is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in parts)
+    first = scope.names.table_key(identifiers[0]) if identifiers else ""
+    return not is_path or (scope.names.functions_follow_columns and means(first, scope))
+
+
+def call_of(dot: exp.Dot, dialect: str) -> exp.Expr:
+    """Return `f(x, y)` for `x.f(y)`; after a dot, sqlglot recognizes no function and has identifiers for columns."""
+    arguments = [argument.sql(dialect) for argument in (dot.this, *dot.expression.expressions)]
+    return exp.maybe_parse(f"{dot.expression.name}({', '.join(arguments)})", dialect=dialect)
+
+
+def function_name(function: exp.Anonymous) -> str:
+    """Return the name of a function that sqlglot does not know, with its schema if it has one."""
+    parent = function.parent
+    is_qualified = isinstance(parent, exp.Dot) and function.arg_key == "expression"
+    schema = [part.name.lower() for part in parent.this.find_all(exp.Identifier)] if is_qualified and parent else []
+    return ".".join([*schema, function.name.lower()])
+
+
+def _is_called_as_aggregate(function: exp.Anonymous) -> bool:
+    """Return whether a function is called in a way in which only aggregates can be, such as `f(distinct x)`."""
+    is_filtered = isinstance(function.parent, exp.Filter | exp.WithinGroup) and function.arg_key == "this"
+    return is_filtered or any(isinstance(argument, exp.Distinct | exp.Order) for argument in function.expressions)
+
+
+def _is_scalar(function: exp.Anonymous, engine: Dialect) -> bool:
     """Return whether a function that sqlglot does not know certainly computes one value from one row."""
-    return function.name.lower().removesuffix("_") in UNIT_FUNCTIONS | {"trunc"}
+    name = function_name(function).removesuffix("_")
+    return name in SCALARS or name in SCALAR_NAMES.get(type(engine), ())
 
 
 def _no_paren_function(column: exp.Column, scope: Scope) -> ColumnLineage:

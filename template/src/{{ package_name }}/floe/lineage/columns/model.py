@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 DIRECT, INDIRECT = "DIRECT", "INDIRECT"
+# The subtype of a direct step of which it is not known whether it aggregates.
+MAY_AGGREGATE = ""
 # For two direct steps in a row, the subtype further right applies.
-STRENGTH = ("IDENTITY", "TRANSFORMATION", "AGGREGATION")
+STRENGTH = ("IDENTITY", "TRANSFORMATION", MAY_AGGREGATE, "AGGREGATION")
 
 
 @dataclass(frozen=True, slots=True, order=True)

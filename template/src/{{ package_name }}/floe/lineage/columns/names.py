@@ -68,12 +68,22 @@ class Names:
     @cached_property
     def orders_shared_columns(self) -> bool:
         """Return whether the position of the shared columns in `*` over `join … using` is known."""
-        return not isinstance(self._engine, BigQuery | Snowflake)
+        return not isinstance(self._engine, Snowflake)
+
+    @cached_property
+    def using_spells_columns(self) -> bool:
+        """Return whether a column shared by `join … using` is spelled as in USING rather than as in its table."""
+        return isinstance(self._engine, BigQuery)
 
     @cached_property
     def unnest_spreads_structs(self) -> bool:
         """Return whether `unnest` in a select list turns a struct into one column per field."""
         return self.dialect == "duckdb"
+
+    @cached_property
+    def functions_may_generate(self) -> bool:
+        """Return whether a function of the owner in a select list may turn one row into several, or into none."""
+        return isinstance(self._engine, DuckDB | Postgres | Spark) and not isinstance(self._engine, Redshift)
 
     @cached_property
     def subqueries_see_siblings(self) -> bool:
@@ -104,6 +114,11 @@ class Names:
     def arrow_is_json(self) -> bool:
         """Return whether `a -> b` always extracts from JSON; elsewhere it may be a lambda."""
         return isinstance(self._engine, Postgres)
+
+    @cached_property
+    def minus_drops_fields(self) -> bool:
+        """Return whether `a - 'key'` is the JSON object `a` without a field."""
+        return isinstance(self._engine, Postgres) and not isinstance(self._engine, Redshift)
 
     @cached_property
     def columns_hide_tables(self) -> bool:

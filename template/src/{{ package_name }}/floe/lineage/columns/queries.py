@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlglot import exp
 
-from .clauses import CLAUSES, conditions, items, position_of
+from .clauses import CLAUSES, conditions, items, may_group, position_of
 from .model import INDIRECT, UNKNOWN, ColumnLineage, TableColumns, combined
 from .names import Names
 from .pivots import pivoted
@@ -28,7 +28,7 @@ KNOWN_ARGUMENTS = {
     *("alias", "pivots"),
 }
 # Clauses that are not supported outside a select.
-UNREAD_OUTSIDE = ("where", "group", "having", "qualify", "sort", "cluster")
+UNREAD_OUTSIDE = ("where", "group", "having", "qualify")
 ROUNDS = 10  # limit for reading a recursive query until it is stable; each adds one step of a path between columns
 
 
@@ -118,6 +118,7 @@ class Reader:
         joins = add_sources(select, scope, self)
         for window in select.args.get("windows") or ():
             scope.windows[self.names.table_key(window.this)] = window
+        scope.groups = may_group(select, scope)
         relation = select_list(select.expressions, scope, self)
         condition = combined((*joins, *conditions(select, relation, scope, self)))
         sources = [relation, *(source.relation for source in scope.sources)]
@@ -132,12 +133,15 @@ class Reader:
         if _has_unread(expression) or any(expression.args.get(name) for name in UNREAD_OUTSIDE):
             return OPAQUE
         sorts: list[ColumnLineage] = []
-        for item in expression.args["order"].expressions if expression.args.get("order") else ():
-            position = position_of(item.this)
-            if isinstance(item.this, exp.Literal) and position and relation.complete:
+        clauses = [clause for name in ("order", "sort", "cluster") if (clause := expression.args.get(name))]
+        for item in (item for clause in clauses for item in clause.expressions):
+            inner = item.this if isinstance(item, exp.Ordered) else item
+            position = position_of(inner)
+            is_certain = not isinstance(inner, exp.Paren) or self.names.brackets_keep_positions
+            if position and is_certain and relation.complete and relation.in_order:
                 sorts += [column.lineage for column in relation.columns[position - 1 :][:1]]
-            elif isinstance(item.this, exp.Column) and len(item.this.parts) == 1:
-                sorts.append(relation.get(self.names.table_key(item.this.this), self.names))
+            elif isinstance(inner, exp.Column) and len(inner.parts) == 1:
+                sorts.append(relation.get(self.names.table_key(inner.this), self.names))
             else:
                 sorts.append(UNKNOWN)
         condition = combined(sorts).through(INDIRECT, "SORT")

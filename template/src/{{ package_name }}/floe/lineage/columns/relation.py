@@ -158,6 +158,7 @@ class Scope:
         aliases: The columns of the select list so far, by key.
         projections: The select list so far.
         windows: The named windows, by key.
+        groups: Whether the select may turn several rows into one, so that an unknown function may be an aggregate.
         parameters: Names that are bound inside an expression, such as the parameters of a lambda.
     """
 
@@ -171,6 +172,7 @@ class Scope:
     aliases: dict[str, ColumnLineage] = field(default_factory=dict)
     projections: list[Projection] = field(default_factory=list)
     windows: dict[str, exp.Window] = field(default_factory=dict)
+    groups: bool = False
     parameters: frozenset[str] = frozenset()
 
     def sibling(self, ctes: Mapping[str, Relation] | None = None) -> Scope:
@@ -194,6 +196,10 @@ class Scope:
                 return sources[0] if len(sources) == 1 else None
             scope = None if here else scope.outer
         return None
+
+    def may_aggregate(self) -> bool:
+        """Return whether an unknown function may be an aggregate, of this select or of one around it."""
+        return self.groups or (self.outer is not None and self.outer.may_aggregate())
 
     def holder(self, keys: list[str]) -> tuple[Relation, int] | NamedColumn | None:
         """Return the meaning of a qualified name, in this scope or the nearest outer one.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlglot import exp
 
-from .meanings import is_function
+from .meanings import aggregates, call_of, function_name, is_function, is_method, is_windowed
 from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
 from .relation import NUMBERED, NamedColumn, Projection, Relation, Scope
 from .values import QueryReader, value_of
@@ -129,13 +129,31 @@ def _multiplier(projection: exp.Expr, scope: Scope, reader: QueryReader) -> Colu
         data_type = value_of(inner.this, scope, reader).type or ""
         is_struct = data_type.upper().startswith("STRUCT") and len(list(inner.iter_expressions())) == 1
         return CONSTANT if is_struct else UNKNOWN
-    generators = [
+    functions = [
         item
         for item in projection.find_all(*GENERATORS, exp.ExplodingGenerateSeries, exp.Anonymous)
         if item.parent_select is projection.parent_select and not isinstance(item, exp.Stack)  # its row count is fixed
-        if not isinstance(item, exp.Anonymous) or item.name.lower() in UNKNOWN_GENERATORS
     ]
+    if any(_may_generate(item, scope) for item in functions):
+        return UNKNOWN
+    generators = [item for item in functions if not isinstance(item, exp.Anonymous) or _is_unknown_generator(item)]
     return combined(lineage for item in generators for lineage in generated(item, 1, scope, reader))
+
+
+def _is_unknown_generator(function: exp.Expr) -> bool:
+    return isinstance(function, exp.Anonymous) and function_name(function) in UNKNOWN_GENERATORS
+
+
+def _may_generate(function: exp.Expr, scope: Scope) -> bool:
+    """Return whether a function of which nothing is known may turn one row into several."""
+    if not scope.names.functions_may_generate or not isinstance(function, exp.Anonymous) or is_windowed(function):
+        return False
+    if function_name(function) in UNKNOWN_GENERATORS | UNKNOWN_SPREADS:
+        return False
+    if isinstance(function.parent, exp.Dot) and is_method(function.parent, scope):
+        call = call_of(function.parent, scope.names.dialect)
+        return isinstance(call, GENERATORS) or aggregates(call, scope.names.dialect) is None
+    return aggregates(function, scope.names.dialect) is None
 
 
 def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
@@ -144,12 +162,13 @@ def _spreads(expression: exp.Expr, scope: Scope, reader: QueryReader) -> bool:
         return True
     if isinstance(expression, exp.Binary) and isinstance(expression.this, exp.Star):
         return True
-    if isinstance(expression, exp.Anonymous) and expression.name.lower() in UNKNOWN_SPREADS:
+    if isinstance(expression, exp.Anonymous) and function_name(expression) in UNKNOWN_SPREADS:
         return not isinstance(expression.parent, exp.Alias)
     if not scope.names.unnest_spreads_structs or not isinstance(expression, GENERATORS):
         # Without an alias, a generator such as `explode` may yield a key and a value.
         is_named = isinstance(expression.parent, exp.Alias) or scope.names.functions_name_their_column
-        return isinstance(expression, GENERATORS) and not is_named
+        function = expression.expression if isinstance(expression, exp.Dot) else expression
+        return (isinstance(function, GENERATORS) or _may_generate(function, scope)) and not is_named
     if any(value for name, value in expression.args.items() if name != "this"):  # `recursive := true`
         return True
     data_type = value_of(expression.this, scope, reader).type or ""

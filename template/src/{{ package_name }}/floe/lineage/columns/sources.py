@@ -91,6 +91,7 @@ def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope
             return [UNKNOWN]
     else:
         keys = [names.table_key(identifier) for identifier in join.args["using"]]
+    spellings_of_using = {names.table_key(item): names.spelled(item) for item in join.args.get("using") or ()}
     conditions = []
     merged: dict[str, Shared] = {}
     for key in dict.fromkeys(keys):
@@ -99,6 +100,8 @@ def _merge(join: exp.Join, left: list[Source], right: list[Source], scope: Scope
         conditions += [one.through(INDIRECT, "JOIN"), two.through(INDIRECT, "JOIN")]
         spelled = other if join.side == "RIGHT" else own
         name = spelled.name if spelled else "" if names.keeps_spelling else key
+        if names.using_spells_columns:
+            name = spellings_of_using.get(key, name)
         value = {"RIGHT": two, "FULL": combined((one, two)).through(DIRECT, "TRANSFORMATION")}.get(join.side, one)
         earlier = scope.shared[key].sources if key in scope.shared else tuple(before.candidates(key))
         merged[key] = Shared(NamedColumn(name, value), (*earlier, *after.candidates(key)))
@@ -206,7 +209,8 @@ def _function(function: exp.Expr, item: exp.Expr, scope: Scope, reader: TableRea
     lineages = generated(function, max(len(columns), 1), scope, reader)
     # A function without columns in its arguments may read anything, such as a file.
     is_known = isinstance(function, (*GENERATORS, *SERIES, exp.Generator, exp.SplitToTable))
-    lineages = [lineage if is_known or lineage.origins else UNKNOWN for lineage in lineages]
+    is_of_rows = function.find(exp.Query) is not None  # a function of several rows, which it may aggregate
+    lineages = [x if is_known or (x.origins and not is_of_rows) else UNKNOWN for x in lineages]
     value = combined(lineages)
     yield Source(
         alias,

@@ -21,19 +21,20 @@ BUILDERS = (
 # The functions that sqlglot does not know.
 UNKNOWN_BUILDERS = frozenset(
     [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("build_array", "build_object", "object", "array")]
-    + ["array", "jsonb_object_agg", "list_value", "list_zip", "map_from_arrays", "named_struct", "object"]
-    + ["object_agg", "object_construct", "row", "row_to_json", "struct", "struct_insert", "struct_update"]
+    + ["array", "list_value", "list_zip", "map_from_arrays", "named_struct", "object"]
+    + ["object_construct", "row", "row_to_json", "struct", "struct_insert", "struct_update"]
 )
 ACCESSES = (
     *(exp.GetExtract, exp.JSONBExtract, exp.JSONBExtractScalar, exp.JSONExtract, exp.JSONExtractArray),
     *(exp.JSONExtractScalar, exp.JSONKeys, exp.MapKeys, exp.MapPick, exp.StructExtract, exp.ArrayFirst, exp.ArrayLast),
-    *(exp.ArraySlice, exp.JSONRemove, exp.MapDelete),
+    *(exp.ArraySlice, exp.JSONBDeleteAtPath, exp.JSONRemove, exp.MapDelete),
 )
 UNKNOWN_ACCESSES = frozenset(
     [f"{kind}_{name}" for kind in ("json", "jsonb") for name in ("extract_path", "extract_path_text", "query", "value")]
     + [f"{kind}_extract" for kind in ("array", "list", "map", "struct")]
     + ["element_at", "get", "get_ignore_case", "json_keys", "json_extract_string", "list_element", "list_first"]
     + ["list_last", "list_slice", "map_entries", "map_extract_value", "map_keys", "map_values", "object_delete"]
+    + ["jsonb_set", "jsonb_set_lax", "json_replace", "map_filter"]  # these may drop a part
     + ["object_keys", "object_pick", "struct_keys", "struct_values", "try_element_at", "try_variant_get", "variant_get"]
 )
 # These return one of their values, or a list of them, as it is.
@@ -50,7 +51,9 @@ def with_structure(
     if not value.origins:
         return value
     name = expression.name.lower() if isinstance(expression, exp.Anonymous) else ""
-    if parts and parts[0].built and (isinstance(expression, (exp.Bracket, *ACCESSES)) or name in UNKNOWN_ACCESSES):
+    drops = names.minus_drops_fields and isinstance(expression, exp.Sub)
+    is_access = drops or isinstance(expression, (exp.Bracket, *ACCESSES)) or name in UNKNOWN_ACCESSES
+    if parts and parts[0].built and is_access:
         return _accessed(expression, parts[0], names)
     if isinstance(expression, exp.Struct):
         return replace(value, built=True, fields=_fields(expression, parts, names))

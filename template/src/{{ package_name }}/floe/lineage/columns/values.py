@@ -13,8 +13,21 @@ from typing import Protocol
 from sqlglot import exp
 
 from .data_types import proven_type
-from .meanings import column_of, date_part, is_aggregate, is_lost_unit, is_row, may_mean, means, row_called
-from .model import CONSTANT, DIRECT, INDIRECT, UNKNOWN, ColumnLineage, combined
+from .functions import CHOOSING_AGGREGATES
+from .meanings import (
+    aggregates,
+    call_of,
+    column_of,
+    date_part,
+    function_name,
+    is_lost_unit,
+    is_method,
+    is_row,
+    is_windowed,
+    may_mean,
+    row_called,
+)
+from .model import CONSTANT, DIRECT, INDIRECT, MAY_AGGREGATE, UNKNOWN, ColumnLineage, combined
 from .names import Names
 from .relation import Relation, Scope
 from .structures import with_structure
@@ -23,7 +36,7 @@ from .structures import with_structure
 CONDITIONS = {"this": (exp.If, exp.Case), "expression": (exp.Filter,)}
 # The arguments that only choose among values: `any_value(x having max y)`, `arg_max(x, y)`.
 CHOICES = {"expression": (exp.HavingMax, exp.ArgMax, exp.ArgMin)}
-# sqlglot classifies these as aggregates, but they return a value unchanged.
+# sqlglot classifies these as aggregates, but over a window they return a value unchanged.
 PICKS = (exp.FirstValue, exp.Lag, exp.LastValue, exp.Lead, exp.NthValue)
 
 
@@ -115,16 +128,9 @@ def _field(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
 
 def _method(dot: exp.Dot, scope: Scope, reader: QueryReader) -> ColumnLineage:
     """Return the lineage of `schema.function(x)` or `x.function()`."""
-    parts = [value_of(dot.expression, scope, reader)]
-    names = [part for part in dot.this.walk() if isinstance(part, exp.Identifier)]
-    is_path = all(isinstance(part, exp.Identifier | exp.Dot) for part in dot.this.walk())
-    first = scope.names.table_key(names[0]) if names else ""
-    is_schema = is_path and not (scope.names.functions_follow_columns and means(first, scope))
-    if not is_schema:
-        # Inside this expression, sqlglot has identifiers instead of columns.
-        inner = exp.maybe_parse(dot.this.sql(scope.names.dialect), dialect=scope.names.dialect)
-        parts.append(value_of(inner, scope, reader))
-    return combined(parts).through(DIRECT, "TRANSFORMATION")
+    if is_method(dot, scope) and isinstance(dot.expression, exp.Anonymous):
+        return value_of(call_of(dot, scope.names.dialect), scope, reader)
+    return value_of(dot.expression, scope, reader).through(DIRECT, "TRANSFORMATION")
 
 
 def _star(star: exp.Expr, scope: Scope) -> ColumnLineage:
@@ -155,8 +161,7 @@ def _subquery(expression: exp.Expr, scope: Scope, reader: QueryReader) -> Column
 
 def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
     """Yield the parts of an expression, and how its value depends on each of them."""
-    aggregates = is_aggregate(expression, scope.names.dialect) and not isinstance(expression, PICKS)
-    direct = (DIRECT, "AGGREGATION" if aggregates else "TRANSFORMATION")
+    direct = (DIRECT, _subtype(expression, scope))
     if isinstance(expression, exp.Window):
         yield from _window(expression, scope)
         return
@@ -176,14 +181,30 @@ def _parts(expression: exp.Expr, scope: Scope) -> Iterator[tuple[exp.Expr, tuple
                 continue
             if isinstance(expression, CONDITIONS.get(key, ())):
                 yield part, (INDIRECT, "CONDITIONAL")
-            elif isinstance(expression, CHOICES.get(key, ())) or (
-                isinstance(expression, exp.Order) and key == "expressions"
-            ):
+            elif _only_chooses(part, expression):
                 yield part, (INDIRECT, "SORT")
             elif isinstance(expression, exp.Paren | exp.Alias) or (key == "this" and isinstance(expression, exp.Order)):
                 yield part, (DIRECT, "IDENTITY")
             else:
                 yield part, direct
+
+
+def _subtype(expression: exp.Expr, scope: Scope) -> str:
+    """Return the subtype of the step from the arguments of an expression to its value."""
+    if isinstance(expression, PICKS) and is_windowed(expression):
+        return "TRANSFORMATION"
+    answer = aggregates(expression, scope.names.dialect)
+    if answer is None and (scope.may_aggregate() or is_windowed(expression)):
+        return MAY_AGGREGATE
+    return "AGGREGATION" if answer else "TRANSFORMATION"
+
+
+def _only_chooses(part: exp.Expr, expression: exp.Expr) -> bool:
+    """Return whether a part of an expression only decides which of the other values is the result."""
+    if isinstance(expression, exp.Anonymous) and function_name(expression) in CHOOSING_AGGREGATES:
+        return bool(part.index)
+    is_order = isinstance(expression, exp.Order) and part.arg_key == "expressions"
+    return is_order or isinstance(expression, CHOICES.get(part.arg_key or "", ()))
 
 
 def _window(window: exp.Window, scope: Scope) -> Iterator[tuple[exp.Expr, tuple[str, str]]]:
