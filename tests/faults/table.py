@@ -48,7 +48,7 @@ def main() -> int:
         pairs = [(channel, nodes) for nodes in told.nodes for channel in told.channels]
         rows = [row for channel, nodes in pairs for row in measure(Path(folder), channel, nodes, told.rounds, cases)]
     print(as_table(rows))
-    from pipeline.floe.delivery.sender import BUDGET_SECONDS
+    from pipeline.floe.delivery.limits import BUDGET_SECONDS
 
     if told.file:
         table = as_table(with_others(rows, told.file))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pipeline.floe.delivery.sender import BUDGET_SECONDS
+from pipeline.floe.delivery.limits import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import open_lineage
 from pipeline.floe.observer import Observer
 from pipeline.floe.tracing.endpoint import open_spans

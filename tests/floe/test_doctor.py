@@ -441,7 +441,7 @@ class TestProject:
         assert words.format(file=tmp_path / "profiles.yml") in finding.message
         if "names the profile" in words:
             assert str(default.dbt_project_dir / "dbt_project.yml") in finding.message
-            assert "-d dbt_profile_name=pipeline" in finding.message
+            assert "set `profile` in floe/settings.toml" in finding.message
 
     def test_wrong_target(self) -> None:
         """With a DBT_TARGET that the profile lacks, that is the only failure: the other outputs are named."""

@@ -25,7 +25,7 @@ from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
 from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose, explain
-from pipeline.floe.delivery.sender import BUDGET_SECONDS
+from pipeline.floe.delivery.limits import BUDGET_SECONDS
 from pipeline.floe.lineage.endpoint import lineage_client, open_lineage
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.lineage.transports import remove_silent
@@ -610,7 +610,7 @@ def test_query(url: str) -> None:
     [
         (
             "ConnectionError: HTTPSConnectionPool(host='h', port=443): Max retries exceeded with url: /api/v1/lineage "
-            '(Caused by NewConnectionError("HTTPSConnection(host=\'h\', port=443): [Errno 111] Connection refused"))',
+            "(Caused by NewConnectionError(\"HTTPSConnection(host='h', port=443): [Errno 111] Connection refused\"))",
             "https://h:443/api/v1/lineage: nothing is listening there",
         ),
         ("ReadTimeout: HTTPConnectionPool(host='h', port=5000): Read timed out.", "http://h:5000: no answer in time"),

@@ -19,8 +19,8 @@ import dagster as dg
 
 from .dbt.node_events import Outcome
 from .delivery.counts import Counts
+from .delivery.limits import BUDGET_SECONDS
 from .delivery.run_tags import add_counts
-from .delivery.sender import BUDGET_SECONDS
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step

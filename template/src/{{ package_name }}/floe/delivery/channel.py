@@ -7,7 +7,6 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-TIMEOUT_SECONDS = 2  # time limit of one attempt; the journal replaces retries
 REFUSALS = {400, 413, 422}  # HTTP statuses that stay the same if the item is sent again
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from .limits import FOLDER_BYTES
 from .state_folder import make_state_folder, try_lock
 
-FOLDER_BYTES = 64 * 1024 * 1024  # limit for all journals together
 # The last journal whose items have all been sent or refused, kept for inspection.
 LAST_JOURNAL = "last.ndjson"
 STALE_SECONDS = 86_400  # Windows has no such lock; a journal unchanged for this long belongs to a dead process

@@ -16,12 +16,8 @@ from typing import Generic
 
 from .channel import Channel, Item, RefusedError
 from .counts import Counts, one_line
+from .limits import FAILURES, LINGER_SECONDS, QUEUE_BYTES, REST_SECONDS
 
-BUDGET_SECONDS = 3.0  # limit for what all deliveries of a run together add to it
-QUEUE_BYTES = 32 * 1024 * 1024  # limit for the queue of each channel
-FAILURES = 3  # in a row, after which the endpoint is to blame rather than the item
-REST_SECONDS = 10.0
-LINGER_SECONDS = 1.0  # time that a batch waits for more items
 THREAD_PREFIX = "floe-"  # start of the names of our threads
 
 

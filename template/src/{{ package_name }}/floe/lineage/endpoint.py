@@ -13,9 +13,9 @@ from openlineage.client import OpenLineageClient
 from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.http import HttpTransport
 
-from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.counts import one_line
 from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
+from ..delivery.limits import TIMEOUT_SECONDS
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 from .transports import http_transports, remove_silent

@@ -20,9 +20,8 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
 from ..delivery.channel import REFUSALS, RefusedError
-from ..delivery.http_limits import HttpSession, post_directly
-
-MEMBER_SECONDS = 1.0  # time limit per event for one of several transports
+from ..delivery.http_session import HttpSession, post_directly
+from ..delivery.limits import MEMBER_SECONDS
 
 Send = Callable[[str], None]
 

@@ -12,8 +12,8 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..delivery.channel import TIMEOUT_SECONDS
 from ..delivery.diagnosis import OTLP, EndpointError
+from ..delivery.limits import TIMEOUT_SECONDS
 from ..delivery.sender import Delivery
 from ..redact import redact
 from ..settings import Settings, otlp_is_off

@@ -19,7 +19,7 @@ from ..delivery.channel import REFUSALS, RefusedError
 from ..delivery.sender import THREAD_PREFIX
 
 if TYPE_CHECKING:
-    from ..delivery.http_limits import HttpSession
+    from ..delivery.http_session import HttpSession
 
 # Signal -> OpenTelemetry's module within the package of a protocol, and its class.
 EXPORTERS = {
@@ -145,7 +145,7 @@ _captured = _MessageCapture()
 
 def _session() -> HttpSession:
     """Return an HTTP session in which OTEL_EXPORTER_OTLP_CERTIFICATE takes precedence over REQUESTS_CA_BUNDLE."""
-    from ..delivery.http_limits import HttpSession
+    from ..delivery.http_session import HttpSession
 
     class OtlpSession(HttpSession):
         # requests itself prefers its variable to the session's own setting.

@@ -9,10 +9,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-# Limits for reading a response's body. Reading a short body to its end keeps the connection for the next request.
-BODY_BYTES = 4_096
-BODY_SECONDS = 0.5
-TOKEN_SECONDS = 10  # time limit for fetching a token
+from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_SECONDS
 
 
 class RedirectError(Exception):
