@@ -521,7 +521,7 @@ def partial_grpc(answer: Any) -> Iterator[str]:
 
     server = grpc.server(ThreadPoolExecutor(1))
     servicer: Any = SimpleNamespace(Export=lambda _, __: answer)
-    add = traces.add_TraceServiceServicer_to_server
+    add: Any = traces.add_TraceServiceServicer_to_server
     if "Metrics" in type(answer).__name__:
         add = metrics.add_MetricsServiceServicer_to_server
     add(servicer, server)
