@@ -51,6 +51,12 @@ class TestMerged:
         """The owner is the asset's."""
         assert ["team:sales"] == spec(config=floe(owner="team:sales")).owners
 
+    def test_case(self) -> None:
+        """A classification is the same in any case; an owner's address is as written."""
+        made = spec(config=floe(classification=" Restricted", owner="Ada@example.com"))
+
+        assert ("restricted", ["Ada@example.com"]) == (made.tags["floe/classification"], made.owners)
+
     def test_default_owner(self) -> None:
         """An asset that names no owner has the project's."""
         assert ["team:data"] == spec().owners
@@ -145,6 +151,13 @@ class TestWarned:
         assert message.startswith("model.shop.orders (models/orders.sql): ")
         assert expected in message
         assert made.owners
+
+    def test_file(self, caplog: pytest.LogCaptureFixture) -> None:
+        """The warning names the properties file too, which is where `meta` usually stands."""
+        spec(config=floe(clasification="pii"), patch_path="shop://models/marts/marts.yml")
+
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert message.startswith("model.shop.orders (models/marts/marts.yml or models/orders.sql): ")
 
     def test_column(self, caplog: pytest.LogCaptureFixture) -> None:
         """A column's wrong entry names the column."""

@@ -19,6 +19,10 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 OWNER = re.compile(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
 
 
+# All other entries are lower-cased: a policy must not treat "Restricted" and "restricted" as two classifications.
+WRITTEN_AS_IS = {"owner", "sla"}
+
+
 @dataclass(frozen=True, slots=True)
 class NodeMeta:
     """`meta.floe` of a model, seed, snapshot or source."""
@@ -121,7 +125,7 @@ def _known(entries: Any, kind: type[NodeMeta | ColumnMeta], report: Report) -> d
         elif not isinstance(value, str) or not value:
             report(f".{key} is {value!r}; write a string")
         else:
-            known[key] = value
+            known[key] = value if key in WRITTEN_AS_IS else value.strip().lower()
     return known
 
 

@@ -59,7 +59,7 @@ class FloeTranslator(DagsterDbtTranslator):
 
 def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
     def report(problem: str) -> None:
-        logger.warning("%s (%s): %s", node["unique_id"], node.get("original_file_path", "?"), problem)
+        logger.warning("%s (%s): %s", node["unique_id"], _files(node), problem)
 
     meta = read_node_meta(node, report)
     columns = read_column_meta(node, report)
@@ -75,6 +75,13 @@ def _merge(spec: dg.AssetSpec, node: Mapping[str, Any]) -> dg.AssetSpec:
         },
         freshness_policy=dg.FreshnessPolicy.time_window(window) if window else spec.freshness_policy,
     )
+
+
+def _files(node: Mapping[str, Any]) -> str:
+    """Return the files that may contain a node's metadata: its properties file, if it has one, and its own file."""
+    properties = str(node.get("patch_path") or "").partition("://")[2]
+    files = [file for file in (properties, node.get("original_file_path")) if file]
+    return " or ".join(dict.fromkeys(files)) or "?"
 
 
 def _tags(meta: NodeMeta, report: Report) -> dict[str, str]:
