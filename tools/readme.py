@@ -71,8 +71,8 @@ def _questions() -> str:
     rows = ["| Question | What it decides |", "|---|---|"]
     for name, question in questions.items():
         if not name.startswith("_") and question.get("when") is not False:
-            told = re.sub(r"\{\{ facts\.title \}\}", "the target", question["help"])
-            rows.append(f"| `{name}` | {told} |")
+            text = " ".join(question["help"].split())
+            rows.append(f"| `{name}` | {text.replace('{{ facts.title }}', 'the target')} |")
     return "\n".join(rows) + "\n"
 
 
