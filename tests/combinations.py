@@ -62,11 +62,15 @@ def combinations(template: Path) -> list[Combination]:
     """Return every combination of the structural answers that copier.yml lets through."""
     with tempfile.TemporaryDirectory() as folder:
         worker = copier.run_copy(str(template), folder, defaults=True, pretend=True, quiet=True)
-    environment = worker.jinja_env
-    told = {"answers_file": worker.answers_relpath.as_posix(), "data": {}, "dst_path": Path(PROJECT_NAME)}
-    found = [Combination({}, {"_copier_conf": told})]
-    for name, question in questions().items():
-        found = [longer for shorter in found for longer in _answered(shorter, name, question, environment)]
+        # The validators look for a dbt project: it lies where the default and the placeholder of dbt_project_dir say.
+        destination = Path(folder) / PROJECT_NAME
+        for dbt_project in (destination / "transform", destination.parent):
+            dbt_project.mkdir(parents=True, exist_ok=True)
+            (dbt_project / "dbt_project.yml").touch()
+        told = {"answers_file": worker.answers_relpath.as_posix(), "data": {}, "dst_path": destination}
+        found = [Combination({}, {"_copier_conf": told})]
+        for name, question in questions().items():
+            found = [longer for shorter in found for longer in _answered(shorter, name, question, worker.jinja_env)]
     return found
 
 

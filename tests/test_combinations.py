@@ -40,6 +40,7 @@ class TestAll:
         asked = [dict(combination.asked) for combination in rendered.combinations]
 
         assert asked == [{name: answers[name] for name in answers if name in questions()} for answers in stored]
+        assert set(questions()["start_from"]["choices"].values()) == {answers["start_from"] for answers in asked}
         several = {name: len({answers[name] for answers in asked if name in answers}) for name in questions()}
         record_property(
             "summary",
