@@ -48,6 +48,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ".svg": ET.fromstring,
     ".toml": tomllib.loads,
     ".yml": yaml.safe_load,
+    ".yaml": yaml.safe_load,
 }
 
 

@@ -36,12 +36,13 @@ CONTEXT = {
     ),
 }
 ARGUMENTS = ("dbt", "build", "--select", "orders+", "--vars", "{token: 1}", "--full-refresh")
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SIGN_IN = "user:token"
+COMMIT = "0123456789" * 4
 GIT = {
     "HEAD": "ref: refs/heads/main\n",
     "refs/heads/main": f"{COMMIT}\n",
     "refs/tags/v1.2.0": f"{COMMIT}\n",
-    "config": '[remote "origin"]\n\turl = https://user:token@git.example.com/shop/dbt.git\n',
+    "config": f'[remote "origin"]\n\turl = https://{SIGN_IN}@git.example.com/shop/dbt.git\n',
 }
 SOURCE = "source.shop.payment_provider.payments_export"
 NOT_NULL = "test.shop.not_null_orders_order_id.cf6c17daed"
