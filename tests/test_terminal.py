@@ -171,7 +171,7 @@ def test_each_rule_is_broken(environment: jinja2.Environment, tmp_path: Path) ->
     """The values above break every rule that the validators have, so the screen shows every refusal."""
     (tmp_path / "README.md").touch()
     questionnaire = Questionnaire(environment, tmp_path)
-    errors = []
+    errors: list[str] = []
     for answers in RUNS:
         for name, _ in questionnaire.ask(answers):
             errors += questionnaire.refused(name)
