@@ -102,6 +102,8 @@ def _answered(
         values = [False, True]
     else:
         values = [read(question[key]) for key in ("default", "placeholder") if key in question]
+        if name == "folder_in_repository":  # a dbt project beside needs a repository that contains both
+            values = values[:1] if ".." in told.context["dbt_project_dir"] else values[1:]
     for value in values:
         context = {**told.context, name: value}
         if not is_asked:  # copier neither validates nor stores it

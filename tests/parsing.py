@@ -47,6 +47,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ".sql": str,
     ".svg": ET.fromstring,
     ".toml": tomllib.loads,
+    ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,
     ".yaml": yaml.safe_load,
 }

@@ -105,6 +105,8 @@ class TestAll:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
         root = rendered.template / "template"
         sources = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+        excluded = yaml.safe_load((REPOSITORY / "copier.yml").read_text())["_exclude"]
+        excluding = environment.from_string("\n".join(excluded))
         parts = {part: environment.from_string(part) for source in sources for part in source.parts}
         wrong = []
         for combination, tree in zip(rendered.combinations, rendered.trees, strict=True):
@@ -114,6 +116,7 @@ class TestAll:
                 for source in sources
                 if all(names[part] for part in source.parts)
             }
+            expected -= set(excluding.render(combination.context, _copier_operation="copy").split("\n"))
             if expected != tree.keys():
                 wrong.append(f"{combination}: {sorted(expected ^ tree.keys())}")
 
@@ -139,7 +142,7 @@ class TestFiles:
         """Nothing that Jinja did not know, and no Python None, was written as text."""
 
         def check(path: str, text: str, _: Combination) -> list[str]:
-            is_data = PurePosixPath(path).suffix in {".yml", ".toml", ".json", ".example"}
+            is_data = PurePosixPath(path).suffix in {".yaml", ".yml", ".toml", ".json", ".example"}
             words = {str(value) for value in scalars(parse(path, text.encode())) if value is not None}
             return [word for word in words if word == "None" or "Undefined" in word] if is_data else []
 

@@ -75,7 +75,7 @@ def test_hostile(
     tmp_path_factory: pytest.TempPathFactory,
     record_property: Callable[[str, object], None],
 ) -> None:
-    """Each answer is refused at its question in a line or two, or is what the rendered files say once they are parsed."""
+    """Each answer is refused at its question in one or two lines, or is what the rendered files say when parsed."""
     folder = tmp_path_factory.mktemp("hostile")
     outcomes: Counter[str] = Counter()
 

@@ -27,7 +27,7 @@ from tools.rendering import REPOSITORY, TARGETS
 COLUMNS, LINES = 80, 24
 POINTER = " » "
 ERASE = "\x15"  # Ctrl-U
-# Between them, these values break each rule of the validators.
+# Between them, these values break every rule of the validators.
 REFUSED = {
     "project_name": PROJECTS,
     "package_name": PACKAGES,
@@ -171,7 +171,7 @@ def test_each_rule_is_broken(environment: jinja2.Environment, tmp_path: Path) ->
     """The values above break every rule that the validators have, so the screen shows every refusal."""
     (tmp_path / "README.md").touch()
     questionnaire = Questionnaire(environment, tmp_path)
-    errors = []
+    errors: list[str] = []
     for answers in RUNS:
         for name, _ in questionnaire.ask(answers):
             errors += questionnaire.refused(name)
@@ -194,7 +194,7 @@ def written_errors(environment: jinja2.Environment) -> list[str]:
 
 
 def test_widths(environment: jinja2.Environment, tmp_path: Path) -> None:
-    """For each target, help texts, choices and refusals keep a margin on such a terminal."""
+    """For each target, help texts and choices have a margin; a refusal, whose first words are Copier's, just fits."""
     (tmp_path / "README.md").touch()
     for target in TARGETS:
         for run in RUNS:
