@@ -49,7 +49,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ".toml": tomllib.loads,
     ".yaml": yaml.safe_load,
     ".yml": yaml.safe_load,
-    ".yaml": yaml.safe_load,
 }
 
 

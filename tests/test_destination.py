@@ -115,10 +115,25 @@ def test_refuses_to_overwrite(template: Path, repository: Path, start: str) -> N
         copy(template, repository, start_from=start)
 
     assert (
-        f'"{start}" would overwrite .gitignore, README.md, docs/, pyproject.toml, tests/ in {repository}: choose'
+        f"The template would overwrite .gitignore, README.md, docs/, pyproject.toml, tests/ in {repository}. Choose"
         in (str(refusal.value))
     )
     assert "" == git(repository, "status", "--porcelain")
+
+
+@pytest.mark.parametrize(("start", "file"), [("sample", "dbt/x.sql"), ("existing", "profiles/profiles.yml")])
+def test_refuses_to_overwrite_other_files(template: Path, tmp_path: Path, start: str, file: str) -> None:
+    """So is a folder with files that only some projects have; the others may have them."""
+    (tmp_path / file).parent.mkdir()
+    (tmp_path / file).write_text("theirs")
+    (tmp_path / "transform").mkdir()
+    (tmp_path / "transform" / "dbt_project.yml").write_text(DBT_PROJECT)
+    with pytest.raises(ValueError, match=f"would overwrite {file.partition('/')[0]}/ in"):
+        copy(template, tmp_path, start_from=start)
+
+    copy(template, tmp_path, start_from="existing" if start == "sample" else "empty")
+
+    assert "theirs" == (tmp_path / file).read_text()
 
 
 def test_refuses_a_folder_without_dbt_project(template: Path, tmp_path: Path) -> None:

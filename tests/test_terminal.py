@@ -169,7 +169,8 @@ def keys(screen: Screen, questionnaire: Questionnaire, name: str, question: dict
 
 def test_each_rule_is_broken(environment: jinja2.Environment, tmp_path: Path) -> None:
     """The values above break every rule that the validators have, so the screen shows every refusal."""
-    (tmp_path / "README.md").touch()
+    (tmp_path / "dbt").mkdir()
+    (tmp_path / "dbt" / "dbt_project.yml").touch()  # in the way of a new dbt project
     questionnaire = Questionnaire(environment, tmp_path)
     errors: list[str] = []
     for answers in RUNS:
@@ -195,7 +196,8 @@ def written_errors(environment: jinja2.Environment) -> list[str]:
 
 def test_widths(environment: jinja2.Environment, tmp_path: Path) -> None:
     """For each target, help texts and choices have a margin; a refusal, whose first words are Copier's, just fits."""
-    (tmp_path / "README.md").touch()
+    (tmp_path / "dbt").mkdir()
+    (tmp_path / "dbt" / "dbt_project.yml").touch()  # in the way of a new dbt project
     for target in TARGETS:
         for run in RUNS:
             questionnaire = Questionnaire(environment, tmp_path)
