@@ -15,7 +15,7 @@ from pipeline.floe.dbt.console_lines import ConsoleLines
 from pipeline.floe.dbt.log_records import read_events
 
 MODEL = "model.shop.orders"
-FAILED_MODEL = [
+FAILED_MODEL: list[tuple[str, str, str, dict[str, Any]]] = [
     ("RunResultFailure", "error", "Failure in model broken", {}),
     ("RunResultError", "error", "  no such column", {}),
     ("Formatting", "info", "", {}),
