@@ -18,7 +18,7 @@ from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 
 from ..logs import OUTPUT_ON_A_TERMINAL, is_complete, level
 from ..redact import ANSI_CODES, redact
-from .raw_events import RESULTS, SKIPS, Raw, status_of
+from .raw_events import RESULTS, SKIPS, Raw
 
 LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERROR}
 START_LINES = {"LogHookStartLine", "LogStartBatch", "LogStartLine"}
@@ -82,7 +82,7 @@ class ConsoleLines:
             return False
         if is_complete():
             return True
-        is_passed_test = name == "LogTestResult" and status_of(raw["data"]) == "pass"
+        is_passed_test = name == "LogTestResult" and raw["data"].get("status") == "pass"
         return not (self._in_failure or is_passed_test or name in START_LINES)
 
     def _follow(self, raw: Raw) -> None:
