@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -43,6 +46,12 @@ names = connection.sql("select table_name from duckdb_tables()").fetchall()
 json.dump({name: connection.sql(f'select count(*) from "{name}"').fetchall()[0][0] for (name,) in names}, sys.stdout)
 """
 
+INDENT = "  "
+QUIET_SECONDS = 8.0  # then a step says that it still runs
+# What our log adds to a message, which a demo does not need: time and level before it, logger and run after it.
+BEFORE_MESSAGE = re.compile(r"^\S+Z \[(?P<level>\w+) *\] ")
+AFTER_MESSAGE = re.compile(r" +\[[\w.]+\] +run_id=\w+$")
+
 
 def main() -> int:
     """Run the demo in the folder of the first argument, or in a new one; return the exit code."""
@@ -51,36 +60,66 @@ def main() -> int:
     if folder.exists() and any(folder.iterdir()):
         print(f"{folder} is not empty: remove it, or name another: `uvx nox -s demo -- FOLDER`", file=sys.stderr)
         return 1
+    progress = Progress()
     with tempfile.TemporaryDirectory() as scratch, receiver() as endpoint:
-        with step(f"rendering the defaults to {folder}"):
+        with progress.step(f"rendering the defaults to {os.path.relpath(folder)}"):
             render(snapshot(Path(scratch)), folder, project_name="demo-project")
-        with step("installing the project"):
+        with progress.step("installing the project"):
             call(folder, "uv", "sync", "--quiet")
+        with progress.step("parsing the dbt project"):
+            call(folder, "uv", "run", "floe", "prepare")
         # Without DAGSTER_HOME, `dg launch` stores its runs in a temporary folder.
         home = folder / ".dagster"
         home.mkdir()
+        (home / "dagster.yaml").write_text(
+            "telemetry: {enabled: false}\n"
+        )  # otherwise Dagster prints 20 lines about it
         environment = {
             "DAGSTER_HOME": str(home),
             "OPENLINEAGE_URL": endpoint.url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint.url,
         }
-        with step("building everything through Dagster"):
-            build(folder, environment)
-        run = json.loads(call(folder, "uv", "run", "python", "-c", SUMMARY, environment=environment))
-        rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "local/warehouse.duckdb"))
+        with progress.step("building everything through Dagster"):
+            build(folder, environment, progress)
+        with progress.step("reading the results"):
+            run = json.loads(call(folder, "uv", "run", "python", "-c", SUMMARY, environment=environment))
+            rows = json.loads(call(folder, "uv", "run", "python", "-c", ROWS, "local/warehouse.duckdb"))
     show(run, rows, endpoint, time.monotonic() - started)
     print(f"\nNext:\n\n    cd {os.path.relpath(folder)}\n    uv run dg dev    # then open http://localhost:3000\n")
     healthy = run["status"] == "SUCCESS" and run["passed"] == run["checks"] and endpoint.events and endpoint.spans
     return 0 if healthy else 1
 
 
-@contextmanager
-def step(what: str) -> Iterator[None]:
-    """Print the name of a step, and how long it took."""
-    print(f"· {what} …", flush=True)
-    started = time.monotonic()
-    yield
-    print(f"  {time.monotonic() - started:.1f} s", flush=True)
+class Progress:
+    """The progress of the demo: its steps, their output, and the time so far of a step that is quiet."""
+
+    def __init__(self) -> None:
+        self._last_line = time.monotonic()
+
+    @contextmanager
+    def step(self, what: str) -> Iterator[None]:
+        """Print the name of a step, and how long it took."""
+        started, ended = time.monotonic(), threading.Event()
+        self.say(f"· {what} …")
+        reporter = threading.Thread(target=self._report, args=(what, started, ended), daemon=True)
+        reporter.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            reporter.join()
+        self.say(f"{INDENT}{time.monotonic() - started:.1f} s")
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        print(line, flush=True)
+        self._last_line = time.monotonic()
+
+    def _report(self, what: str, started: float, ended: threading.Event) -> None:
+        while not ended.wait(min(1.0, QUIET_SECONDS)):
+            now = time.monotonic()
+            if now - self._last_line >= QUIET_SECONDS:
+                self.say(f"{INDENT}still {what}: {now - started:.0f} s")
 
 
 def call(folder: Path, *command: str, environment: dict[str, str] | None = None) -> str:
@@ -99,11 +138,13 @@ def outside() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in own}
 
 
-def build(folder: Path, environment: dict[str, str]) -> None:
-    """Materialise every asset; print a line for each node that is built and each test that does not pass."""
+def build(folder: Path, environment: dict[str, str], progress: Progress) -> None:
+    """Materialise every asset; print the lines of the run as they come."""
     log = folder / ".dagster" / "build.log"
     command = ["uv", "run", "dg", "launch", "--assets", "*"]
-    settings = outside() | environment | {"DBT_USE_COLORS": "false"}
+    width = shutil.get_terminal_size().columns - len(INDENT)
+    # dbt appends up to 22 characters to this width, such as `[INSERT 684 in 0.33s]`.
+    settings = outside() | environment | {"LOG_FORMAT": "console", "DBT_PRINTER_WIDTH": str(width - 22)}
     with (
         log.open("w") as lines,
         subprocess.Popen(
@@ -112,16 +153,20 @@ def build(folder: Path, environment: dict[str, str]) -> None:
     ):
         for line in process.stdout or ():
             lines.write(line)
-            if " of " in line and any(word in line for word in (" OK ", " ERROR ", " FAIL ", " WARN ", " SKIP ")):
-                print(f"  {shorten(line)}", flush=True)
+            for part in fit(line.rstrip(), width):
+                progress.say(f"{INDENT}{part}")
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed; its output is in {log}")
 
 
-def shorten(line: str) -> str:
-    """Return dbt's line without its dots, cut to the width of the terminal."""
-    words = [word for word in line.split() if set(word) != {"."}]
-    return " ".join(words)[: shutil.get_terminal_size().columns - 3]
+def fit(line: str, width: int) -> list[str]:
+    """Return a line of the run without time and ids, in parts that are not longer than `width`; [] for a blank one."""
+    before = BEFORE_MESSAGE.match(line)
+    if before:
+        level = "" if before["level"] == "info" else f"{before['level']}: "
+        line = level + AFTER_MESSAGE.sub("", line[before.end() :])
+    line = line.rstrip()
+    return [line] if 0 < len(line) <= width else textwrap.wrap(line, width, subsequent_indent=2 * INDENT)
 
 
 def show(run: dict[str, object], rows: dict[str, int], endpoint: Receiver, seconds: float) -> None:

@@ -59,6 +59,143 @@ def test_level(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [False, False, False] == [bool(handler.filter(record)) for record in (debug, info, start)]
 
 
+@pytest.mark.parametrize(
+    ("terminal", "container", "variables", "is_json"),
+    [
+        (False, False, {}, False),
+        (False, True, {}, True),
+        (False, False, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, True),
+        (False, False, {"ECS_CONTAINER_METADATA_URI_V4": "http://169.254.170.2/v4"}, True),
+        (False, False, {"CLOUD_RUN_JOB": "daily"}, True),
+        (True, True, {}, False),
+        (False, True, {"CI": "true"}, False),
+        (False, True, {"CI": "false"}, True),
+        (False, True, {"TF_BUILD": "True"}, False),
+        (False, False, {"CI": "true", "LOG_FORMAT": "json"}, True),
+        (True, False, {"LOG_FORMAT": "JSON"}, True),
+        (False, True, {"LOG_FORMAT": "console"}, False),
+        (False, False, {"LOG_FORMAT": "xml"}, False),
+    ],
+)
+def test_form(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    terminal: bool,
+    container: bool,
+    variables: dict[str, str],
+    is_json: bool,
+) -> None:
+    """Lines are JSON on request or in a container; a terminal and CI, whose log people read, have the console form."""
+    for name in ("LOG_FORMAT", *logs.CI_VARIABLES, *logs.CONTAINER_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(logs, "ON_A_TERMINAL", terminal)
+    monkeypatch.setattr(logs, "CONTAINER_FILES", (tmp_path if container else tmp_path / "missing",))
+
+    assert is_json == logs.is_json()
+
+
+def dagster_record(
+    message: str, level: int = logging.INFO, event_type: dg.DagsterEventType | None = None, **data: Any
+) -> logging.LogRecord:
+    """Return a record of a Dagster run."""
+    record = logging.LogRecord("dagster", level, __file__, 1, message, (), None)
+    event = event_type and SimpleNamespace(event_type=event_type, event_specific_data=SimpleNamespace(**data))
+    record.dagster_meta = {"run_id": RUN_ID, "orig_message": message, "dagster_event": event}
+    return record
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_milestone(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """The start of a run reads as of level info, although Dagster logs it as debug."""
+    monkeypatch.setenv("LOG_FORMAT", form)
+
+    text = logs.formatter().format(dagster_record("Started", logging.DEBUG, dg.DagsterEventType.RUN_START))
+
+    assert ("info" in text, "debug" in text) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("form", "level", "is_written"), [("json", "INFO", True), ("console", "INFO", False), ("console", "DEBUG", True)]
+)
+def test_noise(monkeypatch: pytest.MonkeyPatch, form: str, level: str, is_written: bool) -> None:
+    """What dagster-dbt logs for every run is left out of the console form."""
+    monkeypatch.setenv("LOG_FORMAT", form)
+    monkeypatch.setenv("LOG_LEVEL", level)
+    handler = logging.StreamHandler()
+    logs.RunLogger("dagster").addHandler(handler)
+    noise = [
+        "A dbt subsetted execution is not being performed. Using the default dbt selection arguments …",
+        "Copying `/x/target/partial_parse.msgpack` to `/x/target/run/partial_parse.msgpack` to take advantage …",
+    ]
+
+    assert [is_written, is_written, True, True] == [
+        bool(handler.filter(dagster_record(text)))
+        for text in (*noise, "A dbt subsetted execution is being performed.", "Copying `a.csv`")
+    ]
+
+
+class RecordedError(SimpleNamespace):
+    """An error as Dagster records it."""
+
+    def to_string(self) -> str:
+        """Return the message and the stack."""
+        return f"{self.message}\nStack Trace:\n  File …"
+
+
+def failure_text(error: RecordedError) -> tuple[str, str]:
+    """Return the lines of a failed step and of its run."""
+    step = dagster_record("step failed", logging.ERROR, dg.DagsterEventType.STEP_FAILURE, error=error)
+    event = step.dagster_meta["dagster_event"]  # type: ignore[attr-defined]
+    run = dagster_record(
+        "run failed", logging.ERROR, dg.DagsterEventType.RUN_FAILURE, error=error, first_step_failure_event=event
+    )
+    return logs.formatter().format(step), logs.formatter().format(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "is_in_step"),
+    [
+        ("DagsterDbtCliRuntimeError", "`dbt build` failed\n\nErrors parsed from dbt logs:\n\nno column", False),
+        ("DagsterDbtCliRuntimeError", "`dbt build` failed with exit code `-9`", False),
+        ("ValueError", "no", True),
+    ],
+)
+def test_stack(monkeypatch: pytest.MonkeyPatch, name: str, message: str, is_in_step: bool) -> None:
+    """The console form has the stack of an asset's own error once, and none of dbt's; LOG_LEVEL=DEBUG shows all."""
+    error = RecordedError(cls_name=name, message=message, stack=[], cause=None)
+    monkeypatch.setenv("LOG_FORMAT", "console")
+    monkeypatch.delenv("LOG_LEVEL", raising=False)
+
+    step, run = failure_text(error)
+    assert (is_in_step, False) == ("Stack Trace" in step, "Stack Trace" in run)
+    assert ("no column" in step, "exit code `-9`" in step) == (False, "-9" in message)
+
+    monkeypatch.setenv("LOG_LEVEL", "DEBUG")
+    assert [True, True] == ["Stack Trace" in text for text in failure_text(error)]
+
+
+def test_error_of_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of a run outside its steps keeps its stack."""
+    monkeypatch.setenv("LOG_FORMAT", "console")
+    error = RecordedError(cls_name="ValueError", message="no", stack=[], cause=None)
+    record = dagster_record("run failed", logging.ERROR, dg.DagsterEventType.RUN_FAILURE, error=error)
+
+    assert "Stack Trace" in logs.formatter().format(record)
+
+
+def test_short_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console form has the short id of the run, and whole seconds."""
+    monkeypatch.setenv("LOG_FORMAT", "console")
+
+    text = logs.formatter().format(dagster_record("x"))
+
+    assert (f"run_id={RUN_ID[:8]}", "Z") == (text.split()[-1], text.split()[0][-1])
+    assert "." not in text.split()[0]
+
+
 def test_observations() -> None:
     """Of dagster-dbt's warnings of tests that are not asset checks a run has one, on one line."""
     handler = logging.StreamHandler()

@@ -1,7 +1,7 @@
 """Logging: structlog for every logger of the process, with trace ids.
 
 In: records of the standard library's loggers (Dagster's, OpenLineage's, ours) and of structlog's. Out: one line per
-record on standard error, as JSON unless it is a terminal. `LOG_FORMAT=json` and `LOG_FORMAT=console` override this.
+record on standard error: JSON for machines, or the console form for people (see `is_json`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import sys
 import warnings
 from collections.abc import Callable, MutableMapping
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,8 +27,14 @@ from .step import Step
 
 EventDict = MutableMapping[str, Any]
 
-# Checked when the code location loads, because Dagster replaces the terminal by a file during a step.
+# Checked when the code location loads, because Dagster replaces the terminal by files during a step.
 ON_A_TERMINAL = sys.stderr.isatty()
+OUTPUT_ON_A_TERMINAL = sys.stdout.isatty()
+# Most CI services set CI, but Azure Pipelines and Jenkins do not.
+CI_VARIABLES = ("CI", "TF_BUILD", "JENKINS_URL")
+CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"))
+CONTAINER_VARIABLES = ("KUBERNETES_SERVICE_HOST", "ECS_CONTAINER_METADATA_URI_V4", "CLOUD_RUN_JOB")
+# Dagster logs these at DEBUG.
 MILESTONES = {
     dg.DagsterEventType.RUN_START,
     dg.DagsterEventType.RUN_SUCCESS,
@@ -34,7 +42,12 @@ MILESTONES = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
+# What dagster-dbt logs for every run, although the command line says it as well.
+NOISE = re.compile(r"A dbt subsetted execution is not being performed|Copying `.*partial_parse\.msgpack`")
 ALL_ASSETS = r"Parameter `include_sources` of function `AssetSelection\.all` is currently in beta"
+DBT_ERROR = "DagsterDbtCliRuntimeError"
+DBT_MESSAGES = "Errors parsed from dbt logs:"
+DBT_ERROR_IS_ABOVE = "dbt failed: its messages are above. LOG_LEVEL=DEBUG shows Dagster's stack trace as well."
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
 _runs_with_observations: set[str | None] = set()
@@ -57,8 +70,12 @@ def add_run(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event.update(step_key=step_key, span_id=_step["span_id"])
     else:
         event["step_key"] = step_key
-    if error := getattr(getattr(meta.get("dagster_event"), "event_specific_data", None), "error", None):
-        event["exception"] = _dagster_exception(error) if is_json() else error.to_string()
+    dagster_event = meta.get("dagster_event")
+    if _is_milestone(dagster_event) and event.get("level") == "debug":
+        event["level"] = "info"
+    if error := getattr(getattr(dagster_event, "event_specific_data", None), "error", None):
+        exception = _dagster_exception(error) if is_json() else _dagster_error(error, dagster_event)
+        event.update({"exception": exception} if exception else {})
     return event
 
 
@@ -77,9 +94,13 @@ def hide_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return {key: redact_values(value, lambda text: hide(ANSI_CODES.sub("", text)), key) for key, value in event.items()}
 
 
-def drop_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Drop the fields that would be the same on every line of a terminal."""
-    return {key: value for key, value in event.items() if key not in {"job_name", "step_key", "trace_id", "span_id"}}
+def shorten(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Drop the ids that people do not need, and shorten the run's id, as Dagster's pages do, and the time."""
+    short = {key: value for key, value in event.items() if key not in {"job_name", "step_key", "trace_id", "span_id"}}
+    if "run_id" in short:
+        short["run_id"] = str(short["run_id"])[:8]
+    short["timestamp"] = re.sub(r"\.\d+Z$", "Z", str(short["timestamp"]))
+    return short
 
 
 def formatter() -> structlog.stdlib.ProcessorFormatter:
@@ -91,7 +112,7 @@ def formatter() -> structlog.stdlib.ProcessorFormatter:
         renderer: list[Any] = [structlog.processors.JSONRenderer()]
     else:
         exceptions = structlog.processors.format_exc_info
-        renderer = [drop_ids, structlog.dev.ConsoleRenderer(colors=ON_A_TERMINAL)]
+        renderer = [shorten, structlog.dev.ConsoleRenderer(colors=ON_A_TERMINAL)]
     renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, *renderer]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
@@ -117,7 +138,7 @@ def write_logs() -> None:
         handler.setFormatter(formatter())
         handler.addFilter(_is_unwritten)
         root.addHandler(handler)
-        root.setLevel(_level())
+        root.setLevel(level())
 
 
 def _pickle_run(run: dg.DagsterRun) -> tuple[Any, ...]:
@@ -159,6 +180,7 @@ class RunLogger(logging.Logger):
             hdlr.setFormatter(formatter())
             hdlr.addFilter(_is_wanted)
             hdlr.addFilter(_is_news)
+            hdlr.addFilter(_is_no_noise)
         super().addHandler(hdlr)
 
 
@@ -168,10 +190,18 @@ def _is_unwritten(record: logging.LogRecord) -> bool:
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """Return whether to write a record of Dagster's. Milestones count as INFO: Dagster logs RUN_SUCCESS at DEBUG."""
-    event = getattr(record, "dagster_meta", {}).get("dagster_event")
-    is_milestone = event is not None and event.event_type in MILESTONES
-    return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= _level()
+    """Return whether to write a record of Dagster's; milestones count as INFO."""
+    is_milestone = _is_milestone(getattr(record, "dagster_meta", {}).get("dagster_event"))
+    return max(record.levelno, logging.INFO if is_milestone else record.levelno) >= level()
+
+
+def _is_milestone(event: Any) -> bool:
+    return event is not None and getattr(event, "event_type", None) in MILESTONES
+
+
+def _is_no_noise(record: logging.LogRecord) -> bool:
+    text = getattr(record, "dagster_meta", {}).get("orig_message") or ""
+    return is_complete() or not NOISE.match(text)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -189,10 +219,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     return is_first
 
 
-def _level() -> int:
-    return logging.getLevelNamesMapping().get(os.environ.get("LOG_LEVEL", "").upper(), logging.INFO)
-
-
 def _shared() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,
@@ -204,9 +230,32 @@ def _shared() -> list[Any]:
 
 
 def is_json() -> bool:
-    """Return whether log lines are JSON."""
+    """Return whether log lines are JSON: if `LOG_FORMAT` says so, or in a container without a terminal and without CI.
+
+    A job of a CI service may run in a container, but people read its log.
+    """
     log_format = os.environ.get("LOG_FORMAT", "").lower()
-    return log_format == "json" if log_format in {"json", "console"} else not ON_A_TERMINAL
+    if log_format in {"json", "console"}:
+        return log_format == "json"
+    return not ON_A_TERMINAL and not _is_ci() and _is_container()
+
+
+def level() -> int:
+    """Return the lowest level that is written."""
+    return logging.getLevelNamesMapping().get(os.environ.get("LOG_LEVEL", "").upper(), logging.INFO)
+
+
+def is_complete() -> bool:
+    """Return whether every line is written: in JSON, and in the console form with `LOG_LEVEL=DEBUG`."""
+    return is_json() or level() <= logging.DEBUG
+
+
+def _is_ci() -> bool:
+    return any(os.environ.get(name, "").lower() not in {"", "0", "false"} for name in CI_VARIABLES)
+
+
+def _is_container() -> bool:
+    return any(name in os.environ for name in CONTAINER_VARIABLES) or any(file.exists() for file in CONTAINER_FILES)
 
 
 def _dagster_exception(error: Any) -> list[dict[str, Any]]:
@@ -216,3 +265,22 @@ def _dagster_exception(error: Any) -> list[dict[str, Any]]:
         errors.append({"exc_type": error.cls_name, "exc_value": error.message.strip(), "frames": error.stack})
         error = error.cause
     return errors
+
+
+def _dagster_error(error: Any, event: Any) -> str:
+    """Return an error that Dagster has recorded, for people.
+
+    Of dbt's errors it has no stack, which is Dagster's and dagster-dbt's own, and no messages, which dbt's lines have.
+    The end of the run does not repeat the error of its step.
+    """
+    if is_complete():
+        return str(error.to_string())
+    step_failure = getattr(event.event_specific_data, "first_step_failure_event", None)
+    if step_failure is not None and step_failure.event_specific_data.error == error:
+        return ""
+    cause = error
+    while cause is not None and cause.cls_name != DBT_ERROR:
+        cause = cause.cause
+    if cause is None:
+        return str(error.to_string())
+    return DBT_ERROR_IS_ABOVE if DBT_MESSAGES in cause.message else str(cause.message).strip()

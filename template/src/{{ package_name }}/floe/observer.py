@@ -8,6 +8,7 @@ run continues.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,11 +20,13 @@ from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from .dbt.debug_log import DebugLog
+from .dbt.failure_summary import summarize
 from .dbt.log_records import read_events
 from .dbt.manifest_graph import is_executed, materialized
 from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
 from .dbt.profile import describe_missing_connection
 from .faults import SHARED, FaultGuard
+from .logs import is_json
 from .redact import ANSI_CODES, redact, redact_error
 from .run_outcome import StepEnd, command_end
 from .settings import Settings
@@ -47,6 +50,7 @@ class Observer:
         self._watch: StepWatch | None = None
         self._records: list[tuple[str, Record]] = []
         self._tracker = EventTracker()
+        self._bad_ends: list[NodeFinished] = []
         self._log: DebugLog | None = None
         self._command: DbtCommand | None = None
         self._guard = FaultGuard()
@@ -115,6 +119,10 @@ class Observer:
             interrupted = end.outcome is Outcome.INTERRUPTED
             self._record(self._tracker.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
         with self._guard("the log"):
+            if self._command and self._tracker.has_failed and not is_json():
+                sys.stdout.write(summarize(self._bad_ends, self._command.graph, self._command.invocation.project_dir))
+                sys.stdout.flush()
+        with self._guard("the log"):
             if end.outcome is Outcome.FAIL and self._may_lack_warehouse(end.message or ""):
                 self._context.log.error(describe_missing_connection(self._settings))
         with self._guard():
@@ -139,6 +147,8 @@ class Observer:
                 redacted: DbtEvent = replace(event, message=redact(ANSI_CODES.sub("", event.message)))
             else:
                 redacted = event
+            if isinstance(redacted, NodeFinished) and redacted.outcome in {Outcome.FAIL, Outcome.SKIPPED}:
+                self._bad_ends.append(redacted)
             for name, record in self._records:
                 with self._guard(name):
                     record(redacted)

@@ -1,7 +1,7 @@
 """dbt's console output as records of the logger `dbt`, if logs are JSON.
 
 In: the events of a dbt command. Out: the same events, and a record per line with the event's code, its node, the
-node's asset and the id of the node's span. On a terminal, dbt's lines appear as dbt prints them, without secrets.
+node's asset and the id of the node's span. In the console form, `console_lines.py` writes dbt's own lines.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import Any, TextIO
 
 import structlog
@@ -20,29 +20,29 @@ from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 
 from ..ids import node_span_id
 from ..logs import is_json
-from ..redact import redact
+from .console_lines import LEVELS, ConsoleLines
 from .manifest_graph import ASSETS
-
-LEVELS = {"debug": logging.DEBUG, "warn": logging.WARNING, "error": logging.ERROR}
 
 
 def read_events(invocation: DbtCliInvocation) -> Iterator[DbtCliEventMessage]:
     """Yield the events of a dbt command, and log what dagster-dbt prints for each."""
     events = invocation.stream_raw_events()
-    while True:
-        # dagster-dbt prints the text of each event and offers no other way to get it.
-        printed, event = _OwnLines(sys.stdout), None
-        try:
-            with redirect_stdout(printed):
-                event = next(events, None)
-        finally:
-            if is_json():
-                _log(printed.text.getvalue().removesuffix(f"{event}\n"), event, invocation)
-            else:
-                sys.stdout.write(redact(printed.text.getvalue()))
-        if event is None:
-            return
-        yield event
+    with nullcontext() if is_json() else ConsoleLines() as console:
+        while True:
+            # dagster-dbt prints the text of each event and offers no other way to get it.
+            printed, event = _OwnLines(sys.stdout), None
+            try:
+                with redirect_stdout(printed):
+                    event = next(events, None)
+            finally:
+                rest = printed.text.getvalue().removesuffix(f"{event}\n")
+                if console is None:
+                    _log(rest, event, invocation)
+                else:
+                    console.write(rest, event)
+            if event is None:
+                return
+            yield event
 
 
 def _log(rest: str, event: DbtCliEventMessage | None, invocation: DbtCliInvocation) -> None:
