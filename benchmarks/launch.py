@@ -95,6 +95,7 @@ def environment(side: Side) -> dict[str, str]:
         "DAGSTER_HOME": str(side.project / "dagster-home"),
         "DO_NOT_TRACK": "1",
         "DBT_TARGET": "local",
+        "DBT_TARGET_PATH": str(side.project / "transform" / "target"),
         "DUCKDB_PATH": str(side.project / "local" / "warehouse.duckdb"),
         **side.variables,
     }

@@ -32,16 +32,17 @@ def load(root: Path, answers: Mapping[str, Any], manifest: Path | None = None) -
     os.environ["DBT_TARGET"] = "local"
     sys.path.insert(0, str(root / "src"))
     project, profiles = answers["dbt_project_dir"], answers["profiles_dir"]
+    artifacts = root / answers["artifacts_dir"]
     if manifest:
-        (root / project / "target").mkdir()
-        shutil.copy(manifest, root / project / "target")
+        artifacts.mkdir(parents=True)
+        shutil.copy(manifest, artifacts)
     else:
         options = ["--quiet", "--no-send-anonymous-usage-stats", "--warn-error", "--log-path", "logs"]
         where = ["--project-dir", project, "--profiles-dir", profiles, "--profile", answers["package_name"]]
-        parsed = dbtRunner().invoke([*options, "parse", *where])
+        parsed = dbtRunner().invoke([*options, "parse", *where, "--target-path", str(artifacts)])
         if not parsed.success:
             return f"dbt parse: {parsed.exception}"
-    nodes = json.loads((root / project / "target" / "manifest.json").read_text())["nodes"].values()
+    nodes = json.loads((artifacts / "manifest.json").read_text())["nodes"].values()
     built = {
         node["name"]
         for node in nodes

@@ -162,8 +162,11 @@ def test_definitions(rendered: Rendered, tmp_path: Path, record_property: Say) -
                 folder = rendered.place(
                     _with_own(rendered.trees[number], own, answers), tmp_path / str(number) / "project"
                 )
-                manifest = tmp_path / str(parsed) / "project" / answers["dbt_project_dir"] / "target" / "manifest.json"
-                jobs[number] = pool.submit(load, folder, answers, None if parsed is None else manifest)
+                manifest = None
+                if parsed is not None:
+                    artifacts = rendered.combinations[parsed].context["artifacts_dir"]
+                    manifest = tmp_path / str(parsed) / "project" / artifacts / "manifest.json"
+                jobs[number] = pool.submit(load, folder, answers, manifest)
             found = {number: job.result() for number, job in jobs.items()}
             faults += [f"{rendered.combinations[number]}: {said}" for number, said in found.items() if said]
 

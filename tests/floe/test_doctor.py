@@ -340,7 +340,9 @@ class TestProject:
         (tmp_path / "target").mkdir()
         if text is not None:
             (tmp_path / "target" / "manifest.json").write_text(text)
-        (finding,) = project.manifest(replace(default, dbt_project_dir=tmp_path), 0)
+        (finding,) = project.manifest(
+            replace(default, dbt_project_dir=tmp_path, dbt_artifacts_dir=tmp_path / "target"), 0
+        )
 
         assert (state, True) == (finding.state, words in finding.message), finding
         assert "floe prepare" in finding.message or "dg" in finding.message
@@ -353,7 +355,7 @@ class TestProject:
         manifest, model = tmp_path / "target" / "manifest.json", tmp_path / "orders.sql"
         manifest.write_text(json.dumps({"metadata": {"dbt_version": version("dbt-core")}}))
         model.write_text("")
-        told = replace(default, dbt_project_dir=tmp_path)
+        told = replace(default, dbt_project_dir=tmp_path, dbt_artifacts_dir=tmp_path / "target")
         os.utime(manifest, (1, 1))
         (stale,) = project.manifest(told, 0)
         os.utime(model, (0, 0))

@@ -85,6 +85,8 @@ def built_with_catalog(project: dict[str, Any], built: Build) -> Build:
         "--no-compile",  # one model of dbt_utils does not compile on DuckDB 2
         "--profiles-dir",
         project["root"] / "profiles",
+        "--profile",
+        "pipeline",
         cwd=dbt,
         **environment(project),
     )
@@ -143,6 +145,7 @@ def environment(project: dict[str, Any]) -> dict[str, str]:
         "PYTHONPATH": str(project["root"] / "src"),
         "DAGSTER_CLI_TELEMETRY": "0",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "0",
+        "DBT_TARGET_PATH": "target",
         "DUCKDB_PATH": str(project["root"] / "local" / "warehouse.duckdb"),
     }
 

@@ -54,6 +54,8 @@ def test_untouched_and_built(template: Path, tmp_path: Path, folder: str) -> Non
     assert 0 == done.returncode, done.stdout + done.stderr
     assert "PASS=3" in done.stdout + done.stderr
     assert (project / "local" / "warehouse.duckdb").is_file()
+    assert (project / "local" / "dbt" / "manifest.json").is_file()
+    assert [] == [name for name in ("target", "logs") if (project / folder / name).exists()]
     assert {"one", "two", "erp/ids"} == set(json.loads(run("python", "-c", KEYS, cwd=project, PYTHONPATH="src").stdout))
 
 

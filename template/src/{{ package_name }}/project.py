@@ -10,6 +10,7 @@ from .floe.settings import settings
 
 dbt_project = DbtProject(
     project_dir=settings.dbt_project_dir,
+    target_path=settings.dbt_artifacts_dir,
     profiles_dir=settings.dbt_profiles_dir,
     profile=settings.dbt_profile or None,
     # Set explicitly, because dagster-dbt's own connection to the warehouse does not read DBT_TARGET.

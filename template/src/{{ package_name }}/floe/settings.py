@@ -25,6 +25,7 @@ class Settings:
     namespace: str
     owner: str
     dbt_project_dir: Path
+    dbt_artifacts_dir: Path
     dbt_profiles_dir: Path
     dbt_profile: str
     dbt_target: str
@@ -56,6 +57,8 @@ def read_settings(file: Path = FILE) -> Settings:
             namespace=_first("OPENLINEAGE_NAMESPACE", document["project"]["namespace"]),
             owner=document["project"]["owner"],
             dbt_project_dir=_path(document["dbt"]["project_dir"]),
+            dbt_artifacts_dir=_path(document["dbt"]["project_dir"])
+            / _first("DBT_TARGET_PATH", str(_path(document["dbt"]["artifacts_dir"]))),
             dbt_profiles_dir=_path(document["dbt"]["profiles_dir"]),
             dbt_profile=_first("DBT_PROFILE", document["dbt"]["profile"]),
             dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
@@ -118,6 +121,13 @@ def _set_absolute_warehouse() -> None:
         os.environ["DUCKDB_PATH"] = str(ROOT / path)
 
 
+def _keep_artifacts_together(settings: Settings) -> None:
+    """Let every dbt command write to the folder of the setting: dagster-dbt reads it from the environment only."""
+    if settings.dbt_artifacts_dir != settings.dbt_project_dir / "target":  # dbt's default
+        os.environ["DBT_TARGET_PATH"] = str(settings.dbt_artifacts_dir)
+        os.environ.setdefault("DBT_LOG_PATH", str(settings.dbt_artifacts_dir / "logs"))
+
+
 def _put_dbt_on_path() -> None:
     """Put the interpreter's folder first on PATH, where dagster-dbt looks for dbt, as an activated environment does."""
     folder = str(Path(sys.executable).parent)
@@ -142,3 +152,4 @@ settings = read_settings()
 _silence_grpc()
 _put_dbt_on_path()
 _set_absolute_warehouse()
+_keep_artifacts_together(settings)

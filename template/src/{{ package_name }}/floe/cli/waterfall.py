@@ -105,7 +105,9 @@ def as_text(drawn: Sequence[Bar]) -> Iterator[str]:
         left = int(max(0.0, bar.start - begin) / total * COLUMNS)
         long = max(1, round((bar.start + bar.seconds - max(begin, bar.start)) / total * COLUMNS))
         label = "  " * bar.depth + bar.name
-        line = f"{label:<{width}}  {' ' * left + '█' * long:<{COLUMNS + 1}} {bar.seconds:7.2f} s  {bar.note}"
+        before = f"starts {begin - bar.start:.2f} s before this chart" if bar.start < begin else ""
+        note = ", ".join(filter(None, [bar.note, before]))
+        line = f"{label:<{width}}  {' ' * left + '█' * long:<{COLUMNS + 1}} {bar.seconds:7.2f} s  {note}"
         yield line.rstrip()
     yield _passed(drawn)
 
