@@ -138,7 +138,7 @@ def test_off(off: Run) -> None:
     lines = [line for line in off.lines if line["logger"] == "dbt"]
     assert {off.trace_id} == {line["trace_id"] for line in lines}
     assert all(re.fullmatch("[0-9a-f]{16}", line["span_id"]) for line in lines)
-    assert {"debug", "info"} == {line["level"] for line in off.lines}
+    assert {"info"} == {line["level"] for line in off.lines}
     assert "Traceback" not in off.output
 
 
