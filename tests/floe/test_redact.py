@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,8 +27,11 @@ from pipeline.floe import logs, redact
 from pipeline.floe.cli import doctor
 from pipeline.floe.cli.doctor import project as checks
 from pipeline.floe.cli.doctor.finding import Finding
+from pipeline.floe.dbt.catalog import CatalogError, catalog_file
 from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
-from pipeline.floe.dbt.profile import describe_missing_connection
+from pipeline.floe.dbt.profile import ProfileError, describe_missing_connection, read_output
+from pipeline.floe.delivery.diagnosis import EndpointError
+from pipeline.floe.lineage.endpoint import lineage_client
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.run import observe
 from pipeline.floe.secret_values import is_credential, read_secrets
@@ -451,3 +455,58 @@ def test_endpoint_is_no_excuse(variable: str, user_info: str, secret: str) -> No
 
     assert secret in secrets.values
     assert not [setting for setting in secrets.settings if secret in setting]
+
+
+# What makes a YAML file invalid, each with the secret's text in the part that PyYAML quotes.
+BROKEN_VALUES = [
+    *("@S3cr-99", "%S3cr-99", "`S3cr-99", "*S3cr-99", "!S3cr-99 x", "&S3cr-99 *S3cr-99x"),
+    *("S3cr-99: x: y", "'S3cr-99", '"S3cr-99', '"S3cr-99\\S"', "[S3cr-99", "S3cr-99\0"),
+    *("S3cr-99\noops", "{S3cr-99", "|S3cr-99", "2024-13-45 # S3cr-99"),
+]
+
+
+@pytest.mark.parametrize("value", BROKEN_VALUES, ids=range(len(BROKEN_VALUES)))
+def test_broken_yaml(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """An error about a file that is no YAML names the place, and neither it nor its causes quote the file."""
+    (tmp_path / "profiles.yml").write_text(f"pipeline:\n  outputs:\n    local:\n      pass: {value}\n")
+    (tmp_path / "dbt_project.yml").write_text(f"name: x\npass: {value}\n")
+    (tmp_path / "openlineage.yml").write_text(f"transport:\n  type: http\n  auth:\n    apiKey: {value}\n")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+    own = replace(settings, dbt_project_dir=tmp_path)
+
+    with pytest.raises(ProfileError, match=r"profiles\.yml cannot be read; correct it: ") as profile:
+        read_output(own)
+    with pytest.raises(EndpointError, match=r"openlineage\.yml cannot be read; correct it: ") as endpoint:
+        lineage_client(own)
+    with pytest.raises(CatalogError, match=r"dbt_project\.yml") as project:
+        catalog_file(tmp_path)
+
+    for raised in (profile, endpoint, project):
+        assert "S3cr-99" not in "".join(traceback.format_exception(raised.value))
+        error: BaseException | None = raised.value
+        while error:  # nor does an error that a traceback leaves out, which Dagster stores
+            assert "S3cr-99" not in str(error)
+            error = error.__cause__ or error.__context__
+
+
+def test_broken_yaml_place(tmp_path: Path, settings: Settings) -> None:
+    """The message has PyYAML's problem and its place."""
+    (tmp_path / "profiles.yml").write_text("a: 1\nb: {c: [d}\n")
+
+    with pytest.raises(ProfileError, match=re.escape("expected ',' or ']', but got '}', line 2, column 10")):
+        read_output(settings)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pass: @S3cr-99", "{type: x, pass: @S3cr-99, user: me}", "'token': '@S3cr-99", "pass: @S3cr-99 # x"],
+)
+def test_secrets_of_broken_yaml(line: str, tmp_path: Path) -> None:
+    """The redactor knows the secrets of a file that is no YAML: dbt's own error about it quotes the lines."""
+    text = f"pipeline:\n  password: f00-bar-17\n  headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
+    (tmp_path / "profiles.yml").write_text(text)
+
+    shown = redact.redact(f"Syntax error near line 6\n{text}")
+
+    assert not [secret for secret in ("S3cr-99", "f00-bar-17", "b4r-f00-18") if secret in shown]
+    assert "db-1.net" in shown

@@ -44,6 +44,9 @@ ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(
 USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
+# An entry of YAML in any line; the lookahead makes those of a mapping in braces overlap.
+ENTRY = re.compile(r"""([\w-]+)["']?[ \t]*:(?=[ \t]+(.*)|$)""")
+QUOTED = re.compile(r"""(['"])(?:(<[a-z ]+>|.)|.*?)\1""")  # in PyYAML's errors; the group is `<scalar>` or a character
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
 
 
@@ -92,7 +95,7 @@ def is_credential(name: str) -> bool:
 def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
     """Return the secrets and public settings of `environment`, the profile and OpenLineage's configuration."""
     secrets = Secrets()
-    profile = _read_yaml(settings.dbt_profiles_dir / "profiles.yml")
+    profile = _read_yaml(secrets, settings.dbt_profiles_dir / "profiles.yml")
     read_by_profile = {variable.name: variable.is_secret for variable in profile_variables(profile)}
     for name, value in environment.items():
         if OTLP_HEADERS.fullmatch(name):
@@ -115,7 +118,7 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
         _add_url(secrets, url, is_endpoint=True)
     _add_leaves(secrets, profile)
     for file in openlineage_files():
-        _add_leaves(secrets, _read_yaml(file))
+        _add_leaves(secrets, _read_yaml(secrets, file))
     secrets.settings |= {str(ROOT), *_texts(settings)}
     # The credentials in a URL are no part of a public setting.
     secrets.settings = {URL_CREDENTIALS.sub("//", setting) for setting in secrets.settings}
@@ -211,13 +214,61 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
             yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
 
 
-def _read_yaml(file: Path) -> list[Any]:
+class YamlFileError(Exception):
+    """A YAML file cannot be read; the message names the file and the place, and quotes nothing of the content."""
+
+
+def read_yaml(file: Path) -> Any:
+    """Return a file's content.
+
+    Raises:
+        YamlFileError: It cannot be read. PyYAML's own error quotes the line, which may hold a secret.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        # The names of aliases and tags are quoted, and a password that starts with `*` or `!` is read as one.
+        problem = QUOTED.sub(lambda match: match[0] if match[2] else "…", error.problem or "its syntax is wrong")
+        mark = error.problem_mark or error.context_mark
+        reason = f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+    except (yaml.YAMLError, UnicodeDecodeError):
+        reason = "it contains characters that are not text in UTF-8"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except ValueError:
+        reason = "a date or a number in it does not exist: quote it"
+    # Raised outside the except clauses, so that no traceback shows PyYAML's error as the cause.
+    raise YamlFileError(f"{file} cannot be read; correct it: {reason}")
+
+
+def _read_yaml(secrets: Secrets, file: Path) -> list[Any]:
     """Return a file's content twice: with dates and numbers as written, and as YAML reads it."""
-    # `floe doctor` reports a file that cannot be read; here it contributes no secrets.
+    text = b""
+    # `floe doctor` reports a file that cannot be read.
     with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
         text = file.read_bytes()
         return [yaml.load(text, _AsWritten), yaml.safe_load(text)]  # noqa: S506 - derived from SafeLoader
+    _add_lines(secrets, text.decode(errors="replace"))
     return []
+
+
+def _add_lines(secrets: Secrets, text: str) -> None:
+    """Add the secrets of a file that is not valid YAML, because dbt's own error quotes its lines."""
+    headers: int | None = None  # indentation of `headers:`, while the lines below it are read
+    for line in text.splitlines():
+        indentation = len(line) - len(line.lstrip())
+        headers = None if headers is not None and indentation <= headers else headers
+        for name, value in ENTRY.findall(line):
+            if name.lower() == "headers" and not value.strip():
+                headers = indentation
+            elif "env_var(" in value:
+                continue
+            elif headers is not None or is_credential(name):
+                # A comment, or the end of a mapping in braces, may follow.
+                for written in (value, re.split(r"\s#|[,}]", value)[0]):
+                    _add_header(secrets, written.strip().strip("\"'"))
+            else:
+                _add_url(secrets, value.strip().strip("\"'"), is_endpoint=name.lower() == "url")
 
 
 def _read_json(text: str) -> Any:
