@@ -23,12 +23,13 @@ from .settings import ROOT, Settings, openlineage_files
 # Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
-    r"|(^|_)(pass|pwd|key|pat)(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)(_|$)"
-    r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)key(_|$)"
+    r"|(^|_)(pass|pwd|key|pat)s?\d*(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)s?\d*(_|$)"
+    r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)keys?\d*(_|$)"
 )
 # Endings of such names whose value is not a credential: a path to a key, the name of a user.
 PUBLIC = re.compile(
-    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$|^sslkey$"
+    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|column)s?\d*$"
+    r"|^sslkey$"
 )
 PATHS = {
     "PWD",
@@ -40,14 +41,23 @@ USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
-# Up to the last @, because people write passwords into URLs without encoding them.
-USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
+PROXY = re.compile(r"(https?|all|ftp|socks|grpc)_proxy", re.IGNORECASE)
+# Up to the last @, because people write passwords into URLs without encoding them. `jdbc:postgresql` is a scheme too.
+USERINFO = re.compile(r"^(?:[\w+.:-]+://)?([^\s]*)@")
+# user:password@host without a scheme
+WITHOUT_SCHEME = re.compile(r"[^\s/@:]+:[^\s@]+@[\w.-]+(:\d+)?/?")
+BETWEEN_URLS = re.compile(r"[\s,;|\"'\[\]{}]+(?=[\w+.:-]+://)")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
-PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
+# name=value in a URL, a connection string, command-line options or a list; the lookahead makes the entries overlap.
+PARAMETER = re.compile(r"""(?:^|[?&;,\s])(?=([\w.-]+)\s*=\s*(?:(["'])(.*?)\2|([^&;#\s]+)))""")
 # An entry of YAML in any line; the lookahead makes those of a mapping in braces overlap.
 ENTRY = re.compile(r"""([\w-]+)["']?[ \t]*:(?=[ \t]+(.*)|$)""")
 QUOTED = re.compile(r"""(['"])(?:(<[a-z ]+>|.)|.*?)\1""")  # in PyYAML's errors; the group is `<scalar>` or a character
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
+
+
+SHORTEST_LINE = 6
+SHORTEST_LINE_OF_JSON = 8
 
 
 class _AsWritten(yaml.SafeLoader):
@@ -107,13 +117,13 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
             _add_header(secrets, value)
         elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):
             _add_value(secrets, value)
-        elif name.startswith("OPENLINEAGE__") and value.startswith("{"):
+        elif name.startswith("OPENLINEAGE__") and _is_document(value):
             _add_leaves(secrets, _read_json(value), hide="HEADERS" in name)
         elif name in read_by_profile:
             secrets.settings.add(value)
         if USER.search(name.lower()):
             secrets.users.add(value)
-        _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name)))
+        _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name) or PROXY.fullmatch(name)))
     for url in (settings.openlineage_url, settings.otlp_endpoint):
         _add_url(secrets, url, is_endpoint=True)
     _add_leaves(secrets, profile)
@@ -134,13 +144,26 @@ def _texts(settings: Settings) -> Iterator[str]:
 
 
 def _add_value(secrets: Secrets, value: str) -> None:
-    """Add a secret, each of its lines, and the secret entries if it is JSON, such as a service account's key."""
-    secrets.values.add(value.strip())
-    lines = re.split(r"\\n|\r?\n", value)
+    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key."""
+    value = value.strip()
+    secrets.values |= {
+        value,
+        re.sub(r"""^(["'])(.*)\1$""", r"\2", value),
+    }  # Docker keeps the quotes of a file of variables
+    # A shorter line is redacted nowhere: in JSON, it may be any entry's; elsewhere, it would be a plain secret.
+    shortest = SHORTEST_LINE_OF_JSON if _is_document(value) else SHORTEST_LINE
+    lines = [line.strip() for line in re.split(r"\\n|\r?\n", value)]
     if len(lines) > 1:
-        secrets.values |= {line.strip() for line in lines if len(line.strip()) >= 8 and not line.startswith("-----")}
-    if value.lstrip().startswith("{"):
-        _add_leaves(secrets, _read_json(value))
+        secrets.values |= {line for line in lines if len(line) >= shortest and not line.startswith("-----")}
+    if _is_document(value):
+        document = _read_json(value)
+        _add_leaves(secrets, document, hide=isinstance(document, list))
+    else:
+        secrets.values |= {entry.strip() for entry in re.split("[,;]", value)}  # keys in rotation
+
+
+def _is_document(value: str) -> bool:
+    return value.lstrip().startswith(("{", "["))
 
 
 def _add_header(secrets: Secrets, value: str) -> None:
@@ -167,15 +190,23 @@ def _decode(text: bytes) -> str:
 
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
-    """Add the credentials in a URL; in an endpoint's URL, a user without a password is a token."""
-    if match := USERINFO.match(text) if is_endpoint or "://" in text else None:
-        user, _, password = match[1].partition(":")
-        if password:
-            secrets.users |= {user, unquote(user)}
-            secrets.values |= {password, unquote(password)}
-        elif is_endpoint:
-            secrets.values |= {user, unquote(user)}
-    secrets.values |= {value for name, value in PARAMETER.findall(text) if is_credential(name)}
+    """Add the credentials in each URL of a text; in an endpoint's URL, a user without a password is a token."""
+    text = text.strip()
+    for url in BETWEEN_URLS.split(text):
+        is_url = is_endpoint or "://" in url or WITHOUT_SCHEME.fullmatch(url)
+        if match := USERINFO.match(url) if is_url else None:
+            user, _, password = match[1].partition(":")
+            if password:
+                secrets.users |= {user, unquote(user)}
+                # A path may contain an @ as well.
+                passwords = {password, password.partition("@")[0]}
+                secrets.values |= passwords | {unquote(password) for password in passwords}
+            elif is_endpoint:
+                secrets.values |= {user, unquote(user)}
+    for name, _, quoted, bare in PARAMETER.findall(text):
+        if is_credential(name):
+            values = {quoted, bare, bare.partition(",")[0]}
+            secrets.values |= values | {unquote(value) for value in values}
 
 
 def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
