@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..delivery.diagnosis import OTLP, EndpointError
 from ..delivery.limits import TIMEOUT_SECONDS
 from ..delivery.sender import Delivery
-from ..redact import redact
+from ..redact import redact, redact_values
 from ..settings import Settings, otlp_is_off
 from .channels import MetricChannel, SpanChannel
 from .exporters import OtlpTarget
@@ -157,7 +157,7 @@ def resource_of(settings: Settings) -> Resource:
         if not (name == "service.name" and str(value).startswith("unknown_service"))
     }
     own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
-    return Resource({**own, **configured})
+    return Resource(redact_values({**own, **configured}))
 
 
 def otlp_hints(signal: str) -> dict[str, str]:
