@@ -7,6 +7,7 @@ import html
 import json
 import logging
 import re
+import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -356,7 +357,7 @@ def test_objects(monkeypatch: pytest.MonkeyPatch) -> None:
         "rows [hidden]": 1,
         "pair": ("[hidden]", 2),
         "set": "{'[hidden]'}",
-        "bytes": "b'[hidden]'",
+        "bytes": b"[hidden]",
         "error": "ValueError('[hidden]')",
         "at": NOW,
     }
@@ -577,6 +578,73 @@ def test_endpoint_is_no_excuse(variable: str, user_info: str, secret: str) -> No
 
     assert secret in secrets.values
     assert not [setting for setting in secrets.settings if secret in setting]
+
+
+def failed_process() -> Exception:
+    """Return an error with a command and its output."""
+    return subprocess.CalledProcessError(1, ["psql", "--password=f00-bar-17"], "f00-bar-17", b"f00-bar-17")
+
+
+def noted() -> Exception:
+    """Return an error with a note."""
+    error = ValueError("x")
+    error.add_note("f00-bar-17")
+    return error
+
+
+def context() -> Exception:
+    """Return an error with a cause and another context."""
+    error = ValueError("x")
+    error.__context__, error.__cause__ = KeyError("f00-bar-17"), LookupError({"key": "f00-bar-17"})
+    return error
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "nested arguments": lambda: KeyError(("x", ["f00-bar-17"])),
+    "process": failed_process,
+    "note": noted,
+    "cause and context": context,
+    "group": lambda: ExceptionGroup("x", [ValueError("f00-bar-17"), ExceptionGroup("y", [OSError("f00-bar-17")])]),
+    "file": lambda: OSError(2, "f00-bar-17", "/p/f00-bar-17", None, "/q/f00-bar-17"),
+    "Failure": lambda: dg.Failure("f00-bar-17"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an exception consists of has no secret, and it is still the same exception."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    error = ERRORS[kind]()
+    redact.redact_error(error)
+
+    shown = f"{traceback.format_exception(error)} {error.__context__!r} {vars(error)} {error!r}"
+    assert "f00-bar-17" not in shown
+    assert "[hidden]" in shown
+    assert type(error) is type(ERRORS[kind]())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Dagster's own, of `context.run_id`
+@pytest.mark.parametrize("is_group", [False, True])
+def test_own_asset(is_group: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's event log has no secret of an exception that an asset of the owner's own raises."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    logs.write_logs()
+
+    @dg.asset
+    def own() -> None:
+        try:
+            raise ValueError("the f00-bar-17")
+        except ValueError as error:
+            raise (ExceptionGroup("a f00-bar-17", [error]) if is_group else RuntimeError("a f00-bar-17")) from error
+
+    with dg.DagsterInstance.ephemeral() as instance, quiet():
+        result = dg.materialize([own], instance=instance, raise_on_error=False)
+        events = instance.all_logs(result.run_id)
+    stored = "".join(map(dg.serialize_value, events))
+
+    assert "f00-bar-17" not in stored
+    assert "a [hidden]" in stored
+    assert "the [hidden]" in stored
 
 
 # What makes a YAML file invalid, each with the secret's text in the part that PyYAML quotes.

@@ -56,6 +56,9 @@ CONTROLS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\
 SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
 
+REDACTABLE = {str, bytes, list, tuple}  # not the metadata of Dagster's `Failure`, which must keep its types
+OS_ERROR = ("strerror", "filename", "filename2")
+
 Redactor = Callable[[str], str]
 
 
@@ -78,12 +81,14 @@ def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> A
         return HIDDEN if is_secret else hide(value)
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, bytes):
+        return hide(value.decode(errors=BYTES)).encode(errors=BYTES)
     if isinstance(value, dict):
         return {
             hide(key) if isinstance(key, str) and not key.isalpha() else key: redact_values(item, hide, str(key))
             for key, item in value.items()
         }
-    if isinstance(value, list | tuple):
+    if type(value) in {list, tuple}:  # others may not be iterable, such as Dagster's records
         items = [redact_values(item, hide, name) for item in value]
         return tuple(items) if isinstance(value, tuple) else items
     # Loggers show the repr of any other object.
@@ -97,16 +102,23 @@ def redact_json(text: str, hide: Redactor) -> str:
 
 
 def redact_error(error: BaseException | None) -> None:
-    """Redact the messages of an exception and of its causes, because Dagster stores them in its event log."""
-    hide, seen = redactor(), set()
-    while error is not None and id(error) not in seen:
+    """Redact an exception, its causes and its members, because others log and store them.
+
+    The message of a group is fixed; its members are redacted.
+    """
+    hide, seen, errors = redactor(), set(), [error]
+    while errors:
+        if (error := errors.pop()) is None or id(error) in seen:
+            continue
         seen.add(id(error))
-        args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in error.args)
-        if args != error.args:
-            error.args = args
-        if isinstance(description := getattr(error, "description", None), str):
-            error.description = hide(description)  # type: ignore[attr-defined]
-        error = error.__cause__ or error.__context__
+        # The attributes, such as the command of a failed process, and those that only `OSError` has.
+        own = {"args": error.args, **{name: getattr(error, name, None) for name in OS_ERROR}, **vars(error)}
+        for name, value in own.items():
+            if type(value) in REDACTABLE and (shown := redact_values(value, hide)) != value:
+                with suppress(AttributeError, TypeError):  # a property of the class, or of another type
+                    setattr(error, name, shown)
+        members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        errors += [error.__cause__, error.__context__, *members]
 
 
 @lru_cache(maxsize=4)
