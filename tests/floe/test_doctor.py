@@ -577,6 +577,43 @@ def run_python(
 class TestCommand:
     """`floe` as a person calls it."""
 
+    def test_messages(self, project: Path) -> None:
+        """Neither what a library logs or warns about nor the traceback of an unexpected error shows a secret."""
+        code = """
+import logging, os, sys, warnings
+from pipeline.floe.cli import main
+
+def fail(_):
+    logging.getLogger("some.library").warning("logged %s", os.environ["DBT_ENV_SECRET_X"])
+    warnings.warn(f"warned {os.environ['DBT_ENV_SECRET_X']}")
+    raise RuntimeError(f"raised {os.environ['DBT_ENV_SECRET_X']}")
+
+main._show = fail
+sys.exit(main.main())
+"""
+        done = run_python(project, code, "lineage", "show", DBT_ENV_SECRET_X="f00-bar-17")
+
+        assert 1 == done.returncode
+        assert [text for text in ("logged", "warned", "raised") if f"{text} [hidden]" not in done.stderr] == []
+        assert "f00-bar-17" not in done.stderr + done.stdout
+
+    @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+    def test_encoding(self, project: Path, encoding: str) -> None:
+        """A terminal without the marks shows the states as words."""
+        done = subprocess.run(
+            [sys.executable, "-c", "import sys; from pipeline.floe.cli.main import main; sys.exit(main())", "doctor"],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": "src", "PYTHONIOENCODING": encoding, "OTEL_SERVICE_NAME": "é→"},
+            capture_output=True,
+            check=False,
+        )
+        lines = done.stdout.decode(encoding).splitlines()
+
+        assert not done.stderr
+        marks = set("✓·!✗") if encoding == "utf-8" else {"ok", "off", "warn", "fail"}
+        assert {line.split()[0] for line in lines} <= marks
+        assert len(lines) > 5
+
     def test_everything_hangs(self, project: Path, tmp_path: Path) -> None:
         """Whatever is dead, it ends within 10 seconds of the time that loading takes, and says of each what hangs."""
         python = beside(tmp_path, "echo 01:02:03  Connection:; exec sleep 60")

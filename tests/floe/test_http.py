@@ -12,7 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from uuid import uuid4
 import pytest
 from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
+from opentelemetry.util.re import parse_env_headers
 from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.delivery.counts import Counts
 from pipeline.floe.delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError, diagnose, explain
@@ -371,6 +372,12 @@ def test_invalid_otlp(
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not supported: set gzip"),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is blank: set a number"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,t0p-s3cret", "HEADERS has an entry without `=`: write name=value"),
+        (
+            "OTEL_EXPORTER_OTLP_HEADERS",
+            'a=b,"=t0p-s3cret',
+            "HEADERS: entry 2 has a character that a header",
+        ),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "a;b=t0p-s3cret", "HEADERS: entry 1 has a character that a header"),
     ],
 )
 def test_invalid_grpc(variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,6 +389,16 @@ def test_invalid_grpc(variable: str, value: str, words: str, monkeypatch: pytest
     assert words in str(error.value)
     assert "s3cret" not in str(error.value)
     assert "s3cret" not in redact("Header format invalid: t0p-s3cret") if "s3cret" in value else True
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(1, 0x100) if chr(code) != ","])
+def test_headers_of_exporter(character: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header is refused exactly if the exporter would leave it out."""
+    for header in (f"a{character}b=c", f"a=b{character}c", f"a= b{character} c=d "):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", header)
+        is_sent = bool(parse_env_headers(header, liberal=True))
+        with nullcontext() if is_sent else pytest.raises(EndpointError):
+            otlp_target(settings("OTLP gRPC", "http://127.0.0.1:9"), "traces")
 
 
 def test_certificate_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:

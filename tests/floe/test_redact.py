@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import logging
 import re
+import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,8 +29,11 @@ from pipeline.floe import logs, redact
 from pipeline.floe.cli import doctor
 from pipeline.floe.cli.doctor import project as checks
 from pipeline.floe.cli.doctor.finding import Finding
+from pipeline.floe.dbt.catalog import CatalogError, catalog_file
 from pipeline.floe.dbt.node_events import CommandStarted, NodeFinished, Outcome
-from pipeline.floe.dbt.profile import describe_missing_connection
+from pipeline.floe.dbt.profile import ProfileError, describe_missing_connection, read_output
+from pipeline.floe.delivery.diagnosis import EndpointError
+from pipeline.floe.lineage.endpoint import lineage_client
 from pipeline.floe.lineage.outbox import Outbox
 from pipeline.floe.run import observe
 from pipeline.floe.secret_values import is_credential, read_secrets
@@ -82,6 +88,21 @@ FORMS: dict[str, Callable[[str], str]] = {
     "as Python writes JSON": lambda secret: repr(json.dumps({"a": secret}))[8:-3],
     "as Python writes JSON, as UTF-8": lambda secret: repr(json.dumps({"a": secret}, ensure_ascii=False))[8:-3],
     "as Python writes it after a quote": lambda secret: repr('"' + secret)[2:-1],
+    "in JSON of .NET": lambda secret: re.sub(r"[^\w {}/%]", lambda found: f"\\u{ord(found[0]):04X}", secret),
+    "in JSON of Go": lambda secret: re.sub(
+        "[&<>]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(secret, ensure_ascii=False)[1:-1]
+    ),
+    "in JSON of PHP": lambda secret: json.dumps(secret)[1:-1].replace("/", r"\/"),
+    "in JavaScript": lambda secret: secret.replace("é", r"\u{e9}").replace("'", r"\'"),
+    "in HTML": html.escape,
+    "in HTML, as numbers": lambda secret: re.sub(r"[^\w {}]", lambda found: f"&#{ord(found[0]):03};", secret),
+    "in HTML within HTML": lambda secret: html.escape(html.escape(secret)),
+    "in XML": lambda secret: html.escape(secret, quote=False).replace("'", "&apos;"),
+    "in SQL": lambda secret: secret.replace("'", "''"),
+    "in CSV": lambda secret: secret.replace('"', '""'),
+    "in a shell": lambda secret: secret.replace("'", """'"'"'"""),
+    "twice in a URL": lambda secret: quote(quote(secret, safe=""), safe=""),
+    "in a URL within JSON of Go": lambda secret: quote(secret, safe="&+").replace("&", r"\u0026"),
     "in base64": lambda secret: base64.b64encode(secret.encode()).decode(),
     "in base64, with a user": lambda secret: base64.b64encode(f"{USER}:{secret}".encode()).decode(),
     "in base64, as Latin-1": lambda secret: base64.b64encode(f"{USER}:{secret}".encode("latin-1")).decode(),
@@ -202,7 +223,7 @@ def secret(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("secret", KINDS, indirect=True)
 def test_hidden(secret: str, place: str, tmp_path: Path) -> None:
-    """Nine kinds of value in sixteen forms: none stands anywhere that text leaves by; the words around them do."""
+    """No kind of value in any form stands anywhere that text leaves by; the words around it do."""
     text = "\n".join(f"the text has ({form(SECRET)}) {name}" for name, form in FORMS.items())
     out = PLACES[place](text, *([tmp_path] if place == "lineage" else []))
 
@@ -254,6 +275,23 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("OPENLINEAGE_URL", "http://me:f00/b@r-17@host", "f00/b@r-17"),
         ("OPENLINEAGE_URL", "me:f00-bar-17@host:5000", "f00-bar-17"),
         ("DUCKDB_PATH", "md:shop?motherduck_token=f00-bar-17", "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT", '\n {"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT__TRANSPORTS", '[{"auth": {"apiKey": "f00-bar-17"}}]', "f00-bar-17"),
+        ("ENCRYPTION_KEYS", "0th-er-18,f00-bar-17", "f00-bar-17"),
+        ("ENCRYPTION_KEYS", '["0th-er-18", "f00-bar-17"]', "f00-bar-17"),
+        ("MASTER_KEY1", "f00-bar-17", "f00-bar-17"),
+        ("WAREHOUSE_PASSWORD", "'f00-bar-17'", "f00-bar-17"),  # as Docker reads a file of variables
+        ("HTTPS_PROXY", "me:f00-bar-17@proxy:3128", "f00-bar-17"),
+        ("https_proxy", "http://me:f00/b@r-17@proxy:3128", "f00/b@r-17"),
+        ("ELSEWHERE", "me:f00-bar-17@proxy", "f00-bar-17"),
+        ("ELSEWHERE", "http://me:f00-bar-17@host/path@2", "f00-bar-17"),
+        ("ELSEWHERE", "jdbc:postgresql://me:f00/bar-17@host/shop", "f00/bar-17"),
+        ("ELSEWHERE", "http://a.net,postgres://me:f00/bar-17@host/shop, http://b.net", "f00/bar-17"),
+        ("ELSEWHERE", '["http://me:f00/bar-17@host", "http://me:0th-er-18@host"]', "f00/bar-17"),
+        ("ELSEWHERE", "AccountKey=f00-bar-17==;AccountName=me", "f00-bar-17=="),
+        ("ELSEWHERE", "host=db user=me password='f00 bar-17' port=1", "f00 bar-17"),
+        ("ELSEWHERE", "-Xmx1g -Dapp.password=f00-bar-17 -v", "f00-bar-17"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "app.name=x,app.api_key=f00%2Dbar-17,app.team=y", "f00-bar-17"),
     ],
 )
 def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str) -> None:
@@ -261,6 +299,83 @@ def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, te
     monkeypatch.setenv(name, value)
 
     assert "f00" not in redact.redact(f"no entry for {text}")
+
+
+def test_short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of six characters or more is hidden; a shorter one, or a short one of JSON, is ordinary text."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b1\r\nb4r-18\nx-1")
+    monkeypatch.setenv("DBT_ENV_SECRET_KEYFILE", '{\n"a": 1,\n"private_key": "n0t-f0r-u"\n}')
+
+    assert 'a [hidden] b [hidden] c x-1 d [hidden], "a": 1,' == redact.redact(
+        'a f00-b1 b b4r-18 c x-1 d n0t-f0r-u, "a": 1,'
+    )
+
+
+LONG = "".join(f"Qz{number:03}'" for number in range(20))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"LINE 5: select '{LONG[:50]}...", "LINE 5: select '[hidden]..."),
+        (f"LINE 5: ...{LONG[50:]}' as x", "LINE 5: ...[hidden]' as x"),
+        (f"LINE 5: ...{LONG[50:].replace(chr(39), chr(39) * 2)}' as x", "LINE 5: ...[hidden]' as x"),
+        (f"LINE 5: ...{LONG[30:80]}...", "LINE 5: ...[hidden]..."),
+        (f"{LONG[:12]} [...] {LONG[-12:]}", "[hidden] [...] [hidden]"),
+        (f"{LONG[:12]}… and …{LONG[-12:]}", "[hidden]… and …[hidden]"),
+        ("...abl3-f00 b", "...[hidden] b"),  # of a shorter secret as well
+        # Ordinary text, and too little to tell.
+        (
+            "1 of 3 START sql table model main.orders ........ [RUN]",
+            "1 of 3 START sql table model main.orders ........ [RUN]",
+        ),
+        (f"...{LONG[-5:]} and so on...", f"...{LONG[-5:]} and so on..."),
+        ("... ... ...", "... ... ..."),
+    ],
+)
+def test_cut(monkeypatch: pytest.MonkeyPatch, text: str, shown: str) -> None:
+    """A part of a secret is hidden beside an ellipsis, where a database has cut its message."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", LONG)
+    monkeypatch.setenv("WAREHOUSE_LOGIN", "unus-abl3-f00")
+
+    assert shown == redact.redact(text)
+
+
+def test_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of mappings, tuples, sets, bytes and other objects of a log line have no secret; clean ones stay."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b\u00e4r-17")
+    record = {
+        "rows f00-b\u00e4r-17": 1,
+        "pair": ("f00-b\u00e4r-17", 2),
+        "set": {"f00-b\u00e4r-17"},
+        "bytes": "f00-b\u00e4r-17".encode(),
+        "error": ValueError("f00-b\u00e4r-17"),
+        "at": NOW,
+    }
+
+    assert redact.redact_values(record) == {
+        "rows [hidden]": 1,
+        "pair": ("[hidden]", 2),
+        "set": "{'[hidden]'}",
+        "bytes": b"[hidden]",
+        "error": "ValueError('[hidden]')",
+        "at": NOW,
+    }
+
+
+def test_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text that resembles a secret in its parts takes no longer, nor does a text that repeats one."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "\\\\'\"\\\\ab''\\\\ %25%25 \\x")
+    monkeypatch.setenv("DBT_ENV_SECRET_KEYFILE", json.dumps({"private_key": "MII/+'" * 400}))
+    hide = redact.redactor()
+    hide("MII ab ...")  # compiles the patterns of both, once
+    texts = ["\\" * 2_000 + "ab", "ab%25" * 400, "'\"" * 1_000 + "ab", "MII/+' ..." * 200, "MII/+'" * 399]
+
+    began = time.process_time()
+    for text in texts:
+        hide(text)
+
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("value", ["2024-05-06", "2024-05-06T07:08:09Z", "0012345670", "1_000_000_000_000", "1.50e12"])
@@ -396,10 +511,22 @@ def test_profile(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
 
 
 NO_CREDENTIALS = [
-    *("PWD", "DBT_PRIVATE_KEY_PATH", "AWS_ACCESS_KEY_ID", "TOKEN_URL", "MONKEY", "GOOGLE_APPLICATION_CREDENTIALS"),
+    *("MONKEYS", "AWS_ACCESS_KEY_ID2", "DBT_PRIVATE_KEY_PATHS"),
+    *(
+        "PWD",
+        "DBT_PRIVATE_KEY_PATH",
+        "AWS_ACCESS_KEY_ID",
+        "TOKEN_URL",
+        "MONKEY",
+        "MONKEYS",
+        "ACCESS_KEY_ID2",
+        "KEY_PATHS",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    ),
     *(name for target in TARGETS for name, told in facts(target)["variables"].items() if not told.get("secret")),
 ]
 CREDENTIALS = [
+    *("ENCRYPTION_KEYS", "MASTER_KEY1", "MASTERKEYS", "DB_PASS2", "APP_KEY_2"),
     *(
         "DBT_ENV_SECRET_GIT_USER",
         "WAREHOUSE_PASS",
@@ -451,3 +578,125 @@ def test_endpoint_is_no_excuse(variable: str, user_info: str, secret: str) -> No
 
     assert secret in secrets.values
     assert not [setting for setting in secrets.settings if secret in setting]
+
+
+def failed_process() -> Exception:
+    """Return an error with a command and its output."""
+    return subprocess.CalledProcessError(1, ["psql", "--password=f00-bar-17"], "f00-bar-17", b"f00-bar-17")
+
+
+def noted() -> Exception:
+    """Return an error with a note."""
+    error = ValueError("x")
+    error.add_note("f00-bar-17")
+    return error
+
+
+def context() -> Exception:
+    """Return an error with a cause and another context."""
+    error = ValueError("x")
+    error.__context__, error.__cause__ = KeyError("f00-bar-17"), LookupError({"key": "f00-bar-17"})
+    return error
+
+
+ERRORS: dict[str, Callable[[], Exception]] = {
+    "nested arguments": lambda: KeyError(("x", ["f00-bar-17"])),
+    "process": failed_process,
+    "note": noted,
+    "cause and context": context,
+    "group": lambda: ExceptionGroup("x", [ValueError("f00-bar-17"), ExceptionGroup("y", [OSError("f00-bar-17")])]),
+    "file": lambda: OSError(2, "f00-bar-17", "/p/f00-bar-17", None, "/q/f00-bar-17"),
+    "Failure": lambda: dg.Failure("f00-bar-17"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever an exception consists of has no secret, and it is still the same exception."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    error = ERRORS[kind]()
+    redact.redact_error(error)
+
+    shown = f"{traceback.format_exception(error)} {error.__context__!r} {vars(error)} {error!r}"
+    assert "f00-bar-17" not in shown
+    assert "[hidden]" in shown
+    assert type(error) is type(ERRORS[kind]())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Dagster's own, of `context.run_id`
+@pytest.mark.parametrize("is_group", [False, True])
+def test_own_asset(is_group: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's event log has no secret of an exception that an asset of the owner's own raises."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    logs.write_logs()
+
+    @dg.asset
+    def own() -> None:
+        try:
+            raise ValueError("the f00-bar-17")
+        except ValueError as error:
+            raise (ExceptionGroup("a f00-bar-17", [error]) if is_group else RuntimeError("a f00-bar-17")) from error
+
+    with dg.DagsterInstance.ephemeral() as instance, quiet():
+        result = dg.materialize([own], instance=instance, raise_on_error=False)
+        events = instance.all_logs(result.run_id)
+    stored = "".join(map(dg.serialize_value, events))
+
+    assert "f00-bar-17" not in stored
+    assert "a [hidden]" in stored
+    assert "the [hidden]" in stored
+
+
+# What makes a YAML file invalid, each with the secret's text in the part that PyYAML quotes.
+BROKEN_VALUES = [
+    *("@S3cr-99", "%S3cr-99", "`S3cr-99", "*S3cr-99", "!S3cr-99 x", "&S3cr-99 *S3cr-99x"),
+    *("S3cr-99: x: y", "'S3cr-99", '"S3cr-99', '"S3cr-99\\S"', "[S3cr-99", "S3cr-99\0"),
+    *("S3cr-99\noops", "{S3cr-99", "|S3cr-99", "2024-13-45 # S3cr-99"),
+]
+
+
+@pytest.mark.parametrize("value", BROKEN_VALUES, ids=range(len(BROKEN_VALUES)))
+def test_broken_yaml(value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """An error about a file that is no YAML names the place, and neither it nor its causes quote the file."""
+    (tmp_path / "profiles.yml").write_text(f"pipeline:\n  outputs:\n    local:\n      pass: {value}\n")
+    (tmp_path / "dbt_project.yml").write_text(f"name: x\npass: {value}\n")
+    (tmp_path / "openlineage.yml").write_text(f"transport:\n  type: http\n  auth:\n    apiKey: {value}\n")
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+    own = replace(settings, dbt_project_dir=tmp_path)
+
+    with pytest.raises(ProfileError, match=r"profiles\.yml cannot be read; correct it: ") as profile:
+        read_output(own)
+    with pytest.raises(EndpointError, match=r"openlineage\.yml cannot be read; correct it: ") as endpoint:
+        lineage_client(own)
+    with pytest.raises(CatalogError, match=r"dbt_project\.yml") as project:
+        catalog_file(tmp_path)
+
+    for raised in (profile, endpoint, project):
+        assert "S3cr-99" not in "".join(traceback.format_exception(raised.value))
+        error: BaseException | None = raised.value
+        while error:  # nor does an error that a traceback leaves out, which Dagster stores
+            assert "S3cr-99" not in str(error)
+            error = error.__cause__ or error.__context__
+
+
+def test_broken_yaml_place(tmp_path: Path, settings: Settings) -> None:
+    """The message has PyYAML's problem and its place."""
+    (tmp_path / "profiles.yml").write_text("a: 1\nb: {c: [d}\n")
+
+    with pytest.raises(ProfileError, match=re.escape("expected ',' or ']', but got '}', line 2, column 10")):
+        read_output(settings)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["pass: @S3cr-99", "{type: x, pass: @S3cr-99, user: me}", "'token': '@S3cr-99", "pass: @S3cr-99 # x"],
+)
+def test_secrets_of_broken_yaml(line: str, tmp_path: Path) -> None:
+    """The redactor knows the secrets of a file that is no YAML: dbt's own error about it quotes the lines."""
+    text = f"pipeline:\n  password: f00-bar-17\n  headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
+    (tmp_path / "profiles.yml").write_text(text)
+
+    shown = redact.redact(f"Syntax error near line 6\n{text}")
+
+    assert not [secret for secret in ("S3cr-99", "f00-bar-17", "b4r-f00-18") if secret in shown]
+    assert "db-1.net" in shown

@@ -104,6 +104,20 @@ def send(seconds: float = 10) -> Counts | None:
     return spans.close(time.monotonic() + seconds) if spans else None
 
 
+def test_secret_attributes(endpoint: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resource has no secret; its other attributes stay."""
+    monkeypatch.setenv("DBT_ENV_SECRET_X", "f00-bar-17")
+    attributes = "app.db=postgres://me:0th-er-18@db/shop,app.note=f00-bar-17,app.key=m0re-19,app.team=sales"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", attributes)
+
+    send()
+
+    text = str(endpoint.resources)
+    assert "sales" in text
+    assert "[hidden]" in text
+    assert not [secret for secret in ("0th-er-18", "f00-bar-17", "m0re-19") if secret in text]
+
+
 def names(server: Receiver) -> list[str]:
     """Return the names of the received spans."""
     return sorted(span.name for span in server.spans)

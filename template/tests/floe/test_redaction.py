@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import dagster as dg
 import pytest
 import structlog
 
 from .endpoint import dead_url, serve
+from .package import write_logs
 from .runs import run_recorded
 
 CONFIDENTIAL = "n0t-f0r-the-l0g$"
@@ -78,12 +80,14 @@ def test_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         quote(secret),
         repr(secret),
         html.escape(secret),
+        "".join(f"&#{ord(character)};" if not character.isalnum() else character for character in secret),
+        "".join(f"\\u{ord(character):04X}" if not character.isalnum() else character for character in secret),
         secret.replace("'", "''"),
         base64.b64encode(f"floe:{secret}".encode()).decode(),
         base64.urlsafe_b64encode(f"shop-1:{secret}".encode()).decode(),
     ]
     with serve() as endpoint:
-        text = " ; ".join([*forms, f"https://{'someone'}:else@example.com"])
+        text = " ; ".join([*forms, f"...{secret[4:]}", f"https://{'someone'}:else@example.com"])
         run_recorded(tmp_path, lineage_url=endpoint.url, otlp_url=endpoint.url, added_text=f"says {text}")
 
     [event] = [event for event in endpoint.events if event["job"]["name"] == "model.shop.broken" and is_end(event)]
@@ -106,6 +110,23 @@ def test_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     [line] = [json.loads(line) for line in capsys.readouterr().err.splitlines() if '"opened"' in line]
     assert "with password=[hidden], open sesame" in str(endpoint.events)
     assert (line["password"], line["door"]) == ("[hidden]", "sesame")
+
+
+def test_own_asset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster's event log has no secret of an exception, also if the asset runs no dbt."""
+    monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
+    write_logs()
+
+    @dg.asset
+    def own() -> None:
+        raise RuntimeError(f"not {CONFIDENTIAL}")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([own], instance=instance, raise_on_error=False)
+        events = "".join(map(dg.serialize_value, instance.all_logs(result.run_id)))
+
+    assert "not [hidden]" in events
+    assert CONFIDENTIAL not in events
 
 
 def test_colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

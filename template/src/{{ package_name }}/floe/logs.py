@@ -19,10 +19,11 @@ from typing import Any
 
 import dagster as dg
 import structlog
+from dagster_shared import error as dagster_errors
 from opentelemetry import trace
 
 from .ids import run_span_id, trace_id
-from .redact import ANSI_CODES, redact_values, redactor
+from .redact import ANSI_CODES, redact, redact_values, redactor
 from .step import Step
 
 EventDict = MutableMapping[str, Any]
@@ -132,6 +133,7 @@ def write_logs() -> None:
     # Dagster's own call warns at every launch of all assets. The same call in the project's code still warns.
     warnings.filterwarnings("ignore", ALL_ASSETS, dg.BetaWarning, r"dagster\..*\.antlr_asset_selection$")
     ForkingPickler.register(dg.DagsterRun, _pickle_run)
+    _redact_dagster_errors()
     root = logging.getLogger()
     if not any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
         handler = logging.StreamHandler(sys.stderr)
@@ -139,6 +141,22 @@ def write_logs() -> None:
         handler.addFilter(_is_unwritten)
         root.addHandler(handler)
         root.setLevel(level())
+
+
+def _redact_dagster_errors() -> None:
+    """Redact each error of this process that Dagster records in its event log, whatever code has raised it."""
+    # Dagster converts every exception here. If a release does so elsewhere, only errors of dbt commands are redacted.
+    recorded = getattr(dagster_errors, "SerializableErrorInfo", None)
+    convert = getattr(recorded, "from_traceback", None)
+    if recorded is None or convert is None or getattr(convert, "redacts", False):
+        return
+
+    def converted(cls: Any, traceback: Any) -> Any:
+        error = convert.__func__(cls, traceback)  # calls `cls.from_traceback` for causes
+        return error._replace(message=redact(error.message), stack=[redact(line) for line in error.stack])
+
+    converted.redacts = True  # type: ignore[attr-defined]
+    recorded.from_traceback = classmethod(converted)
 
 
 def _pickle_run(run: dg.DagsterRun) -> tuple[Any, ...]:

@@ -1,23 +1,26 @@
 """The redactor, which replaces secrets in everything that leaves the process.
 
-A secret that is distinguishable from ordinary text is redacted everywhere, in every form that a client may give it.
+A secret that is distinguishable from ordinary text is redacted everywhere, however a client escapes its characters.
 A *plain* secret is short, an ordinary word, or equal to a public setting. It is redacted only next to a sign of
 credentials: in `password=postgres` and `user:postgres@host`, but not in a path or a table's name. Redacting it
 everywhere would garble the text and reveal the secret: `[hidden]ql` and `data/[hidden]` give the word away.
+
+A part of a secret is redacted only where an ellipsis shows that something was cut off there. Without that sign, parts
+would have to be searched for everywhere, which would hide words and paths that a secret happens to contain.
 """
 
 from __future__ import annotations
 
 import base64
-import html
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
+from html.entities import codepoint2name
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from .secret_values import read_secrets
 from .settings import settings
@@ -43,8 +46,18 @@ SIGN = re.compile(
     re.IGNORECASE,
 )
 AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the whole base64 word that contains a part
+LETTERS = re.compile(r"[A-Za-z0-9]+")  # which no encoding but base64 changes
+# Where a client has cut a text, such as PostgreSQL in `LINE 5: ...`, and the shortest part of a secret beside it.
+CUT = re.compile(r"[\s\[(<]{0,2}(?:\.{3,}|…)[\s\])>]{0,2}")
+SHORTEST_PART = 8
+# The beginnings of escapes. Each may itself be escaped, but not without limit: that would take forever on some texts.
+SLASHES, PERCENT, AMPERSAND = r"\\{1,8}", "%(?:25){0,4}", "&(?:amp;){0,4}"
+CONTROLS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
 SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
+
+REDACTABLE = {str, bytes, list, tuple}  # not the metadata of Dagster's `Failure`, which must keep its types
+OS_ERROR = ("strerror", "filename", "filename2")
 
 Redactor = Callable[[str], str]
 
@@ -66,11 +79,21 @@ def redact_values(value: Any, hide: Redactor | None = None, name: str = "") -> A
         # Test name and value as one text, so that the name can act as the sign.
         is_secret = bool(name and SIGN.search(f"{name}=")) and hide(f"password={value}") == f"password={HIDDEN}"
         return HIDDEN if is_secret else hide(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        return hide(value.decode(errors=BYTES)).encode(errors=BYTES)
     if isinstance(value, dict):
-        return {key: redact_values(item, hide, str(key)) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact_values(item, hide, name) for item in value]
-    return value
+        return {
+            hide(key) if isinstance(key, str) and not key.isalpha() else key: redact_values(item, hide, str(key))
+            for key, item in value.items()
+        }
+    if type(value) in {list, tuple}:  # others may not be iterable, such as Dagster's records
+        items = [redact_values(item, hide, name) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    # Loggers show the repr of any other object.
+    shown = hide(text := repr(value))
+    return value if shown == text else shown
 
 
 def redact_json(text: str, hide: Redactor) -> str:
@@ -79,16 +102,23 @@ def redact_json(text: str, hide: Redactor) -> str:
 
 
 def redact_error(error: BaseException | None) -> None:
-    """Redact the messages of an exception and of its causes, because Dagster stores them in its event log."""
-    hide, seen = redactor(), set()
-    while error is not None and id(error) not in seen:
+    """Redact an exception, its causes and its members, because others log and store them.
+
+    The message of a group is fixed; its members are redacted.
+    """
+    hide, seen, errors = redactor(), set(), [error]
+    while errors:
+        if (error := errors.pop()) is None or id(error) in seen:
+            continue
         seen.add(id(error))
-        args = tuple(hide(arg) if isinstance(arg, str) else arg for arg in error.args)
-        if args != error.args:
-            error.args = args
-        if isinstance(description := getattr(error, "description", None), str):
-            error.description = hide(description)  # type: ignore[attr-defined]
-        error = error.__cause__ or error.__context__
+        # The attributes, such as the command of a failed process, and those that only `OSError` has.
+        own = {"args": error.args, **{name: getattr(error, name, None) for name in OS_ERROR}, **vars(error)}
+        for name, value in own.items():
+            if type(value) in REDACTABLE and (shown := redact_values(value, hide)) != value:
+                with suppress(AttributeError, TypeError):  # a property of the class, or of another type
+                    setattr(error, name, shown)
+        members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        errors += [error.__cause__, error.__context__, *members]
 
 
 @lru_cache(maxsize=4)
@@ -97,25 +127,28 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     secrets = read_secrets(settings, dict(environment))
     public = "\n".join(secrets.settings)
     plain = {secret for secret in secrets.values if is_plain(secret, public)}
-    needles = {form for secret in secrets.values - plain for form in forms(secret)}
-    needles |= {_in_json(needle) for needle in needles}  # for an event that is already JSON
     pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
-    needles |= {f"{pair}@" for pair in pairs}
+    # Longest first, because one may be the beginning of another. The @ after a pair stays.
+    targets = [(_anchor(secret), secret, "") for secret in sorted(secrets.values - plain, key=len, reverse=True)]
+    targets += [(_anchor(pair), pair, "(?=@|%40)") for pair in sorted(pairs, key=len, reverse=True)]
     encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
     encoded |= {base64.b64encode(content).decode().rstrip("=") for pair in pairs for content in _encodings(pair)}
-    # Longest first, because one may be the beginning of another. For base64, replace the whole word, not its middle.
-    by_length = [re.escape(needle) for needle in sorted(needles, key=len, reverse=True)]
-    by_length += [AROUND.replace("PART", re.escape(part)) for part in sorted(encoded, key=len, reverse=True)]
-    pattern = re.compile("|".join(by_length))
+    parts = sorted(encoded, key=len, reverse=True)
     words = [re.compile(rf"{re.escape(word)}(?!\w)") for word in sorted(plain, key=len, reverse=True)]
-    literals = (*needles, *encoded)
+    whole = "\0".join((*_uncut(secrets.values - plain), *parts))
 
     def hide(text: str) -> str:
         if "://" in text and "@" in text:
             text = USERINFO.sub(HIDDEN, text)
-        # Hardly any text has a secret, and searching for literals is a hundred times as fast as the pattern.
-        if any(literal in text for literal in literals):
-            text = pattern.sub(lambda match: HIDDEN + "@" * match[0].endswith("@"), text)
+        # Hardly any text has a secret, and searching for letters is a hundred times as fast as a pattern.
+        for anchor, secret, tail in targets:
+            if anchor in text:
+                text = _pattern(secret, tail).sub(HIDDEN, text)
+        for part in parts:
+            if part in text:  # replace the whole base64 word, not its middle
+                text = re.sub(AROUND.replace("PART", re.escape(part)), HIDDEN, text)
+        if "..." in text or "…" in text:
+            text = _hide_parts(text, whole)
         lower = text.lower()
         if words and any(cue in lower for cue in CUES):
             for word in words:
@@ -140,28 +173,93 @@ def _has_sign(match: re.Match[str]) -> bool:
     return bool(SIGN.search(match.string[max(0, start - SIGN_CHARACTERS) : start]))
 
 
-def forms(secret: str) -> Iterator[str]:
-    """Yield a secret in its forms in text, URLs, JSON (also within JSON or repr), Python's repr, HTML and SQL."""
-    yield secret
+def _anchor(secret: str) -> str:
+    """Return the longest part of a secret that is the same in every encoding of text."""
+    return max(LETTERS.findall(secret), key=len, default="")
+
+
+@lru_cache(maxsize=1024)
+def _pattern(secret: str, tail: str) -> re.Pattern[str]:
+    """Return the pattern of a secret as text, and as escaped, once or repeatedly, for another format."""
+    return re.compile("".join(map(_character, re.findall(r"\\+|[^\\]", secret))) + tail)
+
+
+def _character(character: str) -> str:
+    """Return the pattern of one character, or of a row of backslashes.
+
+    It covers JSON of any library, repr of Python and others, URLs and forms, HTML and XML, SQL, shells and CSV.
+    """
+    if LETTERS.fullmatch(character):
+        return character
+    if character[0] == "\\":
+        size = len(character)
+        return (
+            rf"(?:\\{{{size},{8 * size}}}|(?i:(?:{SLASHES}u005c|{PERCENT}5c|{AMPERSAND}(?:#0?92|#x0?5c);){{{size}}}))"
+        )
+    code = ord(character)
     # A variable is not necessarily UTF-8.
-    for form in (quote(secret, "", errors=BYTES), quote(secret, errors=BYTES), quote_plus(secret, errors=BYTES)):
-        yield form
-        yield re.sub(r"%[0-9A-F]{2}", lambda match: match[0].lower(), form)
-    yield _in_json(secret)
-    yield json.dumps(secret)[1:-1]
-    yield json.dumps(json.dumps(secret)[1:-1])[1:-1]
-    yield repr(secret)[1:-1]
-    # Other parts of a text decide how repr quotes it. With a double quote, as in all JSON, it escapes single ones.
-    for form in (secret, _in_json(secret), json.dumps(secret)[1:-1]):
-        yield repr("\"'" + form)[4:-1]
-        yield repr(f'"{form}')[2:-1]
-    yield repr(secret.encode(errors=BYTES))[2:-1]
-    yield html.escape(secret)
-    yield secret.replace("'", "''")
+    utf_8 = character.encode(errors=BYTES if 0xDC80 <= code <= 0xDCFF else "surrogatepass")
+    utf_16 = character.encode("utf-16-be", errors="surrogatepass")
+    numbers = [utf_8, bytes([code])] if 0x80 <= code <= 0xFF else [utf_8]
+    names = f"|{codepoint2name[code]}" if code in codepoint2name else "|apos" * (character == "'")
+    escapes = [
+        "".join(f"{SLASHES}u{utf_16[at : at + 2].hex()}" for at in range(0, len(utf_16), 2)),
+        rf"{SLASHES}(?:U{code:08x}|u\{{0{{0,4}}{code:x}\}})",
+        *("".join(f"{PERCENT}{byte:02x}" for byte in encoded) for encoded in numbers),
+        *("".join(f"{SLASHES}x{byte:02x}" for byte in encoded) for encoded in numbers),
+        f"{AMPERSAND}(?:#0{{0,4}}{code}|#x0{{0,4}}{code:x}{names});",
+    ]
+    raw = rf"\\{{0,8}}{re.escape(character)}"
+    if character in "'\"":  # doubled in SQL and CSV; in a shell, one of its own kind is quoted by the other
+        other = "'\""[character == "'"]
+        raw = rf"{raw}\\{{0,8}}{other}{raw}\\{{0,8}}{other}{raw}|{raw}{raw}|{raw}"
+    if character == " ":
+        raw += r"|\+"
+    if character in CONTROLS:
+        raw += f"|{SLASHES}{CONTROLS[character]}"
+    return f"(?:{raw}|(?i:{'|'.join(escapes)}))"
 
 
-def _in_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+def _uncut(secrets: Iterable[str]) -> Iterator[str]:
+    """Yield the texts of which a part is redacted, each in its usual forms; the parts of a document are secrets too."""
+    for secret in secrets:
+        if not secret.startswith(("{", "[")) and "\n" not in secret:
+            ascii_only = json.dumps(secret)[1:-1]
+            as_utf_8 = json.dumps(secret, ensure_ascii=False)[1:-1]
+            yield from {secret, secret.replace("'", "''"), ascii_only, as_utf_8, quote(secret, "", errors=BYTES)}
+
+
+def _hide_parts(text: str, whole: str) -> str:
+    """Redact the parts of secrets, all in `whole`, on both sides of each ellipsis."""
+    shown, shown_to = [], 0
+    for cut in CUT.finditer(text):
+        start, end = cut.span()
+        before, after = text[shown_to:start], text[end:]
+        hidden_before = _shared(lambda size: before[-size:], whole)  # noqa: B023 - called at once
+        hidden_after = _shared(lambda size: after[:size], whole)  # noqa: B023 - called at once
+        shown += [
+            before[: len(before) - hidden_before],
+            HIDDEN * bool(hidden_before),
+            cut[0],
+            HIDDEN * bool(hidden_after),
+        ]
+        shown_to = end + hidden_after
+    return "".join((*shown, text[shown_to:]))
+
+
+def _shared(take: Callable[[int], str], whole: str) -> int:
+    """Return the length of the longest part of a secret that `take` returns, or 0 if it is shorter than the minimum."""
+    size, longest = SHORTEST_PART, 0
+    if take(size) in _beginnings(whole):
+        while len(part := take(size)) == size and part in whole:
+            size, longest = size + 1, size
+    return longest
+
+
+@lru_cache(maxsize=4)
+def _beginnings(whole: str) -> set[str]:
+    """Return the shortest parts, because `whole` is too long to be searched at every ellipsis."""
+    return {whole[at : at + SHORTEST_PART] for at in range(len(whole) - SHORTEST_PART + 1)}
 
 
 def _base64(secret: str) -> Iterator[str]:

@@ -23,12 +23,13 @@ from .settings import ROOT, Settings, openlineage_files
 # Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
-    r"|(^|_)(pass|pwd|key|pat)(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)(_|$)"
-    r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)key(_|$)"
+    r"|(^|_)(pass|pwd|key|pat)s?\d*(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)s?\d*(_|$)"
+    r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)keys?\d*(_|$)"
 )
 # Endings of such names whose value is not a credential: a path to a key, the name of a user.
 PUBLIC = re.compile(
-    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|columns?)$|^sslkey$"
+    r"(^|_)(path|file|keyfile|dir|id|ur[il]|endpoint|name|type|host|port|user|seconds|ttl|algorithm|column)s?\d*$"
+    r"|^sslkey$"
 )
 PATHS = {
     "PWD",
@@ -40,11 +41,23 @@ USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
-# Up to the last @, because people write passwords into URLs without encoding them.
-USERINFO = re.compile(r"^(?:[\w+.-]+://)?([^\s]*)@")
+PROXY = re.compile(r"(https?|all|ftp|socks|grpc)_proxy", re.IGNORECASE)
+# Up to the last @, because people write passwords into URLs without encoding them. `jdbc:postgresql` is a scheme too.
+USERINFO = re.compile(r"^(?:[\w+.:-]+://)?([^\s]*)@")
+# user:password@host without a scheme
+WITHOUT_SCHEME = re.compile(r"[^\s/@:]+:[^\s@]+@[\w.-]+(:\d+)?/?")
+BETWEEN_URLS = re.compile(r"[\s,;|\"'\[\]{}]+(?=[\w+.:-]+://)")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
-PARAMETER = re.compile(r"[?&;]([\w-]+)=([^&;#\s]+)")
+# name=value in a URL, a connection string, command-line options or a list; the lookahead makes the entries overlap.
+PARAMETER = re.compile(r"""(?:^|[?&;,\s])(?=([\w.-]+)\s*=\s*(?:(["'])(.*?)\2|([^&;#\s]+)))""")
+# An entry of YAML in any line; the lookahead makes those of a mapping in braces overlap.
+ENTRY = re.compile(r"""([\w-]+)["']?[ \t]*:(?=[ \t]+(.*)|$)""")
+QUOTED = re.compile(r"""(['"])(?:(<[a-z ]+>|.)|.*?)\1""")  # in PyYAML's errors; the group is `<scalar>` or a character
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
+
+
+SHORTEST_LINE = 6
+SHORTEST_LINE_OF_JSON = 8
 
 
 class _AsWritten(yaml.SafeLoader):
@@ -92,7 +105,7 @@ def is_credential(name: str) -> bool:
 def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
     """Return the secrets and public settings of `environment`, the profile and OpenLineage's configuration."""
     secrets = Secrets()
-    profile = _read_yaml(settings.dbt_profiles_dir / "profiles.yml")
+    profile = _read_yaml(secrets, settings.dbt_profiles_dir / "profiles.yml")
     read_by_profile = {variable.name: variable.is_secret for variable in profile_variables(profile)}
     for name, value in environment.items():
         if OTLP_HEADERS.fullmatch(name):
@@ -104,18 +117,18 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
             _add_header(secrets, value)
         elif name in settings.secret_variables or is_credential(name) or read_by_profile.get(name):
             _add_value(secrets, value)
-        elif name.startswith("OPENLINEAGE__") and value.startswith("{"):
+        elif name.startswith("OPENLINEAGE__") and _is_document(value):
             _add_leaves(secrets, _read_json(value), hide="HEADERS" in name)
         elif name in read_by_profile:
             secrets.settings.add(value)
         if USER.search(name.lower()):
             secrets.users.add(value)
-        _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name)))
+        _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name) or PROXY.fullmatch(name)))
     for url in (settings.openlineage_url, settings.otlp_endpoint):
         _add_url(secrets, url, is_endpoint=True)
     _add_leaves(secrets, profile)
     for file in openlineage_files():
-        _add_leaves(secrets, _read_yaml(file))
+        _add_leaves(secrets, _read_yaml(secrets, file))
     secrets.settings |= {str(ROOT), *_texts(settings)}
     # The credentials in a URL are no part of a public setting.
     secrets.settings = {URL_CREDENTIALS.sub("//", setting) for setting in secrets.settings}
@@ -131,13 +144,26 @@ def _texts(settings: Settings) -> Iterator[str]:
 
 
 def _add_value(secrets: Secrets, value: str) -> None:
-    """Add a secret, each of its lines, and the secret entries if it is JSON, such as a service account's key."""
-    secrets.values.add(value.strip())
-    lines = re.split(r"\\n|\r?\n", value)
+    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key."""
+    value = value.strip()
+    secrets.values |= {
+        value,
+        re.sub(r"""^(["'])(.*)\1$""", r"\2", value),
+    }  # Docker keeps the quotes of a file of variables
+    # A shorter line is redacted nowhere: in JSON, it may be any entry's; elsewhere, it would be a plain secret.
+    shortest = SHORTEST_LINE_OF_JSON if _is_document(value) else SHORTEST_LINE
+    lines = [line.strip() for line in re.split(r"\\n|\r?\n", value)]
     if len(lines) > 1:
-        secrets.values |= {line.strip() for line in lines if len(line.strip()) >= 8 and not line.startswith("-----")}
-    if value.lstrip().startswith("{"):
-        _add_leaves(secrets, _read_json(value))
+        secrets.values |= {line for line in lines if len(line) >= shortest and not line.startswith("-----")}
+    if _is_document(value):
+        document = _read_json(value)
+        _add_leaves(secrets, document, hide=isinstance(document, list))
+    else:
+        secrets.values |= {entry.strip() for entry in re.split("[,;]", value)}  # keys in rotation
+
+
+def _is_document(value: str) -> bool:
+    return value.lstrip().startswith(("{", "["))
 
 
 def _add_header(secrets: Secrets, value: str) -> None:
@@ -164,15 +190,23 @@ def _decode(text: bytes) -> str:
 
 
 def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
-    """Add the credentials in a URL; in an endpoint's URL, a user without a password is a token."""
-    if match := USERINFO.match(text) if is_endpoint or "://" in text else None:
-        user, _, password = match[1].partition(":")
-        if password:
-            secrets.users |= {user, unquote(user)}
-            secrets.values |= {password, unquote(password)}
-        elif is_endpoint:
-            secrets.values |= {user, unquote(user)}
-    secrets.values |= {value for name, value in PARAMETER.findall(text) if is_credential(name)}
+    """Add the credentials in each URL of a text; in an endpoint's URL, a user without a password is a token."""
+    text = text.strip()
+    for url in BETWEEN_URLS.split(text):
+        is_url = is_endpoint or "://" in url or WITHOUT_SCHEME.fullmatch(url)
+        if match := USERINFO.match(url) if is_url else None:
+            user, _, password = match[1].partition(":")
+            if password:
+                secrets.users |= {user, unquote(user)}
+                # A path may contain an @ as well.
+                passwords = {password, password.partition("@")[0]}
+                secrets.values |= passwords | {unquote(password) for password in passwords}
+            elif is_endpoint:
+                secrets.values |= {user, unquote(user)}
+    for name, _, quoted, bare in PARAMETER.findall(text):
+        if is_credential(name):
+            values = {quoted, bare, bare.partition(",")[0]}
+            secrets.values |= values | {unquote(value) for value in values}
 
 
 def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
@@ -211,13 +245,61 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
             yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
 
 
-def _read_yaml(file: Path) -> list[Any]:
+class YamlFileError(Exception):
+    """A YAML file cannot be read; the message names the file and the place, and quotes nothing of the content."""
+
+
+def read_yaml(file: Path) -> Any:
+    """Return a file's content.
+
+    Raises:
+        YamlFileError: It cannot be read. PyYAML's own error quotes the line, which may hold a secret.
+    """
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        # The names of aliases and tags are quoted, and a password that starts with `*` or `!` is read as one.
+        problem = QUOTED.sub(lambda match: match[0] if match[2] else "…", error.problem or "its syntax is wrong")
+        mark = error.problem_mark or error.context_mark
+        reason = f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+    except (yaml.YAMLError, UnicodeDecodeError):
+        reason = "it contains characters that are not text in UTF-8"
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    except ValueError:
+        reason = "a date or a number in it does not exist: quote it"
+    # Raised outside the except clauses, so that no traceback shows PyYAML's error as the cause.
+    raise YamlFileError(f"{file} cannot be read; correct it: {reason}")
+
+
+def _read_yaml(secrets: Secrets, file: Path) -> list[Any]:
     """Return a file's content twice: with dates and numbers as written, and as YAML reads it."""
-    # `floe doctor` reports a file that cannot be read; here it contributes no secrets.
+    text = b""
+    # `floe doctor` reports a file that cannot be read.
     with suppress(OSError, yaml.YAMLError, UnicodeDecodeError, ValueError):
         text = file.read_bytes()
         return [yaml.load(text, _AsWritten), yaml.safe_load(text)]  # noqa: S506 - derived from SafeLoader
+    _add_lines(secrets, text.decode(errors="replace"))
     return []
+
+
+def _add_lines(secrets: Secrets, text: str) -> None:
+    """Add the secrets of a file that is not valid YAML, because dbt's own error quotes its lines."""
+    headers: int | None = None  # indentation of `headers:`, while the lines below it are read
+    for line in text.splitlines():
+        indentation = len(line) - len(line.lstrip())
+        headers = None if headers is not None and indentation <= headers else headers
+        for name, value in ENTRY.findall(line):
+            if name.lower() == "headers" and not value.strip():
+                headers = indentation
+            elif "env_var(" in value:
+                continue
+            elif headers is not None or is_credential(name):
+                # A comment, or the end of a mapping in braces, may follow.
+                for written in (value, re.split(r"\s#|[,}]", value)[0]):
+                    _add_header(secrets, written.strip().strip("\"'"))
+            else:
+                _add_url(secrets, value.strip().strip("\"'"), is_endpoint=name.lower() == "url")
 
 
 def _read_json(text: str) -> Any:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from ..redact import redact
 from ..settings import settings
 
 FINDING_MARKS = {"ok": "✓", "off": "·", "warn": "!", "fail": "✗"}
+PLAIN_MARKS = {state: f"{state:<4}" for state in FINDING_MARKS}  # for a terminal that cannot show the others
 REPLAY_SECONDS = 600.0
 
 
@@ -41,8 +45,44 @@ def main() -> int:
     trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     trace.set_defaults(run=_trace)
     arguments = parser.parse_args()
+    _redact_messages()
+    _escape_output()
     run: Callable[[argparse.Namespace], int] = arguments.run
     return run(arguments)
+
+
+class _RedactingFormatter(logging.Formatter):
+    """A formatter of clients' own messages, which may contain headers and URLs with credentials."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message and the traceback without secrets."""
+        return redact(super().format(record))
+
+
+def _redact_messages() -> None:
+    """Redact what libraries log or warn about, and the traceback of an error that ends the command."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(_RedactingFormatter())
+    logging.getLogger().addHandler(handler)
+    logging.captureWarnings(True)
+    logger = logging.getLogger(__name__)
+    sys.excepthook = lambda *error: logger.critical("The command failed:", exc_info=error)
+
+
+def _escape_output() -> None:
+    """Replace the characters that the terminal's encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _can_show(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -53,8 +93,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
         _say(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         width = max(len(finding.check) for finding in findings)
+        marks = FINDING_MARKS if _can_show("".join(FINDING_MARKS.values())) else PLAIN_MARKS
         for finding in findings:
-            _say(f"{FINDING_MARKS[finding.state]} {finding.check:<{width}}  {finding.message}")
+            _say(f"{marks[finding.state]} {finding.check:<{width}}  {finding.message}")
     return int(any(finding.state == "fail" for finding in findings))
 
 
@@ -103,7 +144,6 @@ def _replay(_: argparse.Namespace) -> int:
     from ..delivery.diagnosis import EndpointError, diagnose
     from ..lineage.endpoint import journal_folder, lineage_client, lineage_hints
     from ..lineage.outbox import replay
-    from ..redact import redact
     from .doctor.off import count_waiting
 
     try:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ..secret_values import YamlFileError, read_yaml
 from .deferral import option
 
 
@@ -62,10 +61,10 @@ def _configured(project_dir: Path) -> str:
 
     file = project_dir / "dbt_project.yml"
     try:
-        text = str((yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("target-path") or "target")
+        text = str((read_yaml(file) or {}).get("target-path") or "target")
         environment = Environment(undefined=StrictUndefined)  # noqa: S701 - renders a path, not HTML
         return environment.from_string(text).render(env_var=_env_var)
-    except (OSError, yaml.YAMLError, TemplateError, KeyError) as error:
+    except (YamlFileError, TemplateError, KeyError) as error:
         msg = f"{file}: target-path cannot be read ({error}): set DBT_TARGET_PATH"
         raise CatalogError(msg) from error
 

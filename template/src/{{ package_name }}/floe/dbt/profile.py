@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..secret_values import profile_variables
+from ..secret_values import YamlFileError, profile_variables, read_yaml
 from ..settings import Settings
 
 
@@ -71,9 +69,9 @@ def read_output(settings: Settings) -> dict[str, Any]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProfileError(f"{file} cannot be read; correct it: {' '.join(str(error).split())}") from error
+        document = read_yaml(file)
+    except YamlFileError as error:
+        raise ProfileError(str(error)) from error
     if not isinstance(document, dict):
         raise ProfileError(f"{file} is not a mapping of names to values: restore it")
     return document

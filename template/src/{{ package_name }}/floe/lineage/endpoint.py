@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from openlineage.client import OpenLineageClient
 from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.http import HttpTransport
@@ -16,6 +15,7 @@ from openlineage.client.transport.http import HttpTransport
 from ..delivery.counts import one_line
 from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
 from ..delivery.limits import TIMEOUT_SECONDS
+from ..secret_values import YamlFileError, read_yaml
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 from .transports import http_transports, remove_silent
@@ -95,9 +95,9 @@ def _configured_by(owner: str) -> OpenLineageClient:
     file = Path(owner).expanduser()
     if file.is_file():
         try:
-            yaml.safe_load(file.read_bytes())
-        except yaml.YAMLError as error:
-            raise EndpointError(f"{owner} cannot be read; correct it: {' '.join(str(error).split())}") from error
+            read_yaml(file)
+        except YamlFileError as error:
+            raise EndpointError(str(error)) from error
     try:
         client = OpenLineageClient()
     except Exception as error:  # the client validates nothing, so every mistake raises a different error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from math import inf
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..delivery.diagnosis import OTLP, EndpointError
 from ..delivery.limits import TIMEOUT_SECONDS
 from ..delivery.sender import Delivery
-from ..redact import redact
+from ..redact import redact, redact_values
 from ..settings import Settings, otlp_is_off
 from .channels import MetricChannel, SpanChannel
 from .exporters import OtlpTarget
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("http/protobuf", "grpc")
 COMPRESSIONS = ("gzip", "deflate", "none")
-
+# A header that the exporter sends. Others it leaves out.
+HEADER = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ \t]*[ -!#-+\--:<-\[\]-~]*")
 
 # Set by `floe trace`, whose receiver must not get the spans that wait for the real endpoint.
 SPAN_FOLDER = "FLOE_SPAN_FOLDER"
@@ -145,8 +147,12 @@ def _refuse_others(signal: str, *, is_grpc: bool) -> None:
         raise EndpointError(f"{name} is blank: set a number of seconds, or remove it")
     name, value = _variable(signal, "HEADERS")
     # The exporter would leave such an entry out, and log it, although it may be secret.
-    if any("=" not in header for header in value.split(",") if header.strip()):
-        raise EndpointError(f"{name} has an entry without `=`: write name=value,name=value")
+    for number, header in enumerate(value.split(","), 1):
+        if header.strip() and "=" not in header:
+            raise EndpointError(f"{name} has an entry without `=`: write name=value,name=value")
+        if header.strip() and not HEADER.fullmatch(header.strip()):
+            message = f"{name}: entry {number} has a character that a header cannot have"
+            raise EndpointError(f"{message}: percent-encode its value, such as %22 for a double quote and %3B for ;")
 
 
 def resource_of(settings: Settings) -> Resource:
@@ -157,7 +163,7 @@ def resource_of(settings: Settings) -> Resource:
         if not (name == "service.name" and str(value).startswith("unknown_service"))
     }
     own = {"service.name": settings.name, "deployment.environment.name": settings.dbt_target}
-    return Resource({**own, **configured})
+    return Resource(redact_values({**own, **configured}))
 
 
 def otlp_hints(signal: str) -> dict[str, str]:
