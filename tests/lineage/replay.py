@@ -100,7 +100,7 @@ def run_events(
             node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
     engine = warehouse(target)
     columns = ColumnCache(kept)
-    schemas = Schemas(graph, engine.dialect, columns, {}, types)
+    schemas = Schemas(graph, engine.dialect, columns, {}, types, engine.namespace(CONNECTIONS[target][0]))
     datasets = DatasetBuilder(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = RunContext(

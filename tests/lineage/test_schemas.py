@@ -72,13 +72,19 @@ def graph(tmp_path: Path) -> Graph:
     return Graph(told, tmp_path)
 
 
-def schemas(graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path | None = None) -> Schemas:
-    """Return the columns of the project's tables."""
+def schemas(
+    graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path | None = None, built: list[Node] | None = None
+) -> Schemas:
+    """Return the columns of the project's tables after a run that has built all of them, or those in `built`."""
 
     def types(_file: Path, _node: Node) -> dict[str, str]:
         return {"id": "INTEGER", "name": "TEXT"}
 
-    return Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
+    known = Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
+    for each in graph._nodes.values() if built is None else built:
+        if each["resource_type"] != "source":
+            known.ended(each, is_written=True)
+    return known
 
 
 def test_seed(graph: Graph) -> None:
@@ -134,10 +140,55 @@ def test_not_in_this_run(graph: Graph, tmp_path: Path) -> None:
     known._cache.save()
     (tmp_path / "compiled" / "shop" / "models" / "staged.sql").unlink()
 
-    assert expected == schemas(graph, kept=tmp_path / "columns.json").table(graph.node("model.shop.staged"))
+    kept = tmp_path / "columns.json"
+    assert expected == schemas(graph, kept=kept, built=[]).table(graph.node("model.shop.staged"))
 
     changed = {**graph.node("model.shop.staged"), "checksum": {"checksum": "another"}}
-    assert TableColumns({}, complete=False) == schemas(graph, kept=tmp_path / "columns.json").table(changed)
+    assert TableColumns({}, complete=False) == schemas(graph, kept=kept, built=[]).table(changed)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_failed(graph: Graph, tmp_path: Path, is_written: bool) -> None:
+    """A build that fails may have changed the table: nothing is known of it, neither in this run nor in later ones."""
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    staged = graph.node("model.shop.staged")
+    expected = first.table(staged) if is_written else TableColumns({}, complete=False)
+    first.table(staged)
+    first._cache.save()
+
+    second = schemas(graph, kept=tmp_path / "columns.json", built=[])
+    second.ended(staged, is_written=is_written)
+    assert expected == second.table(staged)
+    second._cache.save()
+
+    assert expected == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged)
+
+
+def test_other_database(graph: Graph, tmp_path: Path) -> None:
+    """A table of another target or of another database is another table, whatever dbt calls its node."""
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    staged = graph.node("model.shop.staged")
+    assert first.table(staged).complete
+    first._cache.save()
+
+    other = {**staged, "relation_name": '"shop"."other"."staged"'}
+    assert not schemas(graph, kept=tmp_path / "columns.json", built=[]).table(other).complete
+    cache = ColumnCache(tmp_path / "columns.json")
+    assert not Schemas(graph, "duckdb", cache, {}, lambda _file, _node: {}, "duckdb:///other").table(staged).complete
+
+
+def test_two_processes(graph: Graph, tmp_path: Path) -> None:
+    """A process that ends later keeps what another has stored in between."""
+    later = ColumnCache(tmp_path / "columns.json")
+    assert later.get("a", "key") is None
+    schemas(graph, kept=tmp_path / "columns.json")
+    other = ColumnCache(tmp_path / "columns.json")
+    other.put("a", "key", 1)
+    other.save()
+    later.put("b", "key", 2)
+    later.save()
+
+    assert (1, 2) == tuple(ColumnCache(tmp_path / "columns.json").get(name, "key") for name in "ab")
 
 
 def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..assets.meta import Owners
-from ..dbt.manifest_graph import Graph, Node, is_table, materialized, relation_text, table_id
-from ..dbt.node_events import NodeFinished
+from ..dbt.manifest_graph import ASSETS, Graph, Node, is_table, materialized, relation_text, table_id
+from ..dbt.node_events import NodeFinished, Outcome
 from ..faults import detail, lost_details
 from ..warehouse import Connection, Warehouse
 from . import checks
@@ -37,6 +37,8 @@ from .dataset_names import DatasetNames
 from .locations import DatasetName
 from .table_facets import TYPES, table_facets
 
+# Statuses with which dbt reports that it has not run a node.
+UNTOUCHED = {"no-op", "reused"}
 State = lifecycle_state_change_dataset.LifecycleStateChange
 
 
@@ -93,6 +95,12 @@ class DatasetBuilder:
             if self.name(table) is None
         ]
         return messages
+
+    def ended(self, node: Node, event: NodeFinished) -> None:
+        """Record the end of a node, before its datasets are described; a skipped or reused table is as it was."""
+        if node["resource_type"] in ASSETS and event.outcome is not Outcome.SKIPPED and event.status not in UNTOUCHED:
+            self._schemas.ended(node, is_written=event.outcome in {Outcome.SUCCESS, Outcome.WARN})
+            self._facets.pop(table_id(node), None)
 
     def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a test or a source, which write nothing."""

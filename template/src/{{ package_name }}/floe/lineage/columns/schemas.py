@@ -48,9 +48,17 @@ class Schemas:
     """The columns of one run's tables. Each table is read once; models with unchanged SQL come from the cache."""
 
     def __init__(
-        self, graph: Graph, dialect: str, column_cache: ColumnCache, catalog: Mapping[str, Any], seed_types: SeedTypes
+        self,
+        graph: Graph,
+        dialect: str,
+        column_cache: ColumnCache,
+        catalog: Mapping[str, Any],
+        seed_types: SeedTypes,
+        namespace: str = "",
     ) -> None:
+        """Read tables of the database server or file `namespace`, whose columns earlier runs have cached."""
         self._graph = graph
+        self._namespace = namespace
         self._dialect = dialect
         self._cache = column_cache
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
@@ -58,6 +66,17 @@ class Schemas:
         self._tables: dict[tuple[str, str], TableColumns] = {}
         self._queries: dict[tuple[str, str], QueryLineage | None] = {}
         self._digests: dict[tuple[str, str], str] = {}
+        self._is_written: dict[tuple[str, str], bool] = {}
+
+    def ended(self, node: Node, *, is_written: bool) -> None:
+        """Record that dbt has built a node's table, or that the build has failed and may have changed it."""
+        key = table_id(node)
+        self._is_written[key] = is_written
+        self._tables.pop(key, None)
+        self._queries.pop(key, None)
+        self._digests.pop(key, None)
+        if not is_written:
+            self._cache.forget_table(self._cache_key(node))
 
     def table(self, node: Node) -> TableColumns:
         """Return the known columns of a node's table."""
@@ -65,17 +84,33 @@ class Schemas:
         if key not in self._tables:
             self._tables[key] = NOTHING  # ends the recursion for a node that depends on itself
             with _forget_if_raised(self._tables, key):
-                self._tables[key] = self._typed(node, self._columns(node))
+                self._tables[key] = self._table(node)
         return self._tables[key]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return the lineage of a model or snapshot; None for a Python model and if dbt has not compiled it."""
+        """Return the lineage of a model or snapshot that this run has built; None for one in Python."""
         key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
             with _forget_if_raised(self._queries, key):
                 self._queries[key] = self._read(node)
         return self._queries[key]
+
+    def _table(self, node: Node) -> TableColumns:
+        """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
+        if not self._is_own(node) or self._is_written.get(table_id(node)):
+            table = self._typed(node, self._columns(node))
+            if self._is_own(node):
+                self._cache.put_table(self._cache_key(node), node.get("checksum"), table)
+            return table
+        if table_id(node) in self._is_written:
+            return NOTHING
+        last = self._cache.table(self._cache_key(node), node.get("checksum"))
+        return last or self._typed(node, self._columns(node))
+
+    def _is_own(self, node: Node) -> bool:
+        """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
+        return node["resource_type"] != "source" and not node.get(DEFERRED)
 
     def _columns(self, node: Node) -> TableColumns:
         kind, query = node["resource_type"], None
@@ -139,12 +174,12 @@ class Schemas:
     def _seed(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
         checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
-        if (cached := self._cache.get(node["unique_id"], checksum)) is None:
+        if (cached := self._cache.get(self._cache_key(node), checksum)) is None:
             if not file.is_file():
                 return NOTHING
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
             cached = [[name, types.get(name)] for name in _header(file, node)]
-            self._cache.put(node["unique_id"], checksum, cached)
+            self._cache.put(self._cache_key(node), checksum, cached)
         # If the engine turns unquoted names into upper case, dbt quotes a seed's header only if configured to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
         return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
@@ -152,19 +187,24 @@ class Schemas:
     def _read(self, node: Node) -> QueryLineage | None:
         if _is_altered(node):
             return QueryLineage(problem="a post-hook may change the columns of the table")
+        if self._is_own(node) and not self._is_written.get(table_id(node)):
+            return None  # the table has been made of other SQL
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
-            # Not part of this run: use the last known query, if the model has not changed.
-            return self._cache.query(_cache_key(node), checksum=node.get("checksum"))
+            return None
         upstream = {relation_text(table): table for table in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
-        query = self._cache.query(_cache_key(node), key=key)
+        query = self._cache.query(self._cache_key(node), key)
         if query is None:
             query = read_query(sql, self._dialect, {name: self.table(table) for name, table in upstream.items()})
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
-            self._cache.put_query(_cache_key(node), key, node.get("checksum"), query)
+            self._cache.put_query(self._cache_key(node), key, query)
         return query
+
+    def _cache_key(self, node: Node) -> str:
+        """Return the cache key of a node's table, which differs by database and by target."""
+        return " ".join((self._namespace, *table_id(node)))
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
         parts = [SQLGLOT, self._dialect, sql]
@@ -198,11 +238,6 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
     except BaseException:
         del known[key]
         raise
-
-
-def _cache_key(node: Node) -> str:
-    """Return the cache key of a node's query; a table that dbt defers to has a key of its own."""
-    return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
 
 
 def _header(file: Path, node: Node) -> list[str]:
