@@ -312,15 +312,75 @@ def test_unordered(sql: str, expected: dict[str, str | None]) -> None:
         ("alter table {{ this }} owner to analysts", False),
         ("grant select on {{ this }} to reporter", False),
         ("create index on {{ this }} (id)", False),
+        ("create unique index if not exists i on {{ this }} (id); analyze {{ this }}", False),
+        ("{# a note #} vacuum {{ this }}", False),
+        ("comment on table {{ this }} is 'alter; drop column x'", False),
+        ("select 1 from {{ ref('other') }}", False),
+        ("{% if is_incremental() %} analyze {{ this }} {% else %} vacuum {{ this }} {% endif %}", False),
+        ("", False),
+        ("alter table {{ this }} add constraint pk primary key (id), owner to analysts", False),
+        ("alter table {{ this }} add constraint pk primary key (id), add column extra int", True),
+        ("alter table {{ this }} alter n type varchar", True),
+        ("alter table {{ this }} swap with other", True),
+        ("create or replace table {{ this }} as select 1 as id", True),
+        ("create or replace view {{ this }} as select 1 as id", True),
+        ("update {{ this }} set name = (select max(score) from s1)", True),
+        ("insert into {{ this }} select * from s1", True),
+        ("delete from {{ this }} where id in (select id from s1)", True),
+        ("merge into {{ this }} using s1 on true when matched then delete", True),
+        ("create or replace temp macro upper(x) as lower(x)", True),
+        ("set search_path = other", True),
+        ("select refresh({{ this }})", True),
+        ("select 1 as id into other", True),
+        ("{{ add_column(this) }}", True),
+        ("{{ var('statement') }}", True),
+        ("{% set _ = run_query('alter') %}", True),
+        ("grant select on {{ this }} to a; alter table {{ this }} drop column x", True),
+        ("select '--'; drop table {{ this }}", True),
+        ("select ';' -- ;\n; update {{ this }} set id = 1", True),
+        ("{% if a %} grant {% else %} alter {% endif %} table {{ this }} drop column x", True),
+        ("explain analyze delete from {{ this }}", True),
+        ("this is no SQL '", True),
     ],
 )
-def test_post_hook(graph: Graph, hook: str, is_altered: bool) -> None:
-    """A hook that may change the columns of a table leaves them unknown, with the reason."""
+@pytest.mark.parametrize("kind", ["pre-hook", "post-hook"])
+def test_hook(graph: Graph, hook: str, is_altered: bool, kind: str) -> None:
+    """A hook that may change the columns or values of a table leaves them unknown, with the reason."""
     model = graph.node("model.shop.staged")
-    model["config"] = {"materialized": "table", "post-hook": [{"sql": hook, "transaction": True}]}
+    model["config"] = {"materialized": "table", kind: [{"sql": hook, "transaction": True}]}
     known = schemas(graph)
     query = known.query(model)
 
     assert query is not None
     assert is_altered == bool(query.problem)
     assert is_altered != known.table(model).complete
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"config": {"sql_header": "create temp macro upper(x) as 'x';"}},
+        {"depends_on": {"nodes": ["seed.shop.raw"], "macros": ["macro.dbt.set_sql_header"]}},
+        {"config": {"contract": CONTRACT, "post-hook": [{"sql": "alter table {{ this }} drop column name"}]}},
+    ],
+)
+def test_nothing_claimed(graph: Graph, how: dict[str, Any]) -> None:
+    """Neither documentation nor a contract is a claim about a table that something else changes."""
+    model = {**graph.node("model.shop.staged"), "columns": {"id": {"name": "id", "data_type": "int"}}, **how}
+    known = schemas(graph)
+    query = known.query(model)
+
+    assert query is not None
+    assert query.problem
+    assert TableColumns({}, complete=False) == known.table(model)
+
+
+def test_altered_seed(graph: Graph) -> None:
+    """A seed that a hook alters is not its file, and its run has the reason."""
+    seed = {**graph.node("seed.shop.raw"), "config": {"post-hook": ["alter table {{ this }} add column extra int"]}}
+    known = schemas(graph)
+    query = known.query(seed)
+
+    assert query is not None
+    assert query.problem
+    assert TableColumns({}, complete=False) == known.table(seed)

@@ -43,3 +43,24 @@ def test_failed_build(tmp_path: Path) -> None:
     assert ["id", "label"] == columns(tmp_path, "b")
     assert "schema" not in third.output_facets("model.shop.b")
     assert third.left_out("model.shop.b")
+
+
+def test_altered_below(tmp_path: Path) -> None:
+    """A macro as a hook, and a header, may change anything: neither the table nor what reads it claims columns."""
+    built = run(
+        tmp_path,
+        "one",
+        macros__add__sql="""{% macro add_column() %}alter table {{ this }} add column extra int{% endmacro %}""",
+        models__s__sql="select 1 as id, 'a' as name",
+        models__a__sql="""{{ config(materialized='table', post_hook='{{ add_column() }}') }}
+            select id, name from {{ ref('s') }}""",
+        models__h__sql="""{% call set_sql_header(config) %}create or replace temp macro upper(x) as 'y';{% endcall %}
+            {{ config(materialized='table') }} select id, upper(name) as name from {{ ref('s') }}""",
+        models__below__sql="select * from {{ ref('a') }}",
+    )
+
+    assert ["id", "name", "extra"] == columns(tmp_path, "below")
+    for name in ("model.shop.a", "model.shop.h", "model.shop.below"):
+        assert not {"schema", "columnLineage"} & built.output_facets(name).keys()
+        assert built.left_out(name)
+    assert built.left_out("model.shop.s") == []

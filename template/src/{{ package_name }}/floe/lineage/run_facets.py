@@ -216,9 +216,9 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
 
 def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
     """Return a message for each column whose lineage could not be followed."""
-    if node["resource_type"] not in {"model", "snapshot"}:
-        return []
     if query is None:
+        if node["resource_type"] not in {"model", "snapshot"}:
+            return []
         return [f"column lineage: a {node['resource_type']} without compiled SQL has none, such as one in Python"]
     if query.problem:
         return [f"column lineage: {query.problem}"]

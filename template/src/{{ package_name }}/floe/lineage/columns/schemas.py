@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,18 +26,13 @@ from ...dbt.deferral import DEFERRED
 from ...dbt.manifest_graph import Graph, Node, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
 from .cache import ColumnCache
+from .hooks import unknown_effect
 from .snapshots import with_snapshot_columns
 
 # A seed's file and node -> the types of its columns from dbt's adapter.
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
 SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; the types of larger ones are not worth reading the file
 SQLGLOT = version("sqlglot")
-# Clauses of ALTER TABLE that change its columns.
-ALTERATION = re.compile(
-    r"\balter\s+(?:table|view)\b[^;]*?\b(?:rename|columns?|(?:add|drop)\s+"
-    r"(?!(?:constraint|primary|foreign|unique|check|partition|row|search|sort|dist|cluster)\b)\w)",
-    re.IGNORECASE,
-)
 K = TypeVar("K")
 V = TypeVar("V")
 NOTHING = TableColumns({}, complete=False)
@@ -88,7 +82,10 @@ class Schemas:
         return self._tables[key]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return the lineage of a model or snapshot that this run has built; None for one in Python."""
+        """Return the lineage of a model or snapshot that this run has built; None for a seed, and one in Python.
+
+        Of a table that something else changes, only the reason is known.
+        """
         key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
@@ -99,7 +96,8 @@ class Schemas:
     def _table(self, node: Node) -> TableColumns:
         """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
         if not self._is_own(node) or self._is_written.get(table_id(node)):
-            table = self._typed(node, self._columns(node))
+            unknown = self._unknown_effect(node)
+            table = NOTHING if unknown else self._typed(node, self._columns(node))
             if self._is_own(node):
                 self._cache.put_table(self._cache_key(node), node.get("checksum"), table)
             return table
@@ -111,6 +109,9 @@ class Schemas:
     def _is_own(self, node: Node) -> bool:
         """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
         return node["resource_type"] != "source" and not node.get(DEFERRED)
+
+    def _unknown_effect(self, node: Node) -> str | None:
+        return unknown_effect(node, self._dialect) if node["resource_type"] != "source" else None
 
     def _columns(self, node: Node) -> TableColumns:
         kind, query = node["resource_type"], None
@@ -185,8 +186,10 @@ class Schemas:
         return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
 
     def _read(self, node: Node) -> QueryLineage | None:
-        if _is_altered(node):
-            return QueryLineage(problem="a post-hook may change the columns of the table")
+        if problem := self._unknown_effect(node):
+            return QueryLineage(problem=problem)
+        if node["resource_type"] == "seed":
+            return None
         if self._is_own(node) and not self._is_written.get(table_id(node)):
             return None  # the table has been made of other SQL
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
@@ -222,12 +225,6 @@ class Schemas:
 
 def _has_contract(node: Node) -> bool:
     return bool(node.get("config", {}).get("contract", {}).get("enforced"))
-
-
-def _is_altered(node: Node) -> bool:
-    """Return whether a hook may change the columns of a table after its query has made them."""
-    hooks = node.get("config", {}).get("post-hook") or []
-    return any(ALTERATION.search(hook["sql"] if isinstance(hook, dict) else str(hook)) for hook in hooks)
 
 
 @contextmanager
