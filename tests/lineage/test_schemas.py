@@ -83,7 +83,7 @@ def schemas(
     known = Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
     for each in graph._nodes.values() if built is None else built:
         if each["resource_type"] != "source":
-            known.ended(each, is_written=True)
+            known.ended(each, is_written=True, is_new=True)
     return known
 
 

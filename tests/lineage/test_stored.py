@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pytest
 
 from tests.lineage.builds import Build, build, write_project
 
 
-def run(folder: Path, name: str, *arguments: str, **files: str) -> Build:
+def run(folder: Path, name: str, *arguments: str, full_refresh: bool = False, **files: str) -> Build:
     """Run dbt in a project with its own `.floe`, after a change of its files."""
     write_project(folder, {path.replace("__", "/", 1).replace("__", "."): text for path, text in files.items()})
-    return build(folder, *(arguments or ("build",)), target_path=name, kept=folder / "columns.json")
+    how = {"arguments": ["dbt", "build", "--full-refresh"]} if full_refresh else {}
+    return build(folder, *(arguments or ("build",)), target_path=name, kept=folder / "columns.json", **how)
 
 
 def columns(folder: Path, table: str) -> list[str]:
@@ -64,3 +66,81 @@ def test_altered_below(tmp_path: Path) -> None:
         assert not {"schema", "columnLineage"} & built.output_facets(name).keys()
         assert built.left_out(name)
     assert built.left_out("model.shop.s") == []
+
+
+INCREMENTAL = "{{ config(materialized='incremental', on_schema_change='%s') }} select %s from {{ ref('s') }}"
+S = "select 1 as id, 'a' as name, 2 as score"
+BELOW = "select id, (select max(name) from {{ ref('inc') }}) as m from {{ ref('s') }}"
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+@pytest.mark.parametrize("change", ["append_new_columns", "sync_all_columns", "ignore"])
+def test_older_columns(tmp_path: Path, change: str, has_memory: bool) -> None:
+    """An incremental table may have columns that its SQL has no more, or lack those that are new."""
+    first = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__inc__sql=INCREMENTAL % (change, "id, name, score"),
+        models__below__sql=BELOW,
+        models__star__sql="select * from {{ ref('inc') }}",
+    )
+    assert ["id", "name", "score"] == first.schema("model.shop.inc") == first.schema("model.shop.star")
+    assert {("warehouse.dev.inc", "name")} == first.origins("model.shop.below")["m"]
+    if not has_memory:
+        (tmp_path / "columns.json").unlink()
+
+    select = "id, score, name, 1 as extra" if change == "ignore" else "id, score, name as label2"
+    below = BELOW.replace("name", "label2") if change == "sync_all_columns" else BELOW
+    second = run(
+        tmp_path,
+        "two",
+        models__inc__sql=INCREMENTAL % (change, select),
+        models__below__sql=below,
+        models__star__sql="{{ config(materialized='table') }} select * from {{ ref('inc') }}",
+    )
+    actual = columns(tmp_path, "inc")
+    facets = second.output_facets("model.shop.inc")
+
+    assert not any("ordinal_position" in field for field in facets["schema"]["fields"]) or has_memory
+    if has_memory:
+        assert sorted(actual) == sorted(second.schema("model.shop.inc"))
+        assert set(facets["columnLineage"]["fields"]) <= set(actual)
+        assert sorted(columns(tmp_path, "star")) == sorted(second.schema("model.shop.star"))
+    elif change == "append_new_columns":
+        assert {"id", "score", "label2"} == set(second.schema("model.shop.inc")) < set(actual)
+        assert "m" not in second.origins("model.shop.below")
+        assert "schema" not in second.output_facets("model.shop.star")
+    if change != "append_new_columns" or has_memory:
+        origin = "label2" if change == "sync_all_columns" else "name"
+        assert {("warehouse.dev.inc", origin)} == second.origins("model.shop.below")["m"]
+
+    third = run(tmp_path, "three", "build", "--full-refresh", full_refresh=True)
+    assert columns(tmp_path, "inc") == third.schema("model.shop.inc") == columns(tmp_path, "star")
+
+
+@pytest.mark.parametrize("change", ["append_new_columns", "ignore"])
+def test_older_types(tmp_path: Path, change: str) -> None:
+    """A table keeps its types when those of its SQL change; a snapshot does as well."""
+
+    def files(data_type: str) -> dict[str, str]:
+        return {
+            "models__s__sql": f"select 1 as id, 2::{data_type} as amount",
+            "models__inc__sql": INCREMENTAL % (change, f"id, amount::{data_type} as amount"),
+            "snapshots__history__sql": "{% snapshot history %}{{ config(unique_key='id', strategy='check', "
+            f"check_cols='all') }}}} select id, amount::{data_type} as amount from {{{{ ref('s') }}}}{{% endsnapshot %}}",
+        }
+
+    first = run(tmp_path, "one", **files("bigint"))
+    second = run(tmp_path, "two", **files("integer"))
+    (tmp_path / "columns.json").unlink()
+    third = run(tmp_path, "three", **files("integer"))
+
+    def types(built: Build) -> list[str | None]:
+        return [
+            next(f.get("type") for f in built.output_facets(name)["schema"]["fields"] if f["name"] == "amount")
+            for name in ("model.shop.inc", "snapshot.shop.history")
+        ]
+
+    assert ["BIGINT", "BIGINT"] == types(first) == types(second)
+    assert [None, None] == types(third)

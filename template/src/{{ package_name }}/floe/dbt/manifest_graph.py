@@ -130,6 +130,10 @@ class Graph:
         group = self._groups.get(str(node.get("group")))
         return {**node, "group": group}
 
+    def is_new(self, node: Node, invocation_id: str) -> bool | None:
+        """Return whether a command has created a node's table rather than changed its rows; None if that is unknown."""
+        return self._snapshot_log.is_new(str(node["unique_id"]), invocation_id, relation_text(node))
+
     def compiled_sql(self, node: Node) -> str | None:
         """Return a node's compiled SQL, which dbt writes before it runs the node; for a microbatch model, one batch's.
 

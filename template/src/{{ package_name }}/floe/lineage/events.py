@@ -189,7 +189,7 @@ class RunEventBuilder:
         return self._datasets().inputs(node, event)
 
     def _ended(self, node: Node, event: NodeFinished) -> None:
-        self._datasets().ended(node, event)
+        self._datasets().ended(node, event, full_refresh=self._full_refresh)
 
     def _outputs(self, node: Node, event: NodeFinished) -> list[OutputDataset]:
         run_id = node_run_id(event.invocation_id, event.unique_id)

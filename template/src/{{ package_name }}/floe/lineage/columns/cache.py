@@ -42,9 +42,14 @@ class ColumnCache:
         entry = self._read().get(_table(name))
         return _table_columns(entry["value"]) if checksum and entry and entry["key"] == checksum else None
 
-    def put_table(self, name: str, checksum: Any, table: TableColumns) -> None:
-        """Store a table that has been built."""
-        self.put(_table(name), checksum, [list(table.columns.items()), table.complete, table.in_order])
+    def last_table(self, name: str, kind: str) -> TableColumns | None:
+        """Return a table as it was built last, whatever its node is now, if it was of the same kind."""
+        entry = self._read().get(_table(name))
+        return _table_columns(entry["value"]) if entry and entry["value"][-1] == kind else None
+
+    def put_table(self, name: str, checksum: Any, kind: str, table: TableColumns) -> None:
+        """Store a table that has been built, with the kind of its materialization."""
+        self.put(_table(name), checksum, [list(table.columns.items()), table.complete, table.in_order, kind])
 
     def forget_table(self, name: str) -> None:
         """Forget a table that may have changed in an unknown way."""
@@ -119,5 +124,5 @@ def _table(name: str) -> str:
 
 
 def _table_columns(value: Any) -> TableColumns:
-    columns, complete, in_order = value
+    columns, complete, in_order, _ = value
     return TableColumns(dict(columns), complete, in_order)

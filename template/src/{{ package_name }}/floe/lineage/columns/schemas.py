@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...dbt.deferral import DEFERRED
-from ...dbt.manifest_graph import Graph, Node, relation_text, table_id
+from ...dbt.manifest_graph import Graph, Node, materialized, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
 from .cache import ColumnCache
 from .hooks import unknown_effect
+from .kept_tables import kept_columns
 from .snapshots import with_snapshot_columns
 
 # A seed's file and node -> the types of its columns from dbt's adapter.
@@ -61,16 +62,23 @@ class Schemas:
         self._queries: dict[tuple[str, str], QueryLineage | None] = {}
         self._digests: dict[tuple[str, str], str] = {}
         self._is_written: dict[tuple[str, str], bool] = {}
+        self._is_new: dict[tuple[str, str], bool] = {}
+        self._before: dict[tuple[str, str], TableColumns | None] = {}
 
-    def ended(self, node: Node, *, is_written: bool) -> None:
-        """Record that dbt has built a node's table, or that the build has failed and may have changed it."""
-        key = table_id(node)
+    def ended(self, node: Node, *, is_written: bool, is_new: bool | None = None) -> None:
+        """Record that dbt has built a node's table, or that the build has failed and may have changed it.
+
+        `is_new` is whether the build has created the table, rather than added rows; None if that is not known.
+        """
+        key, name = table_id(node), self._cache_key(node)
         self._is_written[key] = is_written
+        self._is_new[key] = bool(is_new)
+        # If it is not certain that the table was there before, its columns in an earlier run prove nothing.
+        self._before[key] = self._cache.last_table(name, materialized(node)) if is_new is False else None
+        self._cache.forget_table(name)
         self._tables.pop(key, None)
         self._queries.pop(key, None)
         self._digests.pop(key, None)
-        if not is_written:
-            self._cache.forget_table(self._cache_key(node))
 
     def table(self, node: Node) -> TableColumns:
         """Return the known columns of a node's table."""
@@ -84,8 +92,16 @@ class Schemas:
     def query(self, node: Node) -> QueryLineage | None:
         """Return the lineage of a model or snapshot that this run has built; None for a seed, and one in Python.
 
-        Of a table that something else changes, only the reason is known.
+        Of a table that something else changes, only the reason is known. A table that is older than its query may lack
+        columns of the query.
         """
+        query = self._query(node)
+        if query is None or not self._is_kept(node) or not (table := self.table(node)).complete:
+            return query
+        names = {name.lower() for name in table.columns}
+        return replace(query, columns={name: c for name, c in query.columns.items() if name.lower() in names})
+
+    def _query(self, node: Node) -> QueryLineage | None:
         key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
@@ -93,13 +109,17 @@ class Schemas:
                 self._queries[key] = self._read(node)
         return self._queries[key]
 
+    def _is_kept(self, node: Node) -> bool:
+        """Return whether a node adds rows to a table that it has not created in this run."""
+        return materialized(node) in {"incremental", "snapshot"} and not self._is_new.get(table_id(node))
+
     def _table(self, node: Node) -> TableColumns:
         """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
         if not self._is_own(node) or self._is_written.get(table_id(node)):
             unknown = self._unknown_effect(node)
             table = NOTHING if unknown else self._typed(node, self._columns(node))
             if self._is_own(node):
-                self._cache.put_table(self._cache_key(node), node.get("checksum"), table)
+                self._cache.put_table(self._cache_key(node), node.get("checksum"), materialized(node), table)
             return table
         if table_id(node) in self._is_written:
             return NOTHING
@@ -118,7 +138,11 @@ class Schemas:
         if kind == "seed":
             return self._seed(node)
         if kind in {"model", "snapshot"}:
-            query = self.query(node)
+            query = self._query(node)
+            if query and not query.problem and self._is_kept(node):
+                return self._cataloged_or(
+                    node, kept_columns(node, query, self._before.get(table_id(node)), self._dialect)
+                )
             if query and query.complete:
                 columns = {name: column.type for name, column in query.columns.items()}
                 return self._stored(node, columns, in_order=query.in_order)
@@ -139,18 +163,20 @@ class Schemas:
         With a contract, a table has the order and the types of its YAML. A table that earlier runs have written may
         have been created by other SQL: only a catalog has its order.
         """
-        materialized = node.get("config", {}).get("materialized")
-        if materialized in {"incremental", "snapshot"}:
-            cataloged = self._cataloged(node)
-            if cataloged.keys() == columns.keys():
-                return TableColumns(cataloged)
-            return TableColumns(columns, in_order=False)
-        if materialized == "table" and _has_contract(node):
+        kind = materialized(node)
+        if kind in {"incremental", "snapshot"}:
+            return self._cataloged_or(node, TableColumns(columns, in_order=False))
+        if kind == "table" and _has_contract(node):
             declared = self._documented(node)
             if declared.keys() != columns.keys():
                 return TableColumns(columns, in_order=False)
             return TableColumns({name: data_type or columns[name] for name, data_type in declared.items()})
         return TableColumns(columns, in_order=in_order)
+
+    def _cataloged_or(self, node: Node, table: TableColumns) -> TableColumns:
+        """Return a table as in the catalog, which has its order and its types, if it has the same columns there."""
+        cataloged = self._cataloged(node)
+        return TableColumns(cataloged) if cataloged and cataloged.keys() == table.columns.keys() else table
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
         known_types = {
