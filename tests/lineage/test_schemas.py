@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -384,3 +385,47 @@ def test_altered_seed(graph: Graph) -> None:
     assert query is not None
     assert query.problem
     assert TableColumns({}, complete=False) == known.table(seed)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("id,a,a, b ,", ["id", "a", "a_2", "b", "e"]),
+        ("id,a", ["id", "a"]),
+    ],
+)
+def test_header(graph: Graph, tmp_path: Path, header: str, expected: list[str]) -> None:
+    """A seed has the names that dbt gives to its columns: blank and repeated ones get others."""
+    (tmp_path / "seeds" / "raw.csv").write_text(f"{header}\n" + "1," * header.count(",") + "1\n")
+    seed = graph.node("seed.shop.raw")
+
+    for types in (dict.fromkeys(expected, "INTEGER"), {}):
+        known = Schemas(graph, "duckdb", ColumnCache(None), {}, lambda _file, _node, types=types: types)
+        known.ended(seed, is_written=True, is_new=True)
+        table = known.table(seed)
+        assert table.complete or not types
+        assert list(table.columns) == (expected if types or header == "id,a" else [])
+
+
+def test_large_seed(graph: Graph, tmp_path: Path) -> None:
+    """The content of a large seed has no hash in the manifest: its header is read again once the file has changed."""
+    seed = graph.node("seed.shop.raw")
+    seed["checksum"] = {"name": "path", "checksum": "seeds/raw.csv"}  # type: ignore[index]
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    assert ["id", "name"] == list(first.table(seed).columns)
+    first._cache.save()
+    (tmp_path / "seeds" / "raw.csv").write_text("id,label\n1,Ada\n")
+    os.utime(tmp_path / "seeds" / "raw.csv", ns=(1, 1))
+
+    assert ["id", "label"] == list(schemas(graph, kept=tmp_path / "columns.json").table(seed).columns)
+
+
+def test_unbuilt_contract(graph: Graph) -> None:
+    """A contract says what the next build makes, not what a table is that no known run has built."""
+    model = {
+        **graph.node("model.shop.staged"),
+        "config": {"materialized": "table", "contract": CONTRACT},
+        "columns": {"id": {"name": "id", "data_type": "int"}},
+    }
+
+    assert not schemas(graph, built=[]).table(model).complete

@@ -128,7 +128,8 @@ def test_older_types(tmp_path: Path, change: str) -> None:
             "models__s__sql": f"select 1 as id, 2::{data_type} as amount",
             "models__inc__sql": INCREMENTAL % (change, f"id, amount::{data_type} as amount"),
             "snapshots__history__sql": "{% snapshot history %}{{ config(unique_key='id', strategy='check', "
-            f"check_cols='all') }}}} select id, amount::{data_type} as amount from {{{{ ref('s') }}}}{{% endsnapshot %}}",
+            f"check_cols='all') }}}} select id, amount::{data_type} as amount "
+            "from {{ ref('s') }}{% endsnapshot %}",
         }
 
     first = run(tmp_path, "one", **files("bigint"))
@@ -144,3 +145,28 @@ def test_older_types(tmp_path: Path, change: str) -> None:
 
     assert ["BIGINT", "BIGINT"] == types(first) == types(second)
     assert [None, None] == types(third)
+
+
+def test_reloaded_seed(tmp_path: Path) -> None:
+    """A seed that is loaded again keeps its names and types; with another header it is still the old table."""
+    first = run(
+        tmp_path,
+        "one",
+        seeds__raw__csv="id,name\n1,Ada\n",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('raw') }}",
+    )
+    assert ["id", "name"] == first.schema("seed.shop.raw") == first.schema("model.shop.below")
+
+    renamed = "key,name\n1,Ada\n"
+    second = run(tmp_path, "two", seeds__raw__csv=renamed)
+    assert ["id", "name"] == columns(tmp_path, "raw") == second.schema("seed.shop.raw")
+    assert ["id", "name"] == second.schema("model.shop.below")
+
+    (tmp_path / "columns.json").unlink()
+    third = run(tmp_path, "three")
+    assert "schema" not in third.output_facets("seed.shop.raw")
+    assert "schema" not in third.output_facets("model.shop.below")
+    assert third.left_out("model.shop.below")
+
+    fourth = run(tmp_path, "four", "seed", "--full-refresh")
+    assert ["key", "name"] == columns(tmp_path, "raw") == fourth.schema("seed.shop.raw")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -116,12 +116,11 @@ class Schemas:
     def _table(self, node: Node) -> TableColumns:
         """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
         if not self._is_own(node) or self._is_written.get(table_id(node)):
-            unknown = self._unknown_effect(node)
-            table = NOTHING if unknown else self._typed(node, self._columns(node))
+            table = NOTHING if self._unknown_effect(node) else self._typed(node, self._columns(node))
             if self._is_own(node):
                 self._cache.put_table(self._cache_key(node), node.get("checksum"), materialized(node), table)
             return table
-        if table_id(node) in self._is_written:
+        if table_id(node) in self._is_written or self._unknown_effect(node):
             return NOTHING
         last = self._cache.table(self._cache_key(node), node.get("checksum"))
         return last or self._typed(node, self._columns(node))
@@ -146,7 +145,7 @@ class Schemas:
             if query and query.complete:
                 columns = {name: column.type for name, column in query.columns.items()}
                 return self._stored(node, columns, in_order=query.in_order)
-            if _has_contract(node):
+            if _has_contract(node) and self._is_written.get(table_id(node), not self._is_own(node)):
                 return self._stored(node, self._documented(node), in_order=False)
             if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
@@ -199,17 +198,40 @@ class Schemas:
         return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
 
     def _seed(self, node: Node) -> TableColumns:
+        """Return the columns of a seed's table, which are those of its file only if this run has created the table.
+
+        Otherwise dbt empties and fills the table that is there, and its names and types stay.
+        """
+        key = table_id(node)
+        if not self._is_own(node) or key not in self._is_written:
+            return self._cataloged_seed(node)
+        if self._is_new[key] or self._dialect == "bigquery":  # there, dbt always drops the table of a seed first
+            return self._seed_file(node)
+        return self._before[key] or self._cataloged_seed(node)
+
+    def _cataloged_seed(self, node: Node) -> TableColumns:
+        """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
+        cataloged = self._cataloged(node)
+        if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
+            return TableColumns(cataloged)
+        return TableColumns(self._documented(node), complete=False)
+
+    def _seed_file(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
-        checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
-        if (cached := self._cache.get(self._cache_key(node), checksum)) is None:
-            if not file.is_file():
-                return NOTHING
+        if not file.is_file():
+            return NOTHING
+        checksum = node.get("checksum") or {}
+        if checksum.get("name") == "path":  # dbt does not hash the content of large seeds
+            checksum = {**checksum, "changed": file.stat().st_mtime_ns}
+        key = json.dumps([checksum, node.get("config", {}).get("column_types"), self._dialect])
+        if (cached := self._cache.get(self._cache_key(node), key)) is None:
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
-            cached = [[name, types.get(name)] for name in _header(file, node)]
-            self._cache.put(self._cache_key(node), checksum, cached)
+            cached = [[name, types.get(name)] for name in _names(_header(file, node), types)]
+            self._cache.put(self._cache_key(node), key, cached)
         # If the engine turns unquoted names into upper case, dbt quotes a seed's header only if configured to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
-        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
+        columns = {fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached}
+        return TableColumns(columns) if columns else NOTHING
 
     def _read(self, node: Node) -> QueryLineage | None:
         if problem := self._unknown_effect(node):
@@ -266,3 +288,10 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
 def _header(file: Path, node: Node) -> list[str]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         return next(csv.reader(lines, delimiter=node.get("config", {}).get("delimiter") or ","), [])
+
+
+def _names(header: Sequence[str], types: Mapping[str, str]) -> Sequence[str]:
+    """Return the names that dbt gives to the columns of a seed; it renames blank and repeated ones."""
+    if all(name and name == name.strip() for name in header) and len({name.lower() for name in header}) == len(header):
+        return header
+    return list(types) if len(types) == len(header) else ()
