@@ -362,6 +362,7 @@ def test_hook(graph: Graph, hook: str, is_altered: bool, kind: str) -> None:
     [
         {"config": {"sql_header": "create temp macro upper(x) as 'x';"}},
         {"depends_on": {"nodes": ["seed.shop.raw"], "macros": ["macro.dbt.set_sql_header"]}},
+        {"config": {"materialized": "insert_by_period"}},
         {"config": {"contract": CONTRACT, "post-hook": [{"sql": "alter table {{ this }} drop column name"}]}},
     ],
 )
@@ -429,3 +430,35 @@ def test_unbuilt_contract(graph: Graph) -> None:
     }
 
     assert not schemas(graph, built=[]).table(model).complete
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"id": "BIGINT", "total": None}),
+        ({"format": "parquet"}, {"id": "BIGINT", "total": None}),
+        ({"location": "x/t.parquet"}, {"id": "BIGINT", "total": None}),
+        ({"format": "csv"}, {"id": None, "total": None}),
+        ({"location": "x/t.csv"}, {"id": None, "total": None}),
+        ({"format": "json"}, {"id": None, "total": None}),
+        ({"location": "x/t", "options": {"codec": "zstd"}}, {"id": "BIGINT", "total": None}),
+        ({"format": "csv", "options": {"header": False}}, {}),
+        ({"location": "{{ env_var('X') }}.dat"}, {}),
+    ],
+)
+def test_external(graph: Graph, tmp_path: Path, config: dict[str, Any], expected: dict[str, str | None]) -> None:
+    """A model in a file has the columns that reading the file gives: only Parquet keeps its types."""
+    sql = "select 1::bigint as id, 2::decimal(18, 2) as total"
+    model = of_sql(graph, tmp_path, sql, **{"materialized": "external", **config})
+
+    known = schemas(graph)
+    assert TableColumns(expected, complete=bool(expected)) == known.table(model)
+    assert bool(expected) != bool(known.query(model).problem)
+
+
+def test_partitions(graph: Graph, tmp_path: Path) -> None:
+    """The columns by which a file is partitioned are the last ones when it is read, with types of their own."""
+    config = {"materialized": "external", "options": {"partition_by": "id"}}
+    model = of_sql(graph, tmp_path, "select 1::bigint as id, 2 as total", **config)
+
+    assert TableColumns({"id": None, "total": None}, in_order=False) == schemas(graph).table(model)

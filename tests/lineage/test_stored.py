@@ -170,3 +170,24 @@ def test_reloaded_seed(tmp_path: Path) -> None:
 
     fourth = run(tmp_path, "four", "seed", "--full-refresh")
     assert ["key", "name"] == columns(tmp_path, "raw") == fourth.schema("seed.shop.raw")
+
+
+def test_external(tmp_path: Path) -> None:
+    """What is read from a file has the types that DuckDB finds there, and its partitions are the last columns."""
+    select = "select 1::smallint as id, 2::decimal(9, 2) as amount from {{ ref('s') }}"
+    built = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__c__sql="{{ config(materialized='external', format='csv', location='c.csv') }}" + select,
+        models__p__sql="{{ config(materialized='external', location='p', options={'partition_by': 'id'}) }}" + select,
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('c') }}",
+        models__under__sql="{{ config(materialized='table') }} select * from {{ ref('p') }}",
+    )
+
+    assert ["amount", "id"] == columns(tmp_path, "under")
+    assert ["id", "amount"] == columns(tmp_path, "below") == built.schema("model.shop.below")
+    for name in ("model.shop.c", "model.shop.below", "model.shop.p", "model.shop.under"):
+        assert not any("type" in field for field in built.output_facets(name)["schema"]["fields"])
+    assert {"amount", "id"} == set(built.schema("model.shop.p"))
+    assert not any("ordinal_position" in field for field in built.output_facets("model.shop.p")["schema"]["fields"])

@@ -28,6 +28,7 @@ from . import QueryLineage, TableColumns, fold, read_query
 from .cache import ColumnCache
 from .hooks import unknown_effect
 from .kept_tables import kept_columns
+from .materializations import read_back, unknown_materialization
 from .snapshots import with_snapshot_columns
 
 # A seed's file and node -> the types of its columns from dbt's adapter.
@@ -130,7 +131,9 @@ class Schemas:
         return node["resource_type"] != "source" and not node.get(DEFERRED)
 
     def _unknown_effect(self, node: Node) -> str | None:
-        return unknown_effect(node, self._dialect) if node["resource_type"] != "source" else None
+        if node["resource_type"] == "source":
+            return None
+        return unknown_effect(node, self._dialect) or unknown_materialization(node)
 
     def _columns(self, node: Node) -> TableColumns:
         kind, query = node["resource_type"], None
@@ -170,7 +173,7 @@ class Schemas:
             if declared.keys() != columns.keys():
                 return TableColumns(columns, in_order=False)
             return TableColumns({name: data_type or columns[name] for name, data_type in declared.items()})
-        return TableColumns(columns, in_order=in_order)
+        return read_back(node, TableColumns(columns, in_order=in_order))
 
     def _cataloged_or(self, node: Node, table: TableColumns) -> TableColumns:
         """Return a table as in the catalog, which has its order and its types, if it has the same columns there."""
@@ -178,9 +181,11 @@ class Schemas:
         return TableColumns(cataloged) if cataloged and cataloged.keys() == table.columns.keys() else table
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
+        # Of tables whose types differ from those of their SQL, documentation is not a proof.
+        is_other = self._is_kept(node) or materialized(node) == "external"
         known_types = {
             name.lower(): data_type
-            for source in (self._documented(node), self._cataloged(node))
+            for source in ({} if is_other else self._documented(node), self._cataloged(node))
             for name, data_type in source.items()
             if data_type
         }
