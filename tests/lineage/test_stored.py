@@ -191,3 +191,20 @@ def test_external(tmp_path: Path) -> None:
         assert not any("type" in field for field in built.output_facets(name)["schema"]["fields"])
     assert {"amount", "id"} == set(built.schema("model.shop.p"))
     assert not any("ordinal_position" in field for field in built.output_facets("model.shop.p")["schema"]["fields"])
+
+
+def test_table_function(tmp_path: Path) -> None:
+    """A table function is no dataset: what calls it reads the tables in its SQL, and has no certain columns."""
+    built = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__f__sql="""{{ config(materialized='table_function', parameters=['p']) }}
+            select id from {{ ref('s') }} where id = p""",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('f') }}(1)",
+    )
+
+    assert ["id"] == columns(tmp_path, "below")
+    assert [] == built.end("model.shop.f")["outputs"] == built.left_out("model.shop.f")
+    assert {"warehouse.dev.s"} == built.inputs("model.shop.f") == built.inputs("model.shop.below")
+    assert built.left_out("model.shop.below")

@@ -21,7 +21,6 @@ KNOWN = {
     "snapshot",
     "streaming_table",
     "table",
-    "table_function",
     "view",
 }
 # Types that a Parquet file keeps exactly.
