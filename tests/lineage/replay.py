@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -68,6 +68,7 @@ def run_events(
     deferral: Any = None,
     runs_in: Path = Path("/project/dbt"),
     types: Any = lambda _file, _node: {},
+    arguments: Sequence[str] = ("dbt", "build", "--vars", "{key: secret}"),
     **end: Any,
 ) -> list[RunEvent]:
     """Return the events of a recorded command in a Dagster run of its own.
@@ -81,6 +82,7 @@ def run_events(
         deferral: What the command defers to.
         runs_in: The folder that dbt runs in.
         types: The types of a seed's columns.
+        arguments: The command line.
         end: How the command ended: `message`, `interrupted`.
     """
     from pipeline.floe.dbt.manifest_graph import Graph
@@ -98,9 +100,11 @@ def run_events(
     for node in graph._nodes.values():
         if node["resource_type"] == "seed" and not node.get("root_path"):
             node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
+    if folder == RECORDED / target:  # the first build of its tables, recorded without its log
+        graph.is_new = lambda _node, _invocation_id: True  # type: ignore[method-assign]
     engine = warehouse(target)
     columns = ColumnCache(kept)
-    schemas = Schemas(graph, engine.dialect, columns, {}, types)
+    schemas = Schemas(graph, engine.dialect, columns, {}, types, engine.namespace(CONNECTIONS[target][0]))
     datasets = DatasetBuilder(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = RunContext(
@@ -112,9 +116,7 @@ def run_events(
         tags={"dagster/partition": "2026-11-23"},
         version="1.13.27",
     )
-    command = CommandInfo(
-        project_name="shop", profile_name="shop", arguments=["dbt", "build", "--vars", "{key: secret}"]
-    )
+    command = CommandInfo(project_name="shop", profile_name="shop", arguments=list(arguments))
     jobs = JobFacets(graph, engine.dialect, Path("/project/dbt"), None, owners)
     lineage = RunEventBuilder(run, command, SimpleNamespace(graph=graph, datasets=datasets, jobs=jobs))
     lives = EventTracker(lambda unique_id, _is_wanted: [details[unique_id]] if unique_id in details else [])

@@ -41,8 +41,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = write_project(tmp_path_factory.mktemp("compiled"), FILES)
     event_times = ("--event-time-start=2026-11-20", "--event-time-end=2026-11-22")
     if request.param == "second run":
-        build(folder, "build", *event_times, target_path="before")
-    return build(folder, "build", *event_times)
+        build(folder, "build", *event_times, target_path="before", kept=folder / "columns.json")
+    return build(folder, "build", *event_times, kept=folder / "columns.json")
 
 
 def test_microbatch(run: Build) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,13 +73,19 @@ def graph(tmp_path: Path) -> Graph:
     return Graph(told, tmp_path)
 
 
-def schemas(graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path | None = None) -> Schemas:
-    """Return the columns of the project's tables."""
+def schemas(
+    graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path | None = None, built: list[Node] | None = None
+) -> Schemas:
+    """Return the columns of the project's tables after a run that has built all of them, or those in `built`."""
 
     def types(_file: Path, _node: Node) -> dict[str, str]:
         return {"id": "INTEGER", "name": "TEXT"}
 
-    return Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
+    known = Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
+    for each in graph._nodes.values() if built is None else built:
+        if each["resource_type"] != "source":
+            known.ended(each, is_written=True, is_new=True)
+    return known
 
 
 def test_seed(graph: Graph) -> None:
@@ -134,10 +141,55 @@ def test_not_in_this_run(graph: Graph, tmp_path: Path) -> None:
     known._cache.save()
     (tmp_path / "compiled" / "shop" / "models" / "staged.sql").unlink()
 
-    assert expected == schemas(graph, kept=tmp_path / "columns.json").table(graph.node("model.shop.staged"))
+    kept = tmp_path / "columns.json"
+    assert expected == schemas(graph, kept=kept, built=[]).table(graph.node("model.shop.staged"))
 
     changed = {**graph.node("model.shop.staged"), "checksum": {"checksum": "another"}}
-    assert TableColumns({}, complete=False) == schemas(graph, kept=tmp_path / "columns.json").table(changed)
+    assert TableColumns({}, complete=False) == schemas(graph, kept=kept, built=[]).table(changed)
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_failed(graph: Graph, tmp_path: Path, is_written: bool) -> None:
+    """A build that fails may have changed the table: nothing is known of it, neither in this run nor in later ones."""
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    staged = graph.node("model.shop.staged")
+    expected = first.table(staged) if is_written else TableColumns({}, complete=False)
+    first.table(staged)
+    first._cache.save()
+
+    second = schemas(graph, kept=tmp_path / "columns.json", built=[])
+    second.ended(staged, is_written=is_written)
+    assert expected == second.table(staged)
+    second._cache.save()
+
+    assert expected == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged)
+
+
+def test_other_database(graph: Graph, tmp_path: Path) -> None:
+    """A table of another target or of another database is another table, whatever dbt calls its node."""
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    staged = graph.node("model.shop.staged")
+    assert first.table(staged).complete
+    first._cache.save()
+
+    other = {**staged, "relation_name": '"shop"."other"."staged"'}
+    assert not schemas(graph, kept=tmp_path / "columns.json", built=[]).table(other).complete
+    cache = ColumnCache(tmp_path / "columns.json")
+    assert not Schemas(graph, "duckdb", cache, {}, lambda _file, _node: {}, "duckdb:///other").table(staged).complete
+
+
+def test_two_processes(graph: Graph, tmp_path: Path) -> None:
+    """A process that ends later keeps what another has stored in between."""
+    later = ColumnCache(tmp_path / "columns.json")
+    assert later.get("a", "key") is None
+    schemas(graph, kept=tmp_path / "columns.json")
+    other = ColumnCache(tmp_path / "columns.json")
+    other.put("a", "key", 1)
+    other.save()
+    later.put("b", "key", 2)
+    later.save()
+
+    assert (1, 2) == tuple(ColumnCache(tmp_path / "columns.json").get(name, "key") for name in "ab")
 
 
 def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:
@@ -261,15 +313,152 @@ def test_unordered(sql: str, expected: dict[str, str | None]) -> None:
         ("alter table {{ this }} owner to analysts", False),
         ("grant select on {{ this }} to reporter", False),
         ("create index on {{ this }} (id)", False),
+        ("create unique index if not exists i on {{ this }} (id); analyze {{ this }}", False),
+        ("{# a note #} vacuum {{ this }}", False),
+        ("comment on table {{ this }} is 'alter; drop column x'", False),
+        ("select 1 from {{ ref('other') }}", False),
+        ("{% if is_incremental() %} analyze {{ this }} {% else %} vacuum {{ this }} {% endif %}", False),
+        ("", False),
+        ("alter table {{ this }} add constraint pk primary key (id), owner to analysts", False),
+        ("alter table {{ this }} add constraint pk primary key (id), add column extra int", True),
+        ("alter table {{ this }} alter n type varchar", True),
+        ("alter table {{ this }} swap with other", True),
+        ("create or replace table {{ this }} as select 1 as id", True),
+        ("create or replace view {{ this }} as select 1 as id", True),
+        ("update {{ this }} set name = (select max(score) from s1)", True),
+        ("insert into {{ this }} select * from s1", True),
+        ("delete from {{ this }} where id in (select id from s1)", True),
+        ("merge into {{ this }} using s1 on true when matched then delete", True),
+        ("create or replace temp macro upper(x) as lower(x)", True),
+        ("set search_path = other", True),
+        ("select refresh({{ this }})", True),
+        ("select 1 as id into other", True),
+        ("{{ add_column(this) }}", True),
+        ("{{ var('statement') }}", True),
+        ("{% set _ = run_query('alter') %}", True),
+        ("grant select on {{ this }} to a; alter table {{ this }} drop column x", True),
+        ("select '--'; drop table {{ this }}", True),
+        ("select ';' -- ;\n; update {{ this }} set id = 1", True),
+        ("{% if a %} grant {% else %} alter {% endif %} table {{ this }} drop column x", True),
+        ("explain analyze delete from {{ this }}", True),
+        ("this is no SQL '", True),
     ],
 )
-def test_post_hook(graph: Graph, hook: str, is_altered: bool) -> None:
-    """A hook that may change the columns of a table leaves them unknown, with the reason."""
+@pytest.mark.parametrize("kind", ["pre-hook", "post-hook"])
+def test_hook(graph: Graph, hook: str, is_altered: bool, kind: str) -> None:
+    """A hook that may change the columns or values of a table leaves them unknown, with the reason."""
     model = graph.node("model.shop.staged")
-    model["config"] = {"materialized": "table", "post-hook": [{"sql": hook, "transaction": True}]}
+    model["config"] = {"materialized": "table", kind: [{"sql": hook, "transaction": True}]}
     known = schemas(graph)
     query = known.query(model)
 
     assert query is not None
     assert is_altered == bool(query.problem)
     assert is_altered != known.table(model).complete
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"config": {"sql_header": "create temp macro upper(x) as 'x';"}},
+        {"depends_on": {"nodes": ["seed.shop.raw"], "macros": ["macro.dbt.set_sql_header"]}},
+        {"config": {"materialized": "insert_by_period"}},
+        {"config": {"contract": CONTRACT, "post-hook": [{"sql": "alter table {{ this }} drop column name"}]}},
+    ],
+)
+def test_nothing_claimed(graph: Graph, how: dict[str, Any]) -> None:
+    """Neither documentation nor a contract is a claim about a table that something else changes."""
+    model = {**graph.node("model.shop.staged"), "columns": {"id": {"name": "id", "data_type": "int"}}, **how}
+    known = schemas(graph)
+    query = known.query(model)
+
+    assert query is not None
+    assert query.problem
+    assert TableColumns({}, complete=False) == known.table(model)
+
+
+def test_altered_seed(graph: Graph) -> None:
+    """A seed that a hook alters is not its file, and its run has the reason."""
+    seed = {**graph.node("seed.shop.raw"), "config": {"post-hook": ["alter table {{ this }} add column extra int"]}}
+    known = schemas(graph)
+    query = known.query(seed)
+
+    assert query is not None
+    assert query.problem
+    assert TableColumns({}, complete=False) == known.table(seed)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("id,a,a, b ,", ["id", "a", "a_2", "b", "e"]),
+        ("id,a", ["id", "a"]),
+    ],
+)
+def test_header(graph: Graph, tmp_path: Path, header: str, expected: list[str]) -> None:
+    """A seed has the names that dbt gives to its columns: blank and repeated ones get others."""
+    (tmp_path / "seeds" / "raw.csv").write_text(f"{header}\n" + "1," * header.count(",") + "1\n")
+    seed = graph.node("seed.shop.raw")
+
+    for types in (dict.fromkeys(expected, "INTEGER"), {}):
+        known = Schemas(graph, "duckdb", ColumnCache(None), {}, lambda _file, _node, types=types: types)
+        known.ended(seed, is_written=True, is_new=True)
+        table = known.table(seed)
+        assert table.complete or not types
+        assert list(table.columns) == (expected if types or header == "id,a" else [])
+
+
+def test_large_seed(graph: Graph, tmp_path: Path) -> None:
+    """The content of a large seed has no hash in the manifest: its header is read again once the file has changed."""
+    seed = graph.node("seed.shop.raw")
+    seed["checksum"] = {"name": "path", "checksum": "seeds/raw.csv"}  # type: ignore[index]
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    assert ["id", "name"] == list(first.table(seed).columns)
+    first._cache.save()
+    (tmp_path / "seeds" / "raw.csv").write_text("id,label\n1,Ada\n")
+    os.utime(tmp_path / "seeds" / "raw.csv", ns=(1, 1))
+
+    assert ["id", "label"] == list(schemas(graph, kept=tmp_path / "columns.json").table(seed).columns)
+
+
+def test_unbuilt_contract(graph: Graph) -> None:
+    """A contract says what the next build makes, not what a table is that no known run has built."""
+    model = {
+        **graph.node("model.shop.staged"),
+        "config": {"materialized": "table", "contract": CONTRACT},
+        "columns": {"id": {"name": "id", "data_type": "int"}},
+    }
+
+    assert not schemas(graph, built=[]).table(model).complete
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({}, {"id": "BIGINT", "total": None}),
+        ({"format": "parquet"}, {"id": "BIGINT", "total": None}),
+        ({"location": "x/t.parquet"}, {"id": "BIGINT", "total": None}),
+        ({"format": "csv"}, {"id": None, "total": None}),
+        ({"location": "x/t.csv"}, {"id": None, "total": None}),
+        ({"format": "json"}, {"id": None, "total": None}),
+        ({"location": "x/t", "options": {"codec": "zstd"}}, {"id": "BIGINT", "total": None}),
+        ({"format": "csv", "options": {"header": False}}, {}),
+        ({"location": "{{ env_var('X') }}.dat"}, {}),
+    ],
+)
+def test_external(graph: Graph, tmp_path: Path, config: dict[str, Any], expected: dict[str, str | None]) -> None:
+    """A model in a file has the columns that reading the file gives: only Parquet keeps its types."""
+    sql = "select 1::bigint as id, 2::decimal(18, 2) as total"
+    model = of_sql(graph, tmp_path, sql, **{"materialized": "external", **config})
+
+    known = schemas(graph)
+    assert TableColumns(expected, complete=bool(expected)) == known.table(model)
+    assert bool(expected) != bool(known.query(model).problem)
+
+
+def test_partitions(graph: Graph, tmp_path: Path) -> None:
+    """The columns by which a file is partitioned are the last ones when it is read, with types of their own."""
+    config = {"materialized": "external", "options": {"partition_by": "id"}}
+    model = of_sql(graph, tmp_path, "select 1::bigint as id, 2 as total", **config)
+
+    assert TableColumns({"id": None, "total": None}, in_order=False) == schemas(graph).table(model)

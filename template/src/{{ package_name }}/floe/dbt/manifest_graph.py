@@ -24,6 +24,8 @@ TABLES = {*ASSETS, "source"}
 TEST_TYPES = {"test", "unit_test"}
 # The types of nodes that dbt executes; it does not execute exposures or metrics.
 EXECUTED = {*TABLES, *TEST_TYPES, "function"}
+# Materializations that create no table or view: dbt-duckdb's table function runs its SQL wherever it is called.
+NO_TABLE = {"ephemeral", "table_function"}
 HOOK = "operation"  # dbt's resource type of on-run-start and on-run-end hooks
 
 
@@ -56,7 +58,7 @@ class Graph:
         return self._nodes.get(unique_id) or bare_node(unique_id)
 
     def tables_upstream(self, node: Node) -> list[Node]:
-        """Return the tables that a node reads, including those behind ephemeral models.
+        """Return the tables that a node reads, including those behind ephemeral models and table functions.
 
         A unit test reads none, because its rows are in the project. If dbt defers, a table is left out until it is
         known which of the two is read; `undecided` returns it.
@@ -103,7 +105,7 @@ class Graph:
             upstream = self.node(unique_id)
             if is_table(upstream):
                 yield self.built(upstream)
-            elif materialized(upstream) == "ephemeral":
+            elif materialized(upstream) in NO_TABLE:
                 yield from self._tables_above(upstream)
 
     def built(self, node: Node) -> Node:
@@ -129,6 +131,10 @@ class Graph:
         """Return a node whose `group` is the group itself, with its owner, instead of the group's name."""
         group = self._groups.get(str(node.get("group")))
         return {**node, "group": group}
+
+    def is_new(self, node: Node, invocation_id: str) -> bool | None:
+        """Return whether a command has created a node's table rather than changed its rows; None if that is unknown."""
+        return self._snapshot_log.is_new(str(node["unique_id"]), invocation_id, relation_text(node))
 
     def compiled_sql(self, node: Node) -> str | None:
         """Return a node's compiled SQL, which dbt writes before it runs the node; for a microbatch model, one batch's.
@@ -220,7 +226,7 @@ def is_executed(resource_type: str | None, materialization: str | None) -> bool:
 
 def is_table(node: Node) -> bool:
     """Return whether a node represents a table or view in the warehouse."""
-    return node["resource_type"] in TABLES and materialized(node) != "ephemeral"
+    return node["resource_type"] in TABLES and materialized(node) not in NO_TABLE
 
 
 def is_external(node: Node) -> bool:

@@ -26,8 +26,8 @@ from openlineage.client.facet_v2 import (
 )
 
 from ..assets.meta import Owners
-from ..dbt.manifest_graph import Graph, Node, is_table, materialized, relation_text, table_id
-from ..dbt.node_events import NodeFinished
+from ..dbt.manifest_graph import ASSETS, Graph, Node, config_of, is_table, materialized, relation_text, table_id
+from ..dbt.node_events import NodeFinished, Outcome
 from ..faults import detail, lost_details
 from ..warehouse import Connection, Warehouse
 from . import checks
@@ -37,6 +37,8 @@ from .dataset_names import DatasetNames
 from .locations import DatasetName
 from .table_facets import TYPES, table_facets
 
+# Statuses with which dbt reports that it has not run a node.
+UNTOUCHED = {"no-op", "reused"}
 State = lifecycle_state_change_dataset.LifecycleStateChange
 
 
@@ -93,6 +95,14 @@ class DatasetBuilder:
             if self.name(table) is None
         ]
         return messages
+
+    def ended(self, node: Node, event: NodeFinished, *, full_refresh: bool) -> None:
+        """Record the end of a node, before its datasets are described; a skipped or reused table is as it was."""
+        if node["resource_type"] in ASSETS and event.outcome is not Outcome.SKIPPED and event.status not in UNTOUCHED:
+            is_new = _is_refreshed(node, full_refresh=full_refresh) or self._graph.is_new(node, event.invocation_id)
+            is_written = event.outcome in {Outcome.SUCCESS, Outcome.WARN}
+            self._schemas.ended(node, is_written=is_written, is_new=is_new)
+            self._facets.pop(table_id(node), None)
 
     def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a test or a source, which write nothing."""
@@ -207,6 +217,12 @@ def _state(node: Node, *, full_refresh: bool) -> State | None:
     if kind in {"table", "seed"} or (kind == "incremental" and full_refresh):
         return State.OVERWRITE
     return None
+
+
+def _is_refreshed(node: Node, *, full_refresh: bool) -> bool:
+    """Return whether dbt has replaced a table to which it otherwise adds rows; a model's own setting applies first."""
+    own = config_of(node).get("full_refresh")
+    return materialized(node) in {"incremental", "seed"} and bool(full_refresh if own is None else own)
 
 
 def _rows(node: Node, event: NodeFinished, warehouse: Warehouse) -> int | None:

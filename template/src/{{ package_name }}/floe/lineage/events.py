@@ -131,6 +131,7 @@ class RunEventBuilder:
         with self._losses.of(event.unique_id):
             before = lost_details()
             node = detail(self._node, event.unique_id) or bare_node(event.unique_id)
+            detail(self._ended, node, event)
             outputs: list[OutputDataset] = []
             query = None
             if state is RunState.COMPLETE:
@@ -186,6 +187,9 @@ class RunEventBuilder:
 
     def _inputs(self, node: Node, event: NodeFinished | None = None) -> list[InputDataset]:
         return self._datasets().inputs(node, event)
+
+    def _ended(self, node: Node, event: NodeFinished) -> None:
+        self._datasets().ended(node, event, full_refresh=self._full_refresh)
 
     def _outputs(self, node: Node, event: NodeFinished) -> list[OutputDataset]:
         run_id = node_run_id(event.invocation_id, event.unique_id)

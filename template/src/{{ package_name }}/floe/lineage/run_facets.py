@@ -21,7 +21,7 @@ from openlineage.client.facet_v2 import (
     tags_run,
 )
 
-from ..dbt.manifest_graph import TEST_TYPES, Graph, Node
+from ..dbt.manifest_graph import TEST_TYPES, Graph, Node, is_table
 from ..dbt.node_events import CommandStarted, NodeFinished, Outcome
 from ..faults import detail, lost_details
 from . import checks
@@ -216,9 +216,9 @@ def _tags(tags: Iterable[tuple[str, str]], source: str) -> RunFacet:
 
 def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
     """Return a message for each column whose lineage could not be followed."""
-    if node["resource_type"] not in {"model", "snapshot"}:
-        return []
     if query is None:
+        if node["resource_type"] not in {"model", "snapshot"} or not is_table(node):
+            return []
         return [f"column lineage: a {node['resource_type']} without compiled SQL has none, such as one in Python"]
     if query.problem:
         return [f"column lineage: {query.problem}"]

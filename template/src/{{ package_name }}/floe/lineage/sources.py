@@ -124,7 +124,8 @@ def _command_info(command: DbtCommand) -> CommandInfo:
 
 def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> DatasetBuilder:
     graph, warehouse, invocation = command.graph, command.warehouse, command.invocation
-    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(command), _seed_types(invocation))
+    namespace = warehouse.namespace(command.connection)
+    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(command), _seed_types(invocation), namespace)
     return DatasetBuilder(graph, warehouse, command.connection, schemas, owners, invocation.project_dir)
 
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -24,21 +23,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...dbt.deferral import DEFERRED
-from ...dbt.manifest_graph import Graph, Node, relation_text, table_id
+from ...dbt.manifest_graph import Graph, Node, materialized, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
 from .cache import ColumnCache
+from .hooks import unknown_effect
+from .kept_tables import kept_columns
+from .materializations import read_back, unknown_materialization
 from .snapshots import with_snapshot_columns
 
 # A seed's file and node -> the types of its columns from dbt's adapter.
 SeedTypes = Callable[[Path, Node], Mapping[str, str]]
 SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; the types of larger ones are not worth reading the file
 SQLGLOT = version("sqlglot")
-# Clauses of ALTER TABLE that change its columns.
-ALTERATION = re.compile(
-    r"\balter\s+(?:table|view)\b[^;]*?\b(?:rename|columns?|(?:add|drop)\s+"
-    r"(?!(?:constraint|primary|foreign|unique|check|partition|row|search|sort|dist|cluster)\b)\w)",
-    re.IGNORECASE,
-)
 K = TypeVar("K")
 V = TypeVar("V")
 NOTHING = TableColumns({}, complete=False)
@@ -48,9 +44,17 @@ class Schemas:
     """The columns of one run's tables. Each table is read once; models with unchanged SQL come from the cache."""
 
     def __init__(
-        self, graph: Graph, dialect: str, column_cache: ColumnCache, catalog: Mapping[str, Any], seed_types: SeedTypes
+        self,
+        graph: Graph,
+        dialect: str,
+        column_cache: ColumnCache,
+        catalog: Mapping[str, Any],
+        seed_types: SeedTypes,
+        namespace: str = "",
     ) -> None:
+        """Read tables of the database server or file `namespace`, whose columns earlier runs have cached."""
         self._graph = graph
+        self._namespace = namespace
         self._dialect = dialect
         self._cache = column_cache
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
@@ -58,6 +62,24 @@ class Schemas:
         self._tables: dict[tuple[str, str], TableColumns] = {}
         self._queries: dict[tuple[str, str], QueryLineage | None] = {}
         self._digests: dict[tuple[str, str], str] = {}
+        self._is_written: dict[tuple[str, str], bool] = {}
+        self._is_new: dict[tuple[str, str], bool] = {}
+        self._before: dict[tuple[str, str], TableColumns | None] = {}
+
+    def ended(self, node: Node, *, is_written: bool, is_new: bool | None = None) -> None:
+        """Record that dbt has built a node's table, or that the build has failed and may have changed it.
+
+        `is_new` is whether the build has created the table, rather than added rows; None if that is not known.
+        """
+        key, name = table_id(node), self._cache_key(node)
+        self._is_written[key] = is_written
+        self._is_new[key] = bool(is_new)
+        # If it is not certain that the table was there before, its columns in an earlier run prove nothing.
+        self._before[key] = self._cache.last_table(name, materialized(node)) if is_new is False else None
+        self._cache.forget_table(name)
+        self._tables.pop(key, None)
+        self._queries.pop(key, None)
+        self._digests.pop(key, None)
 
     def table(self, node: Node) -> TableColumns:
         """Return the known columns of a node's table."""
@@ -65,11 +87,22 @@ class Schemas:
         if key not in self._tables:
             self._tables[key] = NOTHING  # ends the recursion for a node that depends on itself
             with _forget_if_raised(self._tables, key):
-                self._tables[key] = self._typed(node, self._columns(node))
+                self._tables[key] = self._table(node)
         return self._tables[key]
 
     def query(self, node: Node) -> QueryLineage | None:
-        """Return the lineage of a model or snapshot; None for a Python model and if dbt has not compiled it."""
+        """Return the lineage of a model or snapshot that this run has built; None for a seed, and one in Python.
+
+        Of a table that something else changes, only the reason is known. A table that is older than its query may lack
+        columns of the query.
+        """
+        query = self._query(node)
+        if query is None or not self._is_kept(node) or not (table := self.table(node)).complete:
+            return query
+        names = {name.lower() for name in table.columns}
+        return replace(query, columns={name: c for name, c in query.columns.items() if name.lower() in names})
+
+    def _query(self, node: Node) -> QueryLineage | None:
         key = table_id(node)
         if key not in self._queries:
             self._queries[key] = None
@@ -77,16 +110,45 @@ class Schemas:
                 self._queries[key] = self._read(node)
         return self._queries[key]
 
+    def _is_kept(self, node: Node) -> bool:
+        """Return whether a node adds rows to a table that it has not created in this run."""
+        return materialized(node) in {"incremental", "snapshot"} and not self._is_new.get(table_id(node))
+
+    def _table(self, node: Node) -> TableColumns:
+        """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
+        if not self._is_own(node) or self._is_written.get(table_id(node)):
+            table = NOTHING if self._unknown_effect(node) else self._typed(node, self._columns(node))
+            if self._is_own(node):
+                self._cache.put_table(self._cache_key(node), node.get("checksum"), materialized(node), table)
+            return table
+        if table_id(node) in self._is_written or self._unknown_effect(node):
+            return NOTHING
+        last = self._cache.table(self._cache_key(node), node.get("checksum"))
+        return last or self._typed(node, self._columns(node))
+
+    def _is_own(self, node: Node) -> bool:
+        """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
+        return node["resource_type"] != "source" and not node.get(DEFERRED)
+
+    def _unknown_effect(self, node: Node) -> str | None:
+        if node["resource_type"] == "source":
+            return None
+        return unknown_effect(node, self._dialect) or unknown_materialization(node)
+
     def _columns(self, node: Node) -> TableColumns:
         kind, query = node["resource_type"], None
         if kind == "seed":
             return self._seed(node)
         if kind in {"model", "snapshot"}:
-            query = self.query(node)
+            query = self._query(node)
+            if query and not query.problem and self._is_kept(node):
+                return self._cataloged_or(
+                    node, kept_columns(node, query, self._before.get(table_id(node)), self._dialect)
+                )
             if query and query.complete:
                 columns = {name: column.type for name, column in query.columns.items()}
                 return self._stored(node, columns, in_order=query.in_order)
-            if _has_contract(node):
+            if _has_contract(node) and self._is_written.get(table_id(node), not self._is_own(node)):
                 return self._stored(node, self._documented(node), in_order=False)
             if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
@@ -103,23 +165,27 @@ class Schemas:
         With a contract, a table has the order and the types of its YAML. A table that earlier runs have written may
         have been created by other SQL: only a catalog has its order.
         """
-        materialized = node.get("config", {}).get("materialized")
-        if materialized in {"incremental", "snapshot"}:
-            cataloged = self._cataloged(node)
-            if cataloged.keys() == columns.keys():
-                return TableColumns(cataloged)
-            return TableColumns(columns, in_order=False)
-        if materialized == "table" and _has_contract(node):
+        kind = materialized(node)
+        if kind in {"incremental", "snapshot"}:
+            return self._cataloged_or(node, TableColumns(columns, in_order=False))
+        if kind == "table" and _has_contract(node):
             declared = self._documented(node)
             if declared.keys() != columns.keys():
                 return TableColumns(columns, in_order=False)
             return TableColumns({name: data_type or columns[name] for name, data_type in declared.items()})
-        return TableColumns(columns, in_order=in_order)
+        return read_back(node, TableColumns(columns, in_order=in_order))
+
+    def _cataloged_or(self, node: Node, table: TableColumns) -> TableColumns:
+        """Return a table as in the catalog, which has its order and its types, if it has the same columns there."""
+        cataloged = self._cataloged(node)
+        return TableColumns(cataloged) if cataloged and cataloged.keys() == table.columns.keys() else table
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
+        # Of tables whose types differ from those of their SQL, documentation is not a proof.
+        is_other = self._is_kept(node) or materialized(node) == "external"
         known_types = {
             name.lower(): data_type
-            for source in (self._documented(node), self._cataloged(node))
+            for source in ({} if is_other else self._documented(node), self._cataloged(node))
             for name, data_type in source.items()
             if data_type
         }
@@ -137,34 +203,64 @@ class Schemas:
         return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
 
     def _seed(self, node: Node) -> TableColumns:
+        """Return the columns of a seed's table, which are those of its file only if this run has created the table.
+
+        Otherwise dbt empties and fills the table that is there, and its names and types stay.
+        """
+        key = table_id(node)
+        if not self._is_own(node) or key not in self._is_written:
+            return self._cataloged_seed(node)
+        if self._is_new[key] or self._dialect == "bigquery":  # there, dbt always drops the table of a seed first
+            return self._seed_file(node)
+        return self._before[key] or self._cataloged_seed(node)
+
+    def _cataloged_seed(self, node: Node) -> TableColumns:
+        """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
+        cataloged = self._cataloged(node)
+        if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
+            return TableColumns(cataloged)
+        return TableColumns(self._documented(node), complete=False)
+
+    def _seed_file(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
-        checksum = json.dumps([node.get("checksum"), node.get("config", {}).get("column_types"), self._dialect])
-        if (cached := self._cache.get(node["unique_id"], checksum)) is None:
-            if not file.is_file():
-                return NOTHING
+        if not file.is_file():
+            return NOTHING
+        checksum = node.get("checksum") or {}
+        if checksum.get("name") == "path":  # dbt does not hash the content of large seeds
+            checksum = {**checksum, "changed": file.stat().st_mtime_ns}
+        key = json.dumps([checksum, node.get("config", {}).get("column_types"), self._dialect])
+        if (cached := self._cache.get(self._cache_key(node), key)) is None:
             types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
-            cached = [[name, types.get(name)] for name in _header(file, node)]
-            self._cache.put(node["unique_id"], checksum, cached)
+            cached = [[name, types.get(name)] for name in _names(_header(file, node), types)]
+            self._cache.put(self._cache_key(node), key, cached)
         # If the engine turns unquoted names into upper case, dbt quotes a seed's header only if configured to.
         quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
-        return TableColumns({fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached})
+        columns = {fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached}
+        return TableColumns(columns) if columns else NOTHING
 
     def _read(self, node: Node) -> QueryLineage | None:
-        if _is_altered(node):
-            return QueryLineage(problem="a post-hook may change the columns of the table")
+        if problem := self._unknown_effect(node):
+            return QueryLineage(problem=problem)
+        if node["resource_type"] == "seed":
+            return None
+        if self._is_own(node) and not self._is_written.get(table_id(node)):
+            return None  # the table has been made of other SQL
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
-            # Not part of this run: use the last known query, if the model has not changed.
-            return self._cache.query(_cache_key(node), checksum=node.get("checksum"))
+            return None
         upstream = {relation_text(table): table for table in self._graph.tables_upstream(node)}
         key = self._digest(sql, upstream)
-        query = self._cache.query(_cache_key(node), key=key)
+        query = self._cache.query(self._cache_key(node), key)
         if query is None:
             query = read_query(sql, self._dialect, {name: self.table(table) for name, table in upstream.items()})
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
-            self._cache.put_query(_cache_key(node), key, node.get("checksum"), query)
+            self._cache.put_query(self._cache_key(node), key, query)
         return query
+
+    def _cache_key(self, node: Node) -> str:
+        """Return the cache key of a node's table, which differs by database and by target."""
+        return " ".join((self._namespace, *table_id(node)))
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
         parts = [SQLGLOT, self._dialect, sql]
@@ -184,12 +280,6 @@ def _has_contract(node: Node) -> bool:
     return bool(node.get("config", {}).get("contract", {}).get("enforced"))
 
 
-def _is_altered(node: Node) -> bool:
-    """Return whether a hook may change the columns of a table after its query has made them."""
-    hooks = node.get("config", {}).get("post-hook") or []
-    return any(ALTERATION.search(hook["sql"] if isinstance(hook, dict) else str(hook)) for hook in hooks)
-
-
 @contextmanager
 def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
     """Remove the provisional value of `key` if its final value cannot be computed."""
@@ -200,11 +290,13 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
         raise
 
 
-def _cache_key(node: Node) -> str:
-    """Return the cache key of a node's query; a table that dbt defers to has a key of its own."""
-    return " ".join(table_id(node)) if node.get(DEFERRED) else str(node["unique_id"])
-
-
 def _header(file: Path, node: Node) -> list[str]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         return next(csv.reader(lines, delimiter=node.get("config", {}).get("delimiter") or ","), [])
+
+
+def _names(header: Sequence[str], types: Mapping[str, str]) -> Sequence[str]:
+    """Return the names that dbt gives to the columns of a seed; it renames blank and repeated ones."""
+    if all(name and name == name.strip() for name in header) and len({name.lower() for name in header}) == len(header):
+        return header
+    return list(types) if len(types) == len(header) else ()

@@ -1,0 +1,210 @@
+"""Tests of the columns that a table has after several runs, with real dbt: they may differ from those of its SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.lineage.builds import Build, build, write_project
+
+
+def run(folder: Path, name: str, *arguments: str, full_refresh: bool = False, **files: str) -> Build:
+    """Run dbt in a project with its own `.floe`, after a change of its files."""
+    write_project(folder, {path.replace("__", "/", 1).replace("__", "."): text for path, text in files.items()})
+    how = {"arguments": ["dbt", "build", "--full-refresh"]} if full_refresh else {}
+    return build(folder, *(arguments or ("build",)), target_path=name, kept=folder / "columns.json", **how)
+
+
+def columns(folder: Path, table: str) -> list[str]:
+    """Return the columns that a table has."""
+    with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
+        return [str(row[0]) for row in connection.execute(f"describe dev.{table}").fetchall()]
+
+
+def test_failed_build(tmp_path: Path) -> None:
+    """What a model would have become, had its build not failed, is not the table that later runs read."""
+    raw, below = "select 1 as id, 'a' as name", "select * from {{ ref('a') }}"
+    run(
+        tmp_path,
+        "one",
+        models__s__sql=raw,
+        models__a__sql="{{ config(materialized='table') }} select id, name as label from {{ ref('s') }}",
+        models__b__sql=below,
+    )
+    failed = run(
+        tmp_path,
+        "two",
+        models__a__sql="{{ config(materialized='table') }} select id, name::int as label2 from {{ ref('s') }}",
+    )
+    (input_,) = failed.end("model.shop.b")["inputs"]
+    third = run(tmp_path, "three", "build", "--select", "b")
+
+    assert "schema" not in input_["facets"]
+    assert ["id", "label"] == columns(tmp_path, "b")
+    assert "schema" not in third.output_facets("model.shop.b")
+    assert third.left_out("model.shop.b")
+
+
+def test_altered_below(tmp_path: Path) -> None:
+    """A macro as a hook, and a header, may change anything: neither the table nor what reads it claims columns."""
+    built = run(
+        tmp_path,
+        "one",
+        macros__add__sql="""{% macro add_column() %}alter table {{ this }} add column extra int{% endmacro %}""",
+        models__s__sql="select 1 as id, 'a' as name",
+        models__a__sql="""{{ config(materialized='table', post_hook='{{ add_column() }}') }}
+            select id, name from {{ ref('s') }}""",
+        models__h__sql="""{% call set_sql_header(config) %}create or replace temp macro upper(x) as 'y';{% endcall %}
+            {{ config(materialized='table') }} select id, upper(name) as name from {{ ref('s') }}""",
+        models__below__sql="select * from {{ ref('a') }}",
+    )
+
+    assert ["id", "name", "extra"] == columns(tmp_path, "below")
+    for name in ("model.shop.a", "model.shop.h", "model.shop.below"):
+        assert not {"schema", "columnLineage"} & built.output_facets(name).keys()
+        assert built.left_out(name)
+    assert built.left_out("model.shop.s") == []
+
+
+INCREMENTAL = "{{ config(materialized='incremental', on_schema_change='%s') }} select %s from {{ ref('s') }}"
+S = "select 1 as id, 'a' as name, 2 as score"
+BELOW = "select id, (select max(name) from {{ ref('inc') }}) as m from {{ ref('s') }}"
+
+
+@pytest.mark.parametrize("has_memory", [True, False])
+@pytest.mark.parametrize("change", ["append_new_columns", "sync_all_columns", "ignore"])
+def test_older_columns(tmp_path: Path, change: str, has_memory: bool) -> None:
+    """An incremental table may have columns that its SQL has no more, or lack those that are new."""
+    first = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__inc__sql=INCREMENTAL % (change, "id, name, score"),
+        models__below__sql=BELOW,
+        models__star__sql="select * from {{ ref('inc') }}",
+    )
+    assert ["id", "name", "score"] == first.schema("model.shop.inc") == first.schema("model.shop.star")
+    assert {("warehouse.dev.inc", "name")} == first.origins("model.shop.below")["m"]
+    if not has_memory:
+        (tmp_path / "columns.json").unlink()
+
+    select = "id, score, name, 1 as extra" if change == "ignore" else "id, score, name as label2"
+    below = BELOW.replace("name", "label2") if change == "sync_all_columns" else BELOW
+    second = run(
+        tmp_path,
+        "two",
+        models__inc__sql=INCREMENTAL % (change, select),
+        models__below__sql=below,
+        models__star__sql="{{ config(materialized='table') }} select * from {{ ref('inc') }}",
+    )
+    actual = columns(tmp_path, "inc")
+    facets = second.output_facets("model.shop.inc")
+
+    assert not any("ordinal_position" in field for field in facets["schema"]["fields"]) or has_memory
+    if has_memory:
+        assert sorted(actual) == sorted(second.schema("model.shop.inc"))
+        assert set(facets["columnLineage"]["fields"]) <= set(actual)
+        assert sorted(columns(tmp_path, "star")) == sorted(second.schema("model.shop.star"))
+    elif change == "append_new_columns":
+        assert {"id", "score", "label2"} == set(second.schema("model.shop.inc")) < set(actual)
+        assert "m" not in second.origins("model.shop.below")
+        assert "schema" not in second.output_facets("model.shop.star")
+    if change != "append_new_columns" or has_memory:
+        origin = "label2" if change == "sync_all_columns" else "name"
+        assert {("warehouse.dev.inc", origin)} == second.origins("model.shop.below")["m"]
+
+    third = run(tmp_path, "three", "build", "--full-refresh", full_refresh=True)
+    assert columns(tmp_path, "inc") == third.schema("model.shop.inc") == columns(tmp_path, "star")
+
+
+@pytest.mark.parametrize("change", ["append_new_columns", "ignore"])
+def test_older_types(tmp_path: Path, change: str) -> None:
+    """A table keeps its types when those of its SQL change; a snapshot does as well."""
+
+    def files(data_type: str) -> dict[str, str]:
+        return {
+            "models__s__sql": f"select 1 as id, 2::{data_type} as amount",
+            "models__inc__sql": INCREMENTAL % (change, f"id, amount::{data_type} as amount"),
+            "snapshots__history__sql": "{% snapshot history %}{{ config(unique_key='id', strategy='check', "
+            f"check_cols='all') }}}} select id, amount::{data_type} as amount "
+            "from {{ ref('s') }}{% endsnapshot %}",
+        }
+
+    first = run(tmp_path, "one", **files("bigint"))
+    second = run(tmp_path, "two", **files("integer"))
+    (tmp_path / "columns.json").unlink()
+    third = run(tmp_path, "three", **files("integer"))
+
+    def types(built: Build) -> list[str | None]:
+        return [
+            next(f.get("type") for f in built.output_facets(name)["schema"]["fields"] if f["name"] == "amount")
+            for name in ("model.shop.inc", "snapshot.shop.history")
+        ]
+
+    assert ["BIGINT", "BIGINT"] == types(first) == types(second)
+    assert [None, None] == types(third)
+
+
+def test_reloaded_seed(tmp_path: Path) -> None:
+    """A seed that is loaded again keeps its names and types; with another header it is still the old table."""
+    first = run(
+        tmp_path,
+        "one",
+        seeds__raw__csv="id,name\n1,Ada\n",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('raw') }}",
+    )
+    assert ["id", "name"] == first.schema("seed.shop.raw") == first.schema("model.shop.below")
+
+    renamed = "key,name\n1,Ada\n"
+    second = run(tmp_path, "two", seeds__raw__csv=renamed)
+    assert ["id", "name"] == columns(tmp_path, "raw") == second.schema("seed.shop.raw")
+    assert ["id", "name"] == second.schema("model.shop.below")
+
+    (tmp_path / "columns.json").unlink()
+    third = run(tmp_path, "three")
+    assert "schema" not in third.output_facets("seed.shop.raw")
+    assert "schema" not in third.output_facets("model.shop.below")
+    assert third.left_out("model.shop.below")
+
+    fourth = run(tmp_path, "four", "seed", "--full-refresh")
+    assert ["key", "name"] == columns(tmp_path, "raw") == fourth.schema("seed.shop.raw")
+
+
+def test_external(tmp_path: Path) -> None:
+    """What is read from a file has the types that DuckDB finds there, and its partitions are the last columns."""
+    select = "select 1::smallint as id, 2::decimal(9, 2) as amount from {{ ref('s') }}"
+    built = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__c__sql="{{ config(materialized='external', format='csv', location='c.csv') }}" + select,
+        models__p__sql="{{ config(materialized='external', location='p', options={'partition_by': 'id'}) }}" + select,
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('c') }}",
+        models__under__sql="{{ config(materialized='table') }} select * from {{ ref('p') }}",
+    )
+
+    assert ["amount", "id"] == columns(tmp_path, "under")
+    assert ["id", "amount"] == columns(tmp_path, "below") == built.schema("model.shop.below")
+    for name in ("model.shop.c", "model.shop.below", "model.shop.p", "model.shop.under"):
+        assert not any("type" in field for field in built.output_facets(name)["schema"]["fields"])
+    assert {"amount", "id"} == set(built.schema("model.shop.p"))
+    assert not any("ordinal_position" in field for field in built.output_facets("model.shop.p")["schema"]["fields"])
+
+
+def test_table_function(tmp_path: Path) -> None:
+    """A table function is no dataset: what calls it reads the tables in its SQL, and has no certain columns."""
+    built = run(
+        tmp_path,
+        "one",
+        models__s__sql=S,
+        models__f__sql="""{{ config(materialized='table_function', parameters=['p']) }}
+            select id from {{ ref('s') }} where id = p""",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('f') }}(1)",
+    )
+
+    assert ["id"] == columns(tmp_path, "below")
+    assert [] == built.end("model.shop.f")["outputs"] == built.left_out("model.shop.f")
+    assert {"warehouse.dev.s"} == built.inputs("model.shop.f") == built.inputs("model.shop.below")
+    assert built.left_out("model.shop.below")
