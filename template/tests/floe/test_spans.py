@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, Sent
+from . import everything
+from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, Sent, send_recorded
+from .test_attributes import as_dict
 
 OK, ERROR = Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR
 TREE = ("run daily", "step dbt", "dbt")
+SQL_CHARACTERS = 4_096  # of a statement are sent, as docs/tracing.md says
 
 
 def test_trace(sent: Sent) -> None:
@@ -44,14 +50,11 @@ def test_times(sent: Sent) -> None:
 
 def test_attributes(sent: Sent) -> None:
     """A span says of which command, node and asset it is."""
-    dbt, orders = (
-        {attribute.key: attribute.value.string_value for attribute in sent.span(name).attributes}
-        for name in ("dbt", "model.shop.orders")
-    )
+    dbt, orders = (as_dict(sent.span(name).attributes) for name in ("dbt", "model.shop.orders"))
 
     assert dbt["dbt.invocation_id"] == INVOCATION_ID
     assert orders["dagster.asset.key"] == "orders"
-    assert orders["db.collection.name"].lower().endswith("orders")
+    assert str(orders["db.collection.name"]).lower().endswith("orders")
 
 
 def test_links(sent: Sent) -> None:
@@ -59,3 +62,22 @@ def test_links(sent: Sent) -> None:
     orders, upstream = sent.span("model.shop.orders"), ("model.shop.stg_orders", "model.shop.stg_payments")
 
     assert {link.span_id for link in orders.links} == {sent.span(name).span_id for name in upstream}
+
+
+def test_sql_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without FLOE_TRACE_SQL no SQL is in a span: it holds values of the data."""
+    monkeypatch.delenv("FLOE_TRACE_SQL", raising=False)
+    sent = send_recorded(tmp_path, recording=everything.recording())
+
+    assert sent.span("model.shop.orders")
+    assert everything.STATEMENT not in str(sent.spans)
+
+
+def test_sql_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long statement only the beginning is sent."""
+    monkeypatch.setenv("FLOE_TRACE_SQL", "1")
+    sent = send_recorded(tmp_path, recording=everything.recording(f"create table orders as select '{'x' * 10_000}'"))
+    text = str(as_dict(sent.span("CREATE").attributes)["db.query.text"])
+
+    assert text.startswith("/* by dbt */ create table orders")
+    assert len(text) == SQL_CHARACTERS
