@@ -181,7 +181,7 @@ def test_warehouse(
 
 
 def test_state_folder(own: Settings, state_folder: Path) -> None:
-    """A folder in which nothing can be kept is named with the variable to set; in a good one the check leaves nothing."""
+    """A folder in which nothing can be kept is named with the variable to set; a good one stays empty."""
     finding = one(doctor_of_project.state, own)
     assert finding.state == "ok"
     assert str(state_folder) in finding.message
