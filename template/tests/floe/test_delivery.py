@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -201,7 +203,20 @@ def test_folder_full(tmp_path: Path, state_folder: Path, capsys: pytest.CaptureF
     tags = run_recorded(tmp_path, lineage_url=dead_url(), recording=WITHOUT_NODES)
 
     assert tags["floe/lineage"] == "5 dropped"  # with what the file has, which is not an event
-    assert "has reached its limit of 64 MiB" in capsys.readouterr().err
+    [line] = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "of 64 MiB" in line]
+    assert line["level"] == "warning"
+    assert "has reached its limit" in line["event"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no such mode there")
+def test_private(tmp_path: Path, state_folder: Path) -> None:
+    """What waits on disk can be read only by its owner."""
+    url = dead_url()
+    run_recorded(tmp_path, lineage_url=url, otlp_url=url, recording=WITHOUT_NODES)
+    files = [*(state_folder / "lineage").glob("*.ndjson"), *(state_folder / "traces").glob("*.ndjson")]
+
+    assert len(files) == 2
+    assert {file.stat().st_mode & 0o077 for file in files} == {0}
 
 
 def test_endless_answer(tmp_path: Path) -> None:

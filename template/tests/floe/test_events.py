@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,6 +108,25 @@ def test_nothing_claimed(sent: Sent) -> None:
     assert [sent.event(job)["outputs"] for job in ("model.shop.broken", "model.shop.after_broken")] == [[], []]
 
 
+def test_rows_added(tmp_path: Path) -> None:
+    """An incremental model that is not rebuilt has not overwritten its table; the last of two flags counts."""
+    sent = send_recorded(tmp_path, arguments=("dbt", "build", "--full-refresh", "--no-full-refresh"))
+
+    assert "lifecycleStateChange" not in sent.output("model.shop.daily_revenue")["facets"]
+    assert "lifecycleStateChange" in sent.output(ORDERS)["facets"]
+
+
+def test_rows_not_counted(tmp_path: Path) -> None:
+    """A warehouse that has not counted rows, and says -1, states no number of them."""
+    changed = copy.deepcopy(RECORDING)
+    for event in changed["finished"]:
+        event["data"]["run_result"]["adapter_response"] = {"rows_affected": -1.0}
+    sent = send_recorded(tmp_path, recording=changed)
+
+    assert "outputStatistics" not in sent.output(ORDERS).get("outputFacets", {})
+    assert "dbt.rows_affected" not in as_dict(sent.span(ORDERS).attributes)
+
+
 def test_schema(sent: Sent) -> None:
     """A table has its columns in order, with their descriptions."""
     fields = sent.output(ORDERS)["facets"]["schema"]["fields"]
@@ -176,6 +196,7 @@ def test_error_message(sent: Sent) -> None:
 
     assert "in model broken" in messages["model.shop.broken"]
     assert "configured to fail if != 0" in messages["test.shop.fails"]
+    assert re.search(r"compiled code at .+fails\.sql$", messages["test.shop.fails"])
     assert "model.shop.broken failed" in messages["model.shop.after_broken"]
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from . import everything
-from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, Sent, send_recorded
+from .runs import HAS_UNIT_TEST, INVOCATION_ID, RECORDING, RUN_ID, Sent, send_recorded
 from .test_attributes import as_dict
 
 OK, ERROR = Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR
@@ -62,6 +63,32 @@ def test_links(sent: Sent) -> None:
     orders, upstream = sent.span("model.shop.orders"), ("model.shop.stg_orders", "model.shop.stg_payments")
 
     assert {link.span_id for link in orders.links} == {sent.span(name).span_id for name in upstream}
+
+
+def test_links_of_part(tmp_path: Path) -> None:
+    """A node is linked only to nodes that this command has run: others have no span."""
+    part = {**RECORDING, "printed": without("model.shop.stg_orders"), "finished": []}
+    sent = send_recorded(tmp_path, recording=part)
+
+    assert {link.span_id for link in sent.span("model.shop.orders").links} == {
+        sent.span("model.shop.stg_payments").span_id
+    }
+
+
+def without(unique_id: str) -> list[dict[str, Any]]:
+    """Return what dbt has printed, except for what is about one node."""
+    printed = RECORDING["printed"]
+    return [event for event in printed if event["data"].get("node_info", {}).get("unique_id") != unique_id]
+
+
+def test_sql_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statement at which a node failed is an error; one that dbt has ended before is not."""
+    monkeypatch.setenv("FLOE_TRACE_SQL", "1")
+    changed = everything.recording()
+    changed["finished"].insert(0, everything.dbt_event("SQLQuery", "model.shop.broken", sql="select no_such_column"))
+    sent = send_recorded(tmp_path, recording=changed)
+
+    assert [sent.span(name).status.code for name in ("SELECT", "CREATE")] == [ERROR, OK]
 
 
 def test_sql_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
