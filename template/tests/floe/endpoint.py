@@ -1,4 +1,4 @@
-"""A receiver of lineage and OTLP over HTTP on this machine, which can also redirect or hang."""
+"""A receiver of lineage and OTLP over HTTP on this machine, which can also redirect, hang or never end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -31,6 +31,7 @@ class Endpoint(ThreadingHTTPServer):
         redirects_to: Base URL to which it redirects each request, taking none.
         status: The status of its answers; with one that is not 200 it takes none.
         hangs: Whether it takes requests and never answers.
+        is_endless: Whether its answers never end.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class Endpoint(ThreadingHTTPServer):
         self.redirects_to = ""
         self.status = 200
         self.hangs = False
+        self.is_endless = False
         self.closed = threading.Event()
 
     @property
@@ -90,8 +92,19 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.status == 200:
                 self.server.take(self.path, body)
             self.send_response(self.server.status)
+        if self.server.is_endless:
+            self.answer_without_end()
+            return
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def answer_without_end(self) -> None:
+        """Send one byte after the other until the client hangs up."""
+        self.close_connection = True
+        self.end_headers()
+        with suppress(OSError):
+            while not self.server.closed.wait(0.05):
+                self.wfile.write(b" ")
 
     def log_message(self, *_: Any) -> None:
         """Print nothing."""

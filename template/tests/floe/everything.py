@@ -80,8 +80,8 @@ def run(folder: Path, url: str) -> dict[str, str]:
     )
 
 
-def recording() -> dict[str, Any]:
-    """Return the recording with what it lacks."""
+def recording(statement: str = STATEMENT) -> dict[str, Any]:
+    """Return the recording with what it lacks; `statement` is the SQL that dbt's log has of one model."""
     full: dict[str, Any] = copy.deepcopy(RECORDING)
     nodes, printed, finished = full["nodes"], full["printed"], full["finished"]
     formats = {"table_format": "iceberg", "file_format": "iceberg"}
@@ -104,7 +104,7 @@ def recording() -> dict[str, Any]:
         if event["data"]["run_result"]["status"] not in {"error", "skipped"}:
             event["data"]["run_result"]["adapter_response"] = RESPONSE
     finished += [
-        dbt_event("SQLQuery", "model.shop.orders", sql=f"/* by dbt */ {STATEMENT}"),
+        dbt_event("SQLQuery", "model.shop.orders", sql=f"/* by dbt */ {statement}"),
         dbt_event("SQLQueryStatus", "model.shop.orders", status="OK", elapsed=0.01, query_id="query-2"),
     ]
     result: dict[str, Any] = {"status": "warn", "adapter_response": {}, "message": None, "timing_info": []}

@@ -22,7 +22,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from . import names
-from .endpoint import Endpoint
+from .endpoint import Endpoint, serve
 from .package import Observer, sender, settings
 
 RECORDING = json.loads(Path(__file__).with_name("recording.json").read_text(encoding="utf-8"))
@@ -34,6 +34,8 @@ UNIT_TEST = "unit_test.shop.daily_revenue.daily_revenue_computes_the_refund_wind
 # dbt runs no unit tests on Spark.
 HAS_UNIT_TEST = any(event["data"].get("node_info", {}).get("unique_id") == UNIT_TEST for event in RECORDING["printed"])
 FAILURE = RuntimeError("dbt ended with exit code 1")
+# The recording up to dbt's first event: a run that fails before its first node, with 4 events and 3 spans.
+WITHOUT_NODES = {**RECORDING, "printed": RECORDING["printed"][:1]}
 
 
 @dataclass(frozen=True, slots=True, repr=False)  # pages of it would hide what a test says
@@ -90,6 +92,7 @@ def run_recorded(
     arguments: Sequence[str] = ("dbt", "build"),
     project_version: str | None = None,
     error: BaseException | None = FAILURE,
+    tags_before: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Observe the recorded dbt command; return the tags that the Dagster run gets.
 
@@ -105,6 +108,7 @@ def run_recorded(
         arguments: The command line of dbt.
         project_version: The version of the dbt project.
         error: The error with which the command ends, if any.
+        tags_before: The tags that the Dagster run already has.
     """
     target_path = folder / "target"
     printed, finished = (json.dumps(recording[part]) for part in ("printed", "finished"))
@@ -112,7 +116,7 @@ def run_recorded(
         added = json.dumps(f"in model broken {added_text}")[1:-1]
         printed, finished = (text.replace("in model broken", added) for text in (printed, finished))
     write_target(target_path, recording, json.loads(finished), added_text)
-    tags: dict[str, str] = {}
+    tags = dict(tags_before)
     own = replace(settings, openlineage_url=lineage_url, otlp_endpoint=otlp_url, otlp_protocol="http/protobuf")
     observer = Observer(made_up_context(run_id, tags, context), own)
     observer.attach(made_up_invocation(target_path, recording, arguments, project_version))
@@ -121,6 +125,13 @@ def run_recorded(
     with more_time(patience):
         observer.finish(error)
     return tags
+
+
+def send_recorded(folder: Path, **options: Any) -> Sent:
+    """Observe the recorded dbt command with these options of `run_recorded`; return what it sends."""
+    with serve() as endpoint:
+        tags = run_recorded(folder, lineage_url=endpoint.url, otlp_url=endpoint.url, **options)
+        return Sent.of(endpoint, tags)
 
 
 @contextmanager
@@ -157,7 +168,7 @@ def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any
         has_partition_key_range=False,
         instance=SimpleNamespace(
             add_run_tags=lambda _, added: tags.update(added),
-            get_run_record_by_id=lambda _: None,
+            get_run_record_by_id=lambda _: SimpleNamespace(start_time=None, dagster_run=SimpleNamespace(tags=tags)),
             get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"]),
         ),
         log=logging.getLogger("floe_tests"),

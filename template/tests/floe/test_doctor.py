@@ -23,6 +23,7 @@ KEYS = {
     "traces": "OTEL_EXPORTER_OTLP_HEADERS",
     "metrics": "OTEL_EXPORTER_OTLP_HEADERS",
 }
+CONFIDENTIAL = "n0t-f0r-the-screen"
 # Status of an answer -> what the doctor says of it.
 ANSWERS = {
     401: "it does not accept the key (401)",
@@ -53,6 +54,15 @@ def test_healthy(check: str) -> None:
 
     assert {finding.state for finding in findings} == {"ok"}
     assert endpoint.requests
+
+
+def test_password(check: str) -> None:
+    """The password in an endpoint's URL is not shown."""
+    with serve() as endpoint:
+        findings = found(check, endpoint.url.replace("//", f"//floe:{CONFIDENTIAL}@"))
+
+    assert f"127.0.0.1:{endpoint.server_port}" in findings[0].message
+    assert CONFIDENTIAL not in str(findings)
 
 
 def test_off(check: str) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid5
 
 from . import names
-from .runs import HAS_UNIT_TEST, INVOCATION_ID, RUN_ID, UNIT_TEST, Sent
+from .everything import SOURCE
+from .runs import HAS_UNIT_TEST, INVOCATION_ID, RECORDING, RUN_ID, UNIT_TEST, Sent, send_recorded
+from .test_attributes import as_dict
 
 ENDS = {
     "daily": "FAIL",
@@ -29,6 +36,23 @@ ENDS = {
     **({UNIT_TEST: "COMPLETE"} if HAS_UNIT_TEST else {}),
 }
 ORDERS = "model.shop.orders"
+# Column of `orders` -> all that it is made of, by table and column; "" stands for what decides which rows there are.
+ORIGINS = {
+    "order_id": {"stg_orders.order_id": ["IDENTITY"]},
+    "gross_amount": {"stg_orders.amount_cents": ["TRANSFORMATION"]},
+    "net_amount": {
+        "stg_payments.amount_cents": ["AGGREGATION"],
+        "stg_payments.payment_method": ["CONDITIONAL"],
+        "stg_payments.payment_status": ["CONDITIONAL"],
+    },
+    "is_paid": {
+        "stg_orders.amount_cents": ["TRANSFORMATION"],
+        "stg_payments.amount_cents": ["AGGREGATION"],
+        "stg_payments.payment_method": ["CONDITIONAL"],
+        "stg_payments.payment_status": ["CONDITIONAL"],
+    },
+    "": {"stg_orders.order_id": ["JOIN"], "stg_payments.order_id": ["GROUP_BY", "JOIN"]},
+}
 
 
 def test_start_and_end(sent: Sent) -> None:
@@ -84,6 +108,25 @@ def test_nothing_claimed(sent: Sent) -> None:
     assert [sent.event(job)["outputs"] for job in ("model.shop.broken", "model.shop.after_broken")] == [[], []]
 
 
+def test_rows_added(tmp_path: Path) -> None:
+    """An incremental model that is not rebuilt has not overwritten its table; the last of two flags counts."""
+    sent = send_recorded(tmp_path, arguments=("dbt", "build", "--full-refresh", "--no-full-refresh"))
+
+    assert "lifecycleStateChange" not in sent.output("model.shop.daily_revenue")["facets"]
+    assert "lifecycleStateChange" in sent.output(ORDERS)["facets"]
+
+
+def test_rows_not_counted(tmp_path: Path) -> None:
+    """A warehouse that has not counted rows, and says -1, states no number of them."""
+    changed = copy.deepcopy(RECORDING)
+    for event in changed["finished"]:
+        event["data"]["run_result"]["adapter_response"] = {"rows_affected": -1.0}
+    sent = send_recorded(tmp_path, recording=changed)
+
+    assert "outputStatistics" not in sent.output(ORDERS).get("outputFacets", {})
+    assert "dbt.rows_affected" not in as_dict(sent.span(ORDERS).attributes)
+
+
 def test_schema(sent: Sent) -> None:
     """A table has its columns in order, with their descriptions."""
     fields = sent.output(ORDERS)["facets"]["schema"]["fields"]
@@ -93,17 +136,44 @@ def test_schema(sent: Sent) -> None:
 
 
 def test_column_lineage(sent: Sent) -> None:
-    """A column has the columns that it is made of, through the ephemeral model between."""
-    fields = sent.output(ORDERS)["facets"]["columnLineage"]["fields"]
-    order_id, net_amount = (fields[names.column(name)]["inputFields"] for name in ("order_id", "net_amount"))
-    direct = [origin for origin in net_amount if origin["transformations"][0]["type"] == "DIRECT"]
+    """A column has all columns that it is made of, through the ephemeral model between."""
+    facet = sent.output(ORDERS)["facets"]["columnLineage"]
+    inputs = {name: facet["fields"][names.column(name)]["inputFields"] for name in ORIGINS if name}
+    inputs[""] = facet["dataset"]
 
-    assert [(origin["name"], origin["field"]) for origin in order_id] == [
-        (names.table("stg_orders"), names.column("order_id"))
-    ]
-    assert [(origin["name"], origin["field"]) for origin in direct] == [
-        (names.table("stg_payments"), names.column("amount_cents"))
-    ]
+    assert {name: {at(origin): subtypes(origin) for origin in origins} for name, origins in inputs.items()} == {
+        name: {place(origin): kinds for origin, kinds in origins.items()} for name, origins in ORIGINS.items()
+    }
+
+
+def at(origin: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the column that an origin is."""
+    return origin["namespace"], origin["name"], origin["field"]
+
+
+def subtypes(origin: Mapping[str, Any]) -> list[str]:
+    """Return what was done with an origin."""
+    return [transformation["subtype"] for transformation in origin["transformations"]]
+
+
+def place(origin: str) -> tuple[str, str, str]:
+    """Return the namespace, table and column of an origin that `ORIGINS` lists."""
+    table, _, column = origin.partition(".")
+    return names.NAMESPACE, names.table(table), names.column(column)
+
+
+def test_alias(tmp_path: Path) -> None:
+    """What has another name in the warehouse than in dbt has that name: a model by its alias, a source by its own."""
+    renamed = copy.deepcopy(RECORDING)
+    renamed["nodes"][ORDERS]["alias"] = "orders_v2"
+    renamed["sources"][SOURCE]["identifier"] = "payments_2026"
+    sent = send_recorded(tmp_path, recording=renamed)
+    [read] = sent.event("model.shop.daily_revenue")["inputs"]
+
+    assert sent.output(ORDERS)["name"] == read["name"] == names.table("orders_v2")
+    assert names.table("payments_2026") in {table["name"] for table in sent.event("model.shop.stg_payments")["inputs"]}
+    assert sent.event(ORDERS)["job"]["facets"]["dbt_node"]["alias"] == "orders_v2"
+    assert as_dict(sent.span(ORDERS).attributes)["db.collection.name"] == "orders_v2"
 
 
 def test_owner_and_tags(sent: Sent) -> None:
@@ -126,6 +196,7 @@ def test_error_message(sent: Sent) -> None:
 
     assert "in model broken" in messages["model.shop.broken"]
     assert "configured to fail if != 0" in messages["test.shop.fails"]
+    assert re.search(r"compiled code at .+fails\.sql$", messages["test.shop.fails"])
     assert "model.shop.broken failed" in messages["model.shop.after_broken"]
 
 

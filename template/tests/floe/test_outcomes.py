@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import random
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from .endpoint import serve
 from .everything import NOT_NULL
-from .runs import FAILURE, RECORDING, Sent, run_recorded
+from .runs import FAILURE, RECORDING, WITHOUT_NODES, Sent, run_recorded, send_recorded
 from .test_attributes import as_dict
 
 # Node -> a status of dbt's, the end of its run, and whether its span is an error. success, pass, error, fail, warn and
@@ -54,12 +56,6 @@ def only_good() -> dict[str, Any]:
     return dict(good)
 
 
-def run(folder: Path, **options: Any) -> Sent:
-    """Return what a run sends."""
-    with serve() as endpoint:
-        return Sent.of(endpoint, run_recorded(folder, lineage_url=endpoint.url, otlp_url=endpoint.url, **options))
-
-
 def ends(sent: Sent) -> dict[str, str]:
     """Return the end of each run."""
     return {event["job"]["name"]: event["eventType"] for event in sent.events if event["eventType"] != "START"}
@@ -67,7 +63,7 @@ def ends(sent: Sent) -> dict[str, str]:
 
 def test_statuses(tmp_path: Path) -> None:
     """Each status is the end that it means; one that is not known is a failure."""
-    sent = run(tmp_path, recording=with_statuses({name: status for name, (status, _, _) in STATUSES.items()}))
+    sent = send_recorded(tmp_path, recording=with_statuses({name: status for name, (status, _, _) in STATUSES.items()}))
     errors = {span.name for span in sent.spans if span.status.code == Status.STATUS_CODE_ERROR}
 
     assert {name: (status, ends(sent)[name], name in errors) for name, (status, _, _) in STATUSES.items()} == STATUSES
@@ -78,7 +74,7 @@ def test_statuses(tmp_path: Path) -> None:
 
 def test_test_not_run(tmp_path: Path) -> None:
     """A test that could not be run says nothing of its table."""
-    event = run(tmp_path, recording=with_statuses({NOT_NULL: "error"})).event(NOT_NULL)
+    event = send_recorded(tmp_path, recording=with_statuses({NOT_NULL: "error"})).event(NOT_NULL)
     [table] = event["inputs"]
     [execution] = event["run"]["facets"]["test"]["tests"]
 
@@ -89,7 +85,7 @@ def test_test_not_run(tmp_path: Path) -> None:
 
 def test_success(tmp_path: Path) -> None:
     """A run in which nothing fails is complete, without an error."""
-    sent = run(tmp_path, recording=only_good(), error=None)
+    sent = send_recorded(tmp_path, recording=only_good(), error=None)
 
     assert set(ends(sent).values()) == {"COMPLETE"}
     assert [span.name for span in sent.spans if span.status.code != Status.STATUS_CODE_UNSET or span.events] == []
@@ -108,7 +104,7 @@ def test_stopped(tmp_path: Path) -> None:
     nodes = [event["data"]["node_info"] for event in part["printed"] if "node_info" in event["data"]]
     ended = {node["unique_id"] for node in nodes if node["node_finished_at"]}
     stopped = {"daily", "dbt.shop", *(node["unique_id"] for node in nodes)} - ended
-    sent = run(tmp_path, recording=part, error=KeyboardInterrupt())
+    sent = send_recorded(tmp_path, recording=part, error=KeyboardInterrupt())
 
     assert {job for job, end in ends(sent).items() if end == "ABORT"} == stopped
     assert {end for job, end in ends(sent).items() if job not in stopped} == {"COMPLETE"}
@@ -119,7 +115,7 @@ def test_failed_early(tmp_path: Path) -> None:
     """What was running when dbt failed has failed, too, and says so."""
     first = next(number for number, event in enumerate(RECORDING["printed"]) if "node_info" in event["data"])
     part = {**RECORDING, "printed": RECORDING["printed"][: first + 1]}
-    sent = run(tmp_path, recording=part, error=FAILURE)
+    sent = send_recorded(tmp_path, recording=part, error=FAILURE)
     open_nodes = [job for job in ends(sent) if job not in {"daily", "dbt.shop"}]
 
     assert open_nodes
@@ -133,7 +129,7 @@ def test_detail_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLOE_RAISE")
     faulty: dict[str, Any] = copy.deepcopy(RECORDING)
     faulty["nodes"]["model.shop.daily_revenue"]["tags"] = 3
-    sent = run(tmp_path, recording=faulty)
+    sent = send_recorded(tmp_path, recording=faulty)
     facet = sent.event("model.shop.daily_revenue")["run"]["facets"]["extractionError"]
     [error] = facet["errors"]
 
@@ -150,7 +146,7 @@ def test_retry(tmp_path: Path) -> None:
         "retry_number": 2,
         "has_partition_key_range": True,
     }
-    sent = run(tmp_path, context=context)
+    sent = send_recorded(tmp_path, context=context)
     attributes = as_dict(sent.span("model.shop.orders").attributes)
 
     assert [event["eventType"] for event in sent.events if event["job"]["name"] == "daily"] == ["FAIL"]
@@ -166,9 +162,32 @@ def test_schedule(tmp_path: Path) -> None:
     """A run without a partition is for the time at which its schedule has started it."""
     tags = {".dagster/scheduled_execution_time": "2026-11-23T05:00:00+00:00"}
     context = {"run": type("Run", (), {"execution_plan_snapshot_id": "plan", "tags": tags})}
-    sent = run(tmp_path, context=context, recording={**RECORDING, "printed": RECORDING["printed"][:1]})
+    sent = send_recorded(tmp_path, context=context, recording=WITHOUT_NODES)
 
     assert sent.event("daily")["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-11-23T05:00:00+00:00"
+
+
+def test_partition_range(tmp_path: Path) -> None:
+    """A run of several partitions is for the time that they cover together."""
+    tags = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-03"}
+    context = {
+        "run": SimpleNamespace(execution_plan_snapshot_id="plan", tags=tags),
+        "has_partition_key_range": True,
+        "partition_time_window": SimpleNamespace(
+            start=datetime(2026, 11, 1, tzinfo=UTC), end=datetime(2026, 11, 4, tzinfo=UTC)
+        ),
+    }
+    sent = send_recorded(tmp_path, context=context, recording=WITHOUT_NODES)
+    times = [sent.event(job)["run"]["facets"]["nominalTime"] for job in ("daily", "dbt.shop")]
+
+    assert {(time["nominalStartTime"], time["nominalEndTime"]) for time in times} == {
+        ("2026-11-01T00:00:00+00:00", "2026-11-04T00:00:00+00:00")
+    }
+
+
+def test_no_nominal_time(sent: Sent) -> None:
+    """A run without a partition and a schedule is for no certain time."""
+    assert [event["job"]["name"] for event in sent.events if "nominalTime" in event["run"]["facets"]] == []
 
 
 def test_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,8 +200,7 @@ def test_sampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for number in range(16):
             run_id = str(UUID(int=dice.getrandbits(128), version=4))
             before = len(endpoint.spans)
-            part = {**RECORDING, "printed": RECORDING["printed"][:1]}
-            run_recorded(tmp_path / str(number), otlp_url=endpoint.url, run_id=run_id, recording=part)
+            run_recorded(tmp_path / str(number), otlp_url=endpoint.url, run_id=run_id, recording=WITHOUT_NODES)
             numbers.append(len(endpoint.spans) - before)
 
     assert set(numbers) == {0, 3}

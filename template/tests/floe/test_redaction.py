@@ -14,9 +14,11 @@ import dagster as dg
 import pytest
 import structlog
 
+from . import everything
 from .endpoint import dead_url, serve
 from .package import write_logs
-from .runs import run_recorded
+from .runs import FAILURE, WITHOUT_NODES, run_recorded, send_recorded
+from .test_attributes import as_dict
 
 CONFIDENTIAL = "n0t-f0r-the-l0g$"
 # A variable, and its text with {} for the secret, and for the endpoint's port.
@@ -144,6 +146,40 @@ def test_colors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "no connection for [hidden]" in written
     assert "not [hidden]" in written
     assert CONFIDENTIAL not in written
+
+
+def test_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQL that is traced has no secret in it, and neither has any other attribute of a span."""
+    monkeypatch.setenv("FLOE_TRACE_SQL", "1")
+    monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
+    changed = everything.recording(f"create user shop identified by '{CONFIDENTIAL}'")
+    changed["nodes"]["model.shop.orders"]["original_file_path"] = f"models/{CONFIDENTIAL}.sql"
+    sent = send_recorded(tmp_path, recording=changed)
+    statement, orders = (as_dict(sent.span(name).attributes) for name in ("CREATE", "model.shop.orders"))
+
+    assert statement["db.query.text"] == "/* by dbt */ create user shop identified by '[hidden]'"
+    assert orders["code.file.path"] == "models/[hidden].sql"
+    assert CONFIDENTIAL not in str(sent.spans)
+
+
+def test_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception, which Dagster records with its causes, has no secret in it, and nor has the run's end."""
+    monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
+    first, cause = (ValueError(f"{word} {CONFIDENTIAL}") for word in ("not", "no connection for"))
+    error = dg.Failure(f"dbt failed with {CONFIDENTIAL}")
+    error.__cause__, cause.__context__ = cause, first
+    sent = send_recorded(tmp_path, recording=WITHOUT_NODES, error=error)
+
+    assert error.description == "dbt failed with [hidden]"
+    assert (str(cause), str(first)) == ("no connection for [hidden]", "not [hidden]")
+    assert CONFIDENTIAL not in f"{error!r} {sent.events} {sent.spans}"
+
+
+def test_error_without_secret(tmp_path: Path) -> None:
+    """An exception without a secret stays as it was."""
+    run_recorded(tmp_path, recording=WITHOUT_NODES)
+
+    assert FAILURE.args == ("dbt ended with exit code 1",)
 
 
 def is_end(event: dict[str, Any]) -> bool:
