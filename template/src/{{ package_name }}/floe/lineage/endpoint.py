@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from openlineage.client import OpenLineageClient
-from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.counts import one_line
@@ -18,7 +17,7 @@ from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
 from ..delivery.limits import TIMEOUT_SECONDS
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
-from .transports import http_transports, remove_silent
+from .transports import http_transports, remove_silent, synchronous
 
 # Kinds of transports that send nothing -> what they do.
 SILENT = {
@@ -107,10 +106,7 @@ def _configured_by(owner: str) -> OpenLineageClient:
     if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
         # The client falls back to this transport, which would print each event to the log.
         raise EndpointError(f"{owner} names no transport: add `transport:` with `type:`; see {SYNTAX}")
-    if isinstance(client.transport, AsyncHttpTransport):
-        # It reports every event as sent but keeps it in memory. Here, a thread of our own waits for the answer instead.
-        client.transport.may_exit.set()
-        client = OpenLineageClient(config={"transport": {"type": "http"}})
+    client.transport = synchronous(client.transport)
     for transport in http_transports(client.transport):
         _refuse_invalid(owner, transport)
     if silent := remove_silent(client.transport):

@@ -9,12 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
+import attr
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport, http
+from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.composite import CompositeTransport
 from openlineage.client.transport.console import ConsoleTransport
-from openlineage.client.transport.http import HttpTransport
+from openlineage.client.transport.datadog import DatadogTransport
+from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.transport.noop import NoopTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
@@ -77,6 +80,24 @@ def _posted(transport: HttpTransport) -> Send:
         response.raise_for_status()
 
     return post
+
+
+def synchronous(transport: Transport) -> Transport:
+    """Return a transport that waits for each answer, in place of `transport` and those to which it forwards events."""
+    # An asynchronous transport reports every event as sent but keeps it in memory. Here, a thread of our own waits.
+    if isinstance(transport, AsyncHttpTransport):
+        transport.may_exit.set()
+        fields = attr.fields_dict(HttpConfig).keys() & attr.fields_dict(type(transport.config)).keys()
+        waiting = HttpTransport(HttpConfig(**{name: getattr(transport.config, name) for name in fields}))
+        waiting.name, waiting.priority = transport.name, transport.priority
+        return waiting
+    if isinstance(transport, DatadogTransport):
+        transport.config.async_transport_rules = {}
+    if isinstance(transport, CompositeTransport):
+        transport.transports[:] = map(synchronous, transport.transports)
+    if isinstance(member := getattr(transport, "transport", None), Transport):
+        vars(transport)["transport"] = synchronous(member)
+    return transport
 
 
 def remove_silent(transport: Transport) -> list[Transport]:
