@@ -25,6 +25,10 @@ FAULTS = (
         "it redirects to {location} ({status}), and redirects are not followed: correct {url}",
     ),
     (r"answered (?P<status>3\d\d)", "it redirects without naming an address ({status}): correct {url}"),
+    (
+        r"answered (?P<status>[16-9]\d\d)",
+        "it answered {status}, which is neither a success nor an error: check that {url} names a receiver",
+    ),
     (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is not a URL: write http://host:port"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
     (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "that port does not use TLS: use http://"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -11,8 +12,14 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_SECONDS
 
+GZIP_BITS = 16 + zlib.MAX_WBITS  # for zlib: the data has the header of gzip
 
-class RedirectError(Exception):
+
+class UnexpectedStatusError(Exception):
+    """The status of a response means neither success nor an error, so the receiver has accepted nothing."""
+
+
+class RedirectError(UnexpectedStatusError):
     """The receiver has accepted nothing and names another address."""
 
 
@@ -22,12 +29,15 @@ class HttpSession(requests.Session):
     Attributes:
         status: Status of its last response.
         body: The beginning of that response's body.
+        content_type: Media type of that body.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.headers["Accept-Encoding"] = "gzip"
         self.status: int | None = None
         self.body = b""
+        self.content_type = ""
         self._reads_bodies = True
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -45,29 +55,33 @@ class HttpSession(requests.Session):
         """Send a request.
 
         Raises:
-            RedirectError: The response is a redirect.
+            UnexpectedStatusError: The response is neither a success nor an error, such as a redirect.
         """
-        self.status, self.body = None, b""
+        self.status, self.body, self.content_type = None, b"", ""
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self.status = response.status_code
         self._drop_body(response)
-        _refuse_redirect(response)
+        _refuse_unexpected(response)
         return response
 
     def _drop_body(self, response: requests.Response) -> None:
-        """Read a short body to its end. From the first long one on, read no more bodies and close the connections."""
+        """Read a short body to its end. After a long one, close the connection; after a slow one, read no more."""
+        if response.status_code < 200:
+            response.close()  # because the real response follows, which the next request would take for its own
+            return
         deadline = time.monotonic() + BODY_SECONDS
-        left = BODY_BYTES
+        body = b""
         try:
-            while self._reads_bodies and left > 0 and time.monotonic() < deadline:
-                data = response.raw.read1(left, decode_content=False)
-                if not data:
+            while self._reads_bodies and len(body) < BODY_BYTES:
+                if time.monotonic() >= deadline:
+                    self._reads_bodies = False
+                elif data := response.raw.read1(BODY_BYTES - len(body), decode_content=False):
+                    body += data
+                else:
+                    self.body, self.content_type = _decoded(body, response), response.headers.get("Content-Type", "")
                     return
-                self.body += data
-                left -= len(data)
-        except Exception:  # noqa: S110 - the status has arrived, and it decides
-            pass
-        self._reads_bodies = False
+        except Exception:  # the status has arrived, and it decides
+            self._reads_bodies = False
         response.close()
 
 
@@ -75,17 +89,29 @@ def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) ->
     """Post as `requests.post` does, for a response whose body is needed; `timeout` is in seconds.
 
     Raises:
-        RedirectError: The response is a redirect.
+        UnexpectedStatusError: The response is neither a success nor an error, such as a redirect.
     """
     response = requests.post(url, timeout=timeout, **{**kwargs, "allow_redirects": False})
-    _refuse_redirect(response)
+    _refuse_unexpected(response)
     return response
 
 
-def _refuse_redirect(response: requests.Response) -> None:
-    if not 300 <= response.status_code < 400:
+def _decoded(body: bytes, response: requests.Response) -> bytes:
+    if "gzip" not in response.headers.get("Content-Encoding", ""):
+        return body
+    try:
+        return zlib.decompressobj(GZIP_BITS).decompress(body, BODY_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _refuse_unexpected(response: requests.Response) -> None:
+    """Raise an error for a status that requests and OpenTelemetry take for a success although it is none."""
+    if 200 <= response.status_code < 300 or 400 <= response.status_code < 600:
         return
     answer = f"{_address(response.url)} answered {response.status_code}"
+    if not 300 <= response.status_code < 400:
+        raise UnexpectedStatusError(answer)
     if location := response.headers.get("Location"):
         answer += f" and redirects to {_address(urljoin(response.url, location))}"
     raise RedirectError(f"{answer}; redirects are not followed")

@@ -131,7 +131,7 @@ class Delivery(Generic[Item]):
                 self.counts.sent += len(items)
             elif isinstance(error, RefusedError):
                 self._failures = 0  # the endpoint works
-                refused = min(error.count or len(items), len(items))
+                refused = len(items) if error.count is None else max(0, min(error.count, len(items)))
                 self.counts.dropped += refused
                 self.counts.sent += len(items) - refused
             else:

@@ -88,8 +88,13 @@ class OtlpSender:
         try:
             if self._session and self._session.body:
                 module, name = RESPONSES[self._target.signal]
-                response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)
-                partial = response.FromString(self._session.body).partial_success
+                response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)()
+                if "json" in self._session.content_type:
+                    parse = import_module("google.protobuf.json_format").Parse
+                    parse(self._session.body, response, ignore_unknown_fields=True)
+                else:
+                    response.ParseFromString(self._session.body)
+                partial = response.partial_success
             elif self._responses:
                 partial = self._responses[-1].partial_success
             else:
@@ -97,7 +102,7 @@ class OtlpSender:
         except Exception:  # not OTLP: the status has decided
             return
         rejected = getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0)
-        if rejected:
+        if rejected > 0:
             reason = partial.error_message or "no reason given"
             raise RefusedError(f"{self._target.endpoint}: {rejected} rejected: {reason}", rejected)
 
