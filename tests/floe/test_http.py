@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -45,11 +46,14 @@ AUTH = [
 
 
 class TokenHandler(BaseHTTPRequestHandler):
-    """A handler that returns a token."""
+    """A handler that returns a token, compressed if the client accepts that."""
 
     def do_POST(self) -> None:
         body = json.dumps({"token": "t", "expires_in": 3600}).encode()
         self.send_response(200)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -182,6 +186,32 @@ def test_token(tmp_path: Path) -> None:
         counts = box.close(soon())
 
     assert (3, 3) == (counts.sent, len(server.events))
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("fault", [Fault.ENDLESS_BODY, Fault.SLOW_BODY])
+@pytest.mark.parametrize("auth", AUTH, ids=[auth["type"] for auth in AUTH])
+def test_endless_token(auth: dict[str, str], fault: Fault, status: int, tmp_path: Path) -> None:
+    """Of a token endpoint's response, only a limited part is read; the event stays in the journal."""
+    with faulty() as server, faulty() as tokens:
+        tokens.go_wrong(fault)
+        tokens.take = lambda *_: status == 200  # type: ignore[method-assign]
+        transport = {
+            "type": "http",
+            "url": server.url,
+            "auth": {**auth, "tokenEndpoint": f"{tokens.url}/token"},
+            "retry": {"total": 0},
+        }
+        tracemalloc.start()
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path / "lineage", "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert (0, 1) == (counts.sent, counts.spooled)
+    assert peak < 20_000_000
+    assert ("404 Client Error" in counts.reason) == (status == 404)
 
 
 @pytest.mark.parametrize("kind", ["composite", "transform"])

@@ -10,7 +10,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_SECONDS
+from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_BYTES, TOKEN_SECONDS
 
 GZIP_BITS = 16 + zlib.MAX_WBITS  # for zlib: the data has the header of gzip
 
@@ -69,19 +69,17 @@ class HttpSession(requests.Session):
         if response.status_code < 200:
             response.close()  # because the real response follows, which the next request would take for its own
             return
-        deadline = time.monotonic() + BODY_SECONDS
-        body = b""
-        try:
-            while self._reads_bodies and len(body) < BODY_BYTES:
-                if time.monotonic() >= deadline:
-                    self._reads_bodies = False
-                elif data := response.raw.read1(BODY_BYTES - len(body), decode_content=False):
-                    body += data
-                else:
-                    self.body, self.content_type = _decoded(body, response), response.headers.get("Content-Type", "")
+        if self._reads_bodies:
+            deadline = time.monotonic() + BODY_SECONDS
+            try:
+                body = _read(response, BODY_BYTES, deadline)
+            except Exception:  # the status has arrived, and it decides
+                self._reads_bodies = False
+            else:
+                self._reads_bodies = time.monotonic() < deadline
+                if body is not None:
+                    self.body, self.content_type = body, response.headers.get("Content-Type", "")
                     return
-        except Exception:  # the status has arrived, and it decides
-            self._reads_bodies = False
         response.close()
 
 
@@ -90,17 +88,40 @@ def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) ->
 
     Raises:
         UnexpectedStatusError: The response is neither a success nor an error, such as a redirect.
+        OSError: Its body is too long, or still incomplete after the timeout.
     """
-    response = requests.post(url, timeout=timeout, **{**kwargs, "allow_redirects": False})
-    _refuse_unexpected(response)
+    deadline = time.monotonic() + timeout
+    headers = {"Accept-Encoding": "gzip", **kwargs.pop("headers", {})}
+    options = {**kwargs, "headers": headers, "allow_redirects": False, "stream": True}
+    response = requests.post(url, timeout=timeout, **options)
+    try:
+        _refuse_unexpected(response)
+        # The body of an error is not needed.
+        if (body := _read(response, TOKEN_BYTES, deadline) if response.ok else b"") is None:
+            raise OSError(f"its response is longer than {TOKEN_BYTES >> 20} MiB, or incomplete after {timeout} s")
+    finally:
+        response.close()
+    # Otherwise, requests would read the rest of the body, however long it is.
+    vars(response).update(_content=body, _content_consumed=True)
     return response
 
 
-def _decoded(body: bytes, response: requests.Response) -> bytes:
+def _read(response: requests.Response, limit: int, deadline: float) -> bytes | None:
+    """Return the body; None if it has `limit` bytes or more, or is incomplete at `deadline` of `time.monotonic`."""
+    body = b""
+    while len(body) < limit and time.monotonic() < deadline:
+        data = response.raw.read1(limit - len(body), decode_content=False)
+        if not data:
+            return _decoded(body, response, limit)
+        body += data
+    return None
+
+
+def _decoded(body: bytes, response: requests.Response, limit: int) -> bytes:
     if "gzip" not in response.headers.get("Content-Encoding", ""):
         return body
     try:
-        return zlib.decompressobj(GZIP_BITS).decompress(body, BODY_BYTES)
+        return zlib.decompressobj(GZIP_BITS).decompress(body, limit)
     except zlib.error:
         return b""
 

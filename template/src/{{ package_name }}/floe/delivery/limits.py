@@ -17,3 +17,4 @@ FAILURES = 3  # in a row, after which the endpoint is to blame rather than the i
 QUEUE_BYTES = 32 * 1024 * 1024  # the queue of each channel
 FOLDER_BYTES = 64 * 1024 * 1024  # all journals together
 BODY_BYTES = 65_536  # the part of a response that is read; a short one to its end, which keeps the connection open
+TOKEN_BYTES = 1024 * 1024  # the response of a token endpoint
