@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Seconds.
 BUDGET_SECONDS = 3.0  # what all deliveries of a run together add to it
+SPOOL_SECONDS = 0.5  # the end of this budget, in which nothing is sent but unsent items are written to disk
 TIMEOUT_SECONDS = 2  # one attempt; the journal replaces retries
 MEMBER_SECONDS = 1.0  # one event, for one of several OpenLineage transports
 LINGER_SECONDS = 1.0  # the time that a batch waits for more items
