@@ -399,6 +399,7 @@ def test_invalid_otlp(
     ("variable", "value", "words"),
     [
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not supported: set gzip"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "deflate", "=deflate is not supported: set gzip or none"),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is blank: set a number"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,t0p-s3cret", "HEADERS has an entry without `=`: write name=value"),
     ],
@@ -412,6 +413,22 @@ def test_invalid_grpc(variable: str, value: str, words: str, monkeypatch: pytest
     assert words in str(error.value)
     assert "s3cret" not in str(error.value)
     assert "s3cret" not in redact("Header format invalid: t0p-s3cret") if "s3cret" in value else True
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_EXPORTER_OTLP_INSECURE", "banana"), ("OTEL_PYTHON_METER_PROVIDER", "foo")]
+)
+def test_refused_by_exporter(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An invalid value, of which OpenTelemetry says little, switches the signal off; run and doctor name it."""
+    monkeypatch.setenv(variable, value)
+    own = settings("OTLP gRPC", "127.0.0.1:9")
+    finding = next(iter(checks.traces(own, soon())))
+
+    assert open_spans(own) is None
+    assert variable in caplog.text
+    assert ("fail", True) == (finding.state, variable in finding.message), finding.message
 
 
 def test_certificate_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -449,6 +466,23 @@ def test_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE__FILTERS", "x")
     with pytest.raises(EndpointError, match=r"^OPENLINEAGE__FILTERS is invalid; correct it: .*config"):
         lineage_client(settings("lineage", "http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_invalid_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool) -> None:
+    """Tags that the client would refuse with every event are refused by name, in a run and by the doctor."""
+    place = str(tmp_path / "openlineage.yml") if is_file else "OPENLINEAGE__TAGS"
+    if is_file:
+        Path(place).write_text("transport: {type: http, url: 'http://127.0.0.1:9'}\ntags: {job: 5}\n")
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", place)
+    else:
+        monkeypatch.setenv(place, '{"job": 5}')
+    own = settings("lineage", "http://127.0.0.1:9")
+    finding = next(iter(checks.lineage(own, soon())))
+
+    with pytest.raises(EndpointError, match=f"^{place} is invalid; correct it: AttributeError"):
+        open_lineage(own, "a-run")
+    assert ("fail", True) == (finding.state, f"{place} is invalid" in finding.message)
 
 
 @pytest.mark.parametrize("channel", OVER_HTTP)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import yaml
 from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import Job, Run, RunEvent
+from openlineage.client.transport import Transport
 from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.counts import one_line
@@ -54,7 +58,9 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     _refuse_broken_json()
     before = set(os.environ)
     try:
-        return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
+        client = _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
+        _refuse_unusable(client, owner)
+        return client
     finally:
         # The client copies OPENLINEAGE_URL and the key to further variables, which dbt would inherit.
         for variable in set(os.environ) - before:
@@ -113,6 +119,29 @@ def _configured_by(owner: str) -> OpenLineageClient:
         reasons = dict.fromkeys(f"{transport.kind}, which {SILENT[str(transport.kind)]}" for transport in silent)
         raise SwitchedOffError(f"{owner} chooses the transport {', and '.join(reasons)}")
     return client
+
+
+def _refuse_unusable(client: OpenLineageClient, owner: str | None) -> None:
+    """Raise EndpointError if the client cannot emit any event, because it validates tags and the like only then."""
+    transport, client.transport = client.transport, _Nowhere()
+    try:
+        job = Job("floe", "configuration")
+        client.emit(RunEvent(eventTime=datetime.now(UTC).isoformat(), run=Run(str(uuid4())), job=job))
+    except Exception as error:
+        others = [name for name in _variables("OPENLINEAGE__") if not name.startswith("OPENLINEAGE__TRANSPORT")]
+        places = [owner] if owner and owner not in os.environ else []
+        raise EndpointError(_invalid(", ".join([*places, *others]), error)) from error
+    finally:
+        client.transport = transport
+
+
+class _Nowhere(Transport):
+    """A transport that sends nothing."""
+
+    kind = "nowhere"
+
+    def emit(self, _: Any) -> None:
+        pass
 
 
 def _variables(prefix: str) -> list[str]:
