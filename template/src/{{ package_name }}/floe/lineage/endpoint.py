@@ -196,5 +196,6 @@ def lineage_hints() -> dict[str, str]:
         **LINEAGE,
         "url": f"`url` in {owner}",
         "key": f"`auth` in {owner}",
+        "header": f"`auth` in {owner}",
         "path": f"`url` or `endpoint` in {owner}",
     }

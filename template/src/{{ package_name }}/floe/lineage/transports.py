@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
@@ -23,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
 from ..delivery.channel import REFUSALS, RefusedError
+from ..delivery.counts import one_line
 from ..delivery.http_session import HttpSession, post_directly
 from ..delivery.limits import MEMBER_SECONDS
 
@@ -41,20 +43,36 @@ def sender(transport: Transport) -> Send:
             # A dead transport must not use up the time of the others, which get each event after it.
             member.session.mount(member.url, HTTPAdapter())
             member.timeout = min(member.timeout, MEMBER_SECONDS)
+    errors: list[Exception] = []
+    if isinstance(transport, CompositeTransport):  # its own error gives no reason
+        for part in transport.transports:
+            vars(part)["emit"] = partial(_recorded, errors, part.emit)
+
     # The client's own transports take events as objects and convert them to JSON again, which takes a third of the
     # time of sending one. Over HTTP, the usual transport, the text is sent unchanged.
     emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
 
     def send(text: str) -> None:
+        errors.clear()
         try:
             emit(text)
         except Exception as error:
+            if errors:
+                raise ConnectionError("; ".join(map(one_line, errors))) from error
             response = getattr(error, "response", None)
             if getattr(response, "status_code", None) in REFUSALS:
                 raise RefusedError(str(error)) from error
             raise
 
     return send
+
+
+def _recorded(errors: list[Exception], emit: Callable[[RunEvent], Any], event: RunEvent) -> Any:
+    try:
+        return emit(event)
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def _posted(transport: HttpTransport) -> Send:
