@@ -148,3 +148,38 @@ def test_composite(monkeypatch: pytest.MonkeyPatch, *, goes_on: bool) -> None:
 
     assert "it does not accept the key (401)" in run
     assert "it does not accept the key (401)" in doctor
+
+
+TYPE, URL = "OPENLINEAGE__TRANSPORT__TYPE", "OPENLINEAGE__TRANSPORT__URL"
+MEMBER = "OPENLINEAGE__TRANSPORT__TRANSPORTS__A__"
+
+
+@pytest.mark.parametrize(
+    ("variables", "file", "place"),
+    [
+        ({TYPE: "http", URL: "{url}"}, "", f"correct {URL}"),
+        ({TYPE: "composite", f"{MEMBER}TYPE": "http", f"{MEMBER}URL": "{url}"}, "", f"correct {MEMBER}URL"),
+        ({"OPENLINEAGE__TRANSPORT": '{"type": "http", "url": "{url}"}'}, "", "correct `url` in OPENLINEAGE__TRANSPORT"),
+        ({"OPENLINEAGE_URL": "{url}"}, "filters: []", "correct OPENLINEAGE_URL"),
+        ({}, "transport: {type: http, url: '{url}'}", "correct `url` in {file}"),
+    ],
+    ids=["variable", "variable of a member", "JSON", "file without transport", "file"],
+)
+def test_place(
+    variables: dict[str, str], file: str, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The place to correct is the one that decides where events go."""
+    path = tmp_path / "openlineage.yml"
+    with faulty() as server:
+        server.go_wrong(status=307)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value.replace("{url}", server.url))
+        if file:
+            path.write_text(file.replace("{url}", server.url))
+            monkeypatch.setenv("OPENLINEAGE_CONFIG", str(path))
+        run, doctor = reasons("lineage", "http://unused.invalid")
+
+    expected = place.replace("{file}", str(path))
+    assert run.endswith(expected), run
+    assert doctor.endswith(expected), doctor
+    assert (str(path) in doctor) == ("{file}" in place)

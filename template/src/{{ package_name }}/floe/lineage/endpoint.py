@@ -188,14 +188,31 @@ def owner_configuration() -> str | None:
     return next(files, None) or next(variables, None)
 
 
+def transport_owner() -> str | None:
+    """Return the file or the variable that configures the transport, or None if it is OPENLINEAGE_URL or an answer."""
+    owner = owner_configuration()
+    if owner is None or owner in os.environ:
+        return owner
+    try:
+        content = yaml.safe_load(Path(owner).read_bytes())
+    except (OSError, yaml.YAMLError):  # reported when the client is made
+        return owner
+    if isinstance(content, dict) and content.get("transport"):
+        return owner
+    return next(iter(_variables("OPENLINEAGE__TRANSPORT")), None)
+
+
 def lineage_hints() -> dict[str, str]:
     """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
-    if not (owner := owner_configuration()):
+    if not (owner := transport_owner()):
         return LINEAGE
-    return {
-        **LINEAGE,
-        "url": f"`url` in {owner}",
-        "key": f"`auth` in {owner}",
-        "header": f"`auth` in {owner}",
-        "path": f"`url` or `endpoint` in {owner}",
-    }
+    if owner in os.environ and owner != "OPENLINEAGE__TRANSPORT":
+        variables = _variables("OPENLINEAGE__TRANSPORT__")
+        url, auth, endpoint = (
+            " or ".join(name for name in variables if name.endswith(end)) or f"OPENLINEAGE__TRANSPORT{end}"
+            for end in ("__URL", "__AUTH", "__ENDPOINT")
+        )
+        path = f"{url} or {endpoint}"
+    else:
+        url, auth, path = f"`url` in {owner}", f"`auth` in {owner}", f"`url` or `endpoint` in {owner}"
+    return {**LINEAGE, "url": url, "key": auth, "header": auth, "path": path}

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from ...delivery.counts import one_line
 from ...delivery.diagnosis import EndpointError, SwitchedOffError, diagnose
-from ...lineage.endpoint import journal_folder, lineage_client, lineage_hints, owner_configuration
+from ...lineage.endpoint import journal_folder, lineage_client, lineage_hints, transport_owner
 from ...lineage.outbox import replay
 from ...lineage.transports import sender
 from ...redact import redact
@@ -125,7 +125,7 @@ def lineage_source(client: OpenLineageClient) -> str:
     """Return where the events go, and the setting that decides it."""
     transport = client.transport
     url = urljoin(transport.url, transport.endpoint) if isinstance(transport, HttpTransport) else None
-    source = owner_configuration() or origin("OPENLINEAGE_URL")
+    source = transport_owner() or origin("OPENLINEAGE_URL")
     return f"{redact(str(url or getattr(transport, 'url', None) or transport.kind))} ({source})"
 
 
