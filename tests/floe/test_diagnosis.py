@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from tests.faults.drive import environment, settings
 from tests.faults.server import faulty
 from tests.floe.test_http import AUTH, send
 from tests.floe.test_journal import event, soon
+from tools.engines.certificates import write_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -183,3 +187,25 @@ def test_place(
     assert run.endswith(expected), run
     assert doctor.endswith(expected), doctor
     assert (str(path) in doctor) == ("{file}" in place)
+
+
+def test_client_certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A receiver that wants a client certificate is not said to need another protocol only."""
+    certificate, key = write_certificate(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    tls.load_verify_locations(certificate)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", str(certificate))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    monkeypatch.setattr(server, "handle_error", lambda *_: None)
+    server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        run, doctor = reasons("OTLP HTTP", f"https://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    for message in (run, doctor):
+        assert "client certificate: set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and" in message

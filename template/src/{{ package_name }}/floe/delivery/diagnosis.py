@@ -44,6 +44,7 @@ FAULTS = (
         "it answered {status}, which is neither a success nor an error: check that {url} names a receiver",
     ),
     (r"No scheme|Invalid URL|No connection adapters|InvalidSchema", "it is not a URL: write http://host:port"),
+    (r"(?i)alert[_ ]certificate[_ ]required", "it asks for a client certificate: set {client}"),
     (r"CERTIFICATE_VERIFY_FAILED|certificate verify failed", "its TLS certificate is not trusted: {tls}"),
     (r"WRONG_VERSION_NUMBER|wrong version number|record layer failure", "that port does not use TLS: use http://"),
     (r"[Hh]andshake", "the TLS handshake with it failed: check https:// and the certificates"),
@@ -77,6 +78,11 @@ FAULTS = (
         "no answer in time: it hangs, or a firewall drops the packets",
     ),
     (
+        r"https://.*(?:[Cc]onnection aborted|reset by peer|RemoteDisconnected|connection closed|EOF)",
+        "it closes the TLS connection without an answer. It may ask for a client certificate: set {client}. "
+        "Or it may expect another protocol: {to_grpc}",
+    ),
+    (
         r"[Cc]onnection aborted|reset by peer|RemoteDisconnected|Socket closed|UNAVAILABLE|connection closed|EOF",
         "it closes the connection without an answer, so it may expect another protocol: {to_grpc}",
     ),
@@ -91,6 +97,7 @@ POOL = re.compile(r"(HTTPS?)ConnectionPool\(host='([^']*)', port=(\d+)\)(?:.*? w
 LINEAGE = {
     "url": "OPENLINEAGE_URL",
     "tls": "set REQUESTS_CA_BUNDLE to the CA's file",
+    "client": "`sslContext` of the transport in openlineage.yml",
     "to_http": "use its HTTP port",
     "to_grpc": "use its HTTP port",
     "key": "OPENLINEAGE_API_KEY",
@@ -100,6 +107,7 @@ LINEAGE = {
 OTLP = {
     "url": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "tls": "set OTEL_EXPORTER_OTLP_CERTIFICATE to the CA's file",
+    "client": "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY",
     "to_http": "set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf, or use port 4317",
     "to_grpc": "set OTEL_EXPORTER_OTLP_PROTOCOL=grpc, or use port 4318",
     "key": "OTEL_EXPORTER_OTLP_HEADERS",
