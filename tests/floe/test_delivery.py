@@ -54,7 +54,7 @@ class ListChannel(Channel[str]):  # type: ignore[misc]
     def acknowledge(self, items: Sequence[str]) -> None:
         self._functions[3](items)
 
-    def spool(self, items: Sequence[str]) -> int:
+    def spool(self, items: Sequence[str], _: float) -> int:
         return self._functions[4](items)
 
     def backlog(self) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -717,3 +718,36 @@ sys.exit(main.main())
         shown, rest = below[:-1], below[-1]
         assert ["Database Error in model x", "no such column: b", "A", "B", "C"] == [line.strip() for line in shown]
         assert "    … and 2 more lines in the event's errorMessage" == rest
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_missing_project(tmp_path: Path, *, is_empty: bool) -> None:
+    """A dbt project that is not there is named by each check that needs it, and dbt itself is not blamed."""
+    folder = tmp_path / "elsewhere"
+    if is_empty:
+        folder.mkdir()
+    own = replace(default, dbt_project_dir=folder, dbt_profile="pipeline")
+    missing = f"{folder / 'dbt_project.yml'} is missing: restore it, or check project_dir"
+    deadline = time.monotonic() + 30
+    profile, debug, catalog = (
+        next(iter(check(own, deadline))) for check in (project.profile, project.dbt_debug, project.catalog)
+    )
+
+    assert ("fail", True) == (profile.state, profile.message.startswith(missing))
+    assert ("off", True) == (debug.state, "see its line" in debug.message)
+    assert ("warn", True) == (catalog.state, catalog.message.startswith(missing))
+
+
+def test_prepare_without_project(project: Path, tmp_path: Path) -> None:
+    """Without its dbt project, `floe prepare` says in one line what is missing."""
+    copy = tmp_path / "copy"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns(".git", "target"))
+    (folder,) = {file.parent for file in copy.rglob("dbt_project.yml")}
+    shutil.rmtree(folder)
+    code = "import sys; from pipeline.floe.cli.main import main; sys.argv = ['floe', 'prepare']; sys.exit(main())"
+    variables = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+
+    assert 1 == done.returncode
+    assert f"{folder / 'dbt_project.yml'} is missing" in done.stdout or "profiles.yml is missing" in done.stdout
+    assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -46,11 +47,14 @@ AUTH = [
 
 
 class TokenHandler(BaseHTTPRequestHandler):
-    """A handler that returns a token."""
+    """A handler that returns a token, compressed if the client accepts that."""
 
     def do_POST(self) -> None:
         body = json.dumps({"token": "t", "expires_in": 3600}).encode()
         self.send_response(200)
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
+            body = gzip.compress(body)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -183,6 +187,32 @@ def test_token(tmp_path: Path) -> None:
         counts = box.close(soon())
 
     assert (3, 3) == (counts.sent, len(server.events))
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("fault", [Fault.ENDLESS_BODY, Fault.SLOW_BODY])
+@pytest.mark.parametrize("auth", AUTH, ids=[auth["type"] for auth in AUTH])
+def test_endless_token(auth: dict[str, str], fault: Fault, status: int, tmp_path: Path) -> None:
+    """Of a token endpoint's response, only a limited part is read; the event stays in the journal."""
+    with faulty() as server, faulty() as tokens:
+        tokens.go_wrong(fault)
+        tokens.take = lambda *_: status == 200  # type: ignore[method-assign]
+        transport = {
+            "type": "http",
+            "url": server.url,
+            "auth": {**auth, "tokenEndpoint": f"{tokens.url}/token"},
+            "retry": {"total": 0},
+        }
+        tracemalloc.start()
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path / "lineage", "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(time.monotonic() + BUDGET_SECONDS)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert (0, 1) == (counts.sent, counts.spooled)
+    assert peak < 20_000_000
+    assert ("404 Client Error" in counts.reason) == (status == 404)
 
 
 @pytest.mark.parametrize("kind", ["composite", "transform"])
@@ -370,6 +400,7 @@ def test_invalid_otlp(
     ("variable", "value", "words"),
     [
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "OTEL_EXPORTER_OTLP_COMPRESSION=zstd is not supported: set gzip"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "deflate", "=deflate is not supported: set gzip or none"),
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "", "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT is blank: set a number"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,t0p-s3cret", "HEADERS has an entry without `=`: write name=value"),
         (
@@ -399,6 +430,22 @@ def test_headers_of_exporter(character: str, monkeypatch: pytest.MonkeyPatch) ->
         is_sent = bool(parse_env_headers(header, liberal=True))
         with nullcontext() if is_sent else pytest.raises(EndpointError):
             otlp_target(settings("OTLP gRPC", "http://127.0.0.1:9"), "traces")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("OTEL_EXPORTER_OTLP_INSECURE", "banana"), ("OTEL_PYTHON_METER_PROVIDER", "foo")]
+)
+def test_refused_by_exporter(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An invalid value, of which OpenTelemetry says little, switches the signal off; run and doctor name it."""
+    monkeypatch.setenv(variable, value)
+    own = settings("OTLP gRPC", "127.0.0.1:9")
+    finding = next(iter(checks.traces(own, soon())))
+
+    assert open_spans(own) is None
+    assert variable in caplog.text
+    assert ("fail", True) == (finding.state, variable in finding.message), finding.message
 
 
 def test_certificate_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,6 +483,23 @@ def test_other_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE__FILTERS", "x")
     with pytest.raises(EndpointError, match=r"^OPENLINEAGE__FILTERS is invalid; correct it: .*config"):
         lineage_client(settings("lineage", "http://127.0.0.1:9"))
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_invalid_tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, is_file: bool) -> None:
+    """Tags that the client would refuse with every event are refused by name, in a run and by the doctor."""
+    place = str(tmp_path / "openlineage.yml") if is_file else "OPENLINEAGE__TAGS"
+    if is_file:
+        Path(place).write_text("transport: {type: http, url: 'http://127.0.0.1:9'}\ntags: {job: 5}\n")
+        monkeypatch.setenv("OPENLINEAGE_CONFIG", place)
+    else:
+        monkeypatch.setenv(place, '{"job": 5}')
+    own = settings("lineage", "http://127.0.0.1:9")
+    finding = next(iter(checks.lineage(own, soon())))
+
+    with pytest.raises(EndpointError, match=f"^{place} is invalid; correct it: AttributeError"):
+        open_lineage(own, "a-run")
+    assert ("fail", True) == (finding.state, f"{place} is invalid" in finding.message)
 
 
 @pytest.mark.parametrize("channel", OVER_HTTP)

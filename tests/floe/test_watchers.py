@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pipeline.floe import step_watch
 from pipeline.floe.dbt.node_events import DbtEvent, NodeFinished
 from pipeline.floe.delivery.counts import Counts
-from pipeline.floe.settings import Settings
+from pipeline.floe.delivery.limits import BUDGET_SECONDS
+from pipeline.floe.faults import FaultGuard
+from pipeline.floe.settings import Settings, settings
 from pipeline.floe.step import Step
 from pipeline.floe.watcher import DbtCommand, Ending, Record
 
+from tests.faults.drive import context
 from tests.lineage.test_faults import observe
 
 
@@ -82,3 +88,20 @@ def test_broken_watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT must be a non-negative integer but got many" in str(
         observed.log[-1].getMessage()
     )
+
+
+def test_locked_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that hangs while it holds the lock on the tags does not delay others beyond the budget."""
+    tags: dict[str, str] = {}
+    monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path))
+    own = replace(settings, openlineage_url="", otlp_endpoint="")
+    watch = step_watch.StepWatch(context(tags), own, FaultGuard())
+    with (tmp_path / "run_tags.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        began = time.monotonic()
+        watch._close()
+        took = time.monotonic() - began
+
+    assert took < BUDGET_SECONDS + 0.5
+    assert {"floe/lineage": "off", "floe/traces": "off", "floe/metrics": "off"} == tags
+    assert "Another process holds a lock" in caplog.text

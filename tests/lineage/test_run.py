@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -176,7 +177,7 @@ def test_total(before: str | None, text: str, expected: str) -> None:
 def _add(instance: Any, folder: Path) -> None:
     context: Any = SimpleNamespace(instance=dg.DagsterInstance.from_ref(instance), run_id=RUN_ID)
     for _ in range(20):
-        add_counts(context, {"floe/lineage": "1 sent"}, folder)
+        assert add_counts(context, {"floe/lineage": "1 sent"}, folder, time.monotonic() + 60)
 
 
 def test_tags_of_several_processes(tmp_path: Path) -> None:

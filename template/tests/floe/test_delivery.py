@@ -60,6 +60,14 @@ def redirecting() -> Iterator[tuple[str, list[Any]]]:
         yield endpoint.url, other.requests
 
 
+@contextmanager
+def denying() -> Iterator[tuple[str, list[Any]]]:
+    """Yield the URL of an endpoint whose status is neither a success nor an error that HTTP knows."""
+    with serve() as endpoint:
+        endpoint.status = 999
+        yield endpoint.url, endpoint.events
+
+
 @pytest.fixture
 def allowed_seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return how long each channel was allowed to go on sending when the run had ended."""
@@ -82,7 +90,7 @@ def join_senders() -> None:
             assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("fault", [dead, hanging, redirecting])
+@pytest.mark.parametrize("fault", [dead, hanging, redirecting, denying])
 def test_endpoint(fault: Callable[[], Any], allowed_seconds: list[float], tmp_path: Path, state_folder: Path) -> None:
     """The run ends in time and says that all is kept; the next run sends it, in order, each event and span once."""
     with fault() as (url, taken):

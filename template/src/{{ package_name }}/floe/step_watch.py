@@ -156,9 +156,9 @@ class StepWatch(logging.Handler):
             self.guard.add_to(closed[name], name)
         with self.guard():
             names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
-            self._report({name: closed.get(name) for name in names})
+            self._report({name: closed.get(name) for name in names}, deadline)
 
-    def _report(self, counts: dict[str, Counts | None]) -> None:
+    def _report(self, counts: dict[str, Counts | None], deadline: float) -> None:
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
@@ -168,4 +168,5 @@ class StepWatch(logging.Handler):
         else:
             self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
-        add_counts(self._context, tags, self._settings.state_dir)
+        if not add_counts(self._context, tags, self._settings.state_dir, deadline):
+            self._context.log.warning("Another process holds a lock, so the run's tags floe/* may lack some counts.")

@@ -116,11 +116,13 @@ def _trace(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(_: argparse.Namespace) -> int:
-    from ...project import dbt_project  # loads Dagster, which the other commands do not need
     from ..dbt.prepare import ParseError, prepare_anywhere
-    from ..dbt.profile import ProfileError
+    from ..dbt.profile import ProfileError, read_output
 
     try:
+        read_output(settings)  # before the next line, which fails with a traceback if the folder is missing
+        from ...project import dbt_project  # loads Dagster, which the other commands do not need
+
         missing = prepare_anywhere(dbt_project)
     except (ParseError, ProfileError) as error:
         _say(str(error))

@@ -65,6 +65,9 @@ def _configured(project_dir: Path) -> str:
         environment = Environment(undefined=StrictUndefined)  # noqa: S701 - renders a path, not HTML
         return environment.from_string(text).render(env_var=_env_var)
     except (YamlFileError, TemplateError, KeyError) as error:
+        if not file.is_file():
+            msg = f"{file} is missing: restore it, or check project_dir in floe/settings.toml"
+            raise CatalogError(msg) from error
         msg = f"{file}: target-path cannot be read ({error}): set DBT_TARGET_PATH"
         raise CatalogError(msg) from error
 

@@ -41,11 +41,13 @@ def read_output(settings: Settings) -> dict[str, Any]:
     """Return the output of the project's profile that `DBT_TARGET` chooses, with its values as written in the file.
 
     Raises:
-        ProfileError: The file, the profile or the output does not exist.
+        ProfileError: A file, the profile or the output does not exist.
     """
     file, project_file = profiles_file(settings), settings.dbt_project_dir / "dbt_project.yml"
     if not file.is_file():
         raise ProfileError(f"{file} is missing: restore it, or check profiles_dir in floe/settings.toml")
+    if not project_file.is_file():
+        raise ProfileError(f"{project_file} is missing: restore it, or check project_dir in floe/settings.toml")
     profiles = _read(file)
     name = settings.dbt_profile or str(_read(project_file).get("profile") or "")
     # `config` is not a profile: older versions of dbt keep their settings there.

@@ -30,10 +30,12 @@ class Channel(Generic[Item]):
     Attributes:
         name: Name of the signal.
         batch: The maximum number of items that are sent at once.
+        disk_error: The first reason why `spool` could not write items to disk.
     """
 
     name: str
     batch = 1
+    disk_error = ""
 
     def send(self, items: Sequence[Item]) -> None:
         """Send items.
@@ -55,9 +57,15 @@ class Channel(Generic[Item]):
     def acknowledge(self, _: Sequence[Item], /) -> None:
         """Forget items that the receiver has accepted or refused."""
 
-    def spool(self, _: Sequence[Item], /) -> int:
-        """Leave unsent items to the next run; return how many of them are on disk."""
+    def spool(self, _: Sequence[Item], __: float, /) -> int:
+        """Leave unsent items to the next run; return how many of them are on disk.
+
+        Items that cannot be written until the second argument, a time of `time.monotonic`, are not on disk.
+        """
         return 0
+
+    def close(self) -> None:
+        """Release the files that `spool` has used."""
 
     def backlog(self) -> Iterator[Item]:
         """Yield the unsent items of earlier runs, in an order that preserves their sequences.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import time
+import zlib
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 
-from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_SECONDS
+from .limits import BODY_BYTES, BODY_SECONDS, TOKEN_BYTES, TOKEN_SECONDS
+
+GZIP_BITS = 16 + zlib.MAX_WBITS  # for zlib: the data has the header of gzip
 
 
-class RedirectError(Exception):
+class UnexpectedStatusError(Exception):
+    """The status of a response means neither success nor an error, so the receiver has accepted nothing."""
+
+
+class RedirectError(UnexpectedStatusError):
     """The receiver has accepted nothing and names another address."""
 
 
@@ -22,12 +29,15 @@ class HttpSession(requests.Session):
     Attributes:
         status: Status of its last response.
         body: The beginning of that response's body.
+        content_type: Media type of that body.
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.headers["Accept-Encoding"] = "gzip"
         self.status: int | None = None
         self.body = b""
+        self.content_type = ""
         self._reads_bodies = True
 
     def get_redirect_target(self, resp: requests.Response) -> None:
@@ -45,29 +55,31 @@ class HttpSession(requests.Session):
         """Send a request.
 
         Raises:
-            RedirectError: The response is a redirect.
+            UnexpectedStatusError: The response is neither a success nor an error, such as a redirect.
         """
-        self.status, self.body = None, b""
+        self.status, self.body, self.content_type = None, b"", ""
         response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         self.status = response.status_code
         self._drop_body(response)
-        _refuse_redirect(response)
+        _refuse_unexpected(response)
         return response
 
     def _drop_body(self, response: requests.Response) -> None:
-        """Read a short body to its end. From the first long one on, read no more bodies and close the connections."""
-        deadline = time.monotonic() + BODY_SECONDS
-        left = BODY_BYTES
-        try:
-            while self._reads_bodies and left > 0 and time.monotonic() < deadline:
-                data = response.raw.read1(left, decode_content=False)
-                if not data:
+        """Read a short body to its end. After a long one, close the connection; after a slow one, read no more."""
+        if response.status_code < 200:
+            response.close()  # because the real response follows, which the next request would take for its own
+            return
+        if self._reads_bodies:
+            deadline = time.monotonic() + BODY_SECONDS
+            try:
+                body = _read(response, BODY_BYTES, deadline)
+            except Exception:  # the status has arrived, and it decides
+                self._reads_bodies = False
+            else:
+                self._reads_bodies = time.monotonic() < deadline
+                if body is not None:
+                    self.body, self.content_type = body, response.headers.get("Content-Type", "")
                     return
-                self.body += data
-                left -= len(data)
-        except Exception:  # noqa: S110 - the status has arrived, and it decides
-            pass
-        self._reads_bodies = False
         response.close()
 
 
@@ -75,17 +87,52 @@ def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) ->
     """Post as `requests.post` does, for a response whose body is needed; `timeout` is in seconds.
 
     Raises:
-        RedirectError: The response is a redirect.
+        UnexpectedStatusError: The response is neither a success nor an error, such as a redirect.
+        OSError: Its body is too long, or still incomplete after the timeout.
     """
-    response = requests.post(url, timeout=timeout, **{**kwargs, "allow_redirects": False})
-    _refuse_redirect(response)
+    deadline = time.monotonic() + timeout
+    headers = {"Accept-Encoding": "gzip", **kwargs.pop("headers", {})}
+    options = {**kwargs, "headers": headers, "allow_redirects": False, "stream": True}
+    response = requests.post(url, timeout=timeout, **options)
+    try:
+        _refuse_unexpected(response)
+        # The body of an error is not needed.
+        if (body := _read(response, TOKEN_BYTES, deadline) if response.ok else b"") is None:
+            raise OSError(f"its response is longer than {TOKEN_BYTES >> 20} MiB, or incomplete after {timeout} s")
+    finally:
+        response.close()
+    # Otherwise, requests would read the rest of the body, however long it is.
+    vars(response).update(_content=body, _content_consumed=True)
     return response
 
 
-def _refuse_redirect(response: requests.Response) -> None:
-    if not 300 <= response.status_code < 400:
+def _read(response: requests.Response, limit: int, deadline: float) -> bytes | None:
+    """Return the body; None if it has `limit` bytes or more, or is incomplete at `deadline` of `time.monotonic`."""
+    body = b""
+    while len(body) < limit and time.monotonic() < deadline:
+        data = response.raw.read1(limit - len(body), decode_content=False)
+        if not data:
+            return _decoded(body, response, limit)
+        body += data
+    return None
+
+
+def _decoded(body: bytes, response: requests.Response, limit: int) -> bytes:
+    if "gzip" not in response.headers.get("Content-Encoding", ""):
+        return body
+    try:
+        return zlib.decompressobj(GZIP_BITS).decompress(body, limit)
+    except zlib.error:
+        return b""
+
+
+def _refuse_unexpected(response: requests.Response) -> None:
+    """Raise an error for a status that requests and OpenTelemetry take for a success although it is none."""
+    if 200 <= response.status_code < 300 or 400 <= response.status_code < 600:
         return
     answer = f"{_address(response.url)} answered {response.status_code}"
+    if not 300 <= response.status_code < 400:
+        raise UnexpectedStatusError(answer)
     if location := response.headers.get("Location"):
         answer += f" and redirects to {_address(urljoin(response.url, location))}"
     raise RedirectError(f"{answer}; redirects are not followed")

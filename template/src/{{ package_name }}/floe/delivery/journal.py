@@ -15,9 +15,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -94,22 +95,27 @@ class Journal:
 
     def append(self, text: str) -> int | None:
         """Append an item on one line; return its offset, or None if it could not be written."""
-        data = WAITING + text.encode() + b"\n"
+        return next(iter(self.append_all([text])), None)
+
+    def append_all(self, texts: Sequence[str]) -> list[int]:
+        """Append items, one per line, with one call of `write`; return their offsets, or none if they did not fit."""
+        lines = [WAITING + text.encode() + b"\n" for text in texts]
         with self._lock:
             if self._descriptor is None:
-                return None
+                return []
+            start = b"\n" if self._is_torn else b""
+            data = start + b"".join(lines)
             if self._size + len(data) > self._limit:
                 self.error = self.error or f"{self.file.parent} has reached its limit of {FOLDER_BYTES >> 20} MiB"
-                return None
-            if self._is_torn:
-                data = b"\n" + data
+                return []
             if not self._append(data) and not self._append_in_place_of_last(data):
-                return None
-            offset = self._size + (1 if self._is_torn else 0)
+                return []
+            lengths = (len(part) for part in (start, *lines[:-1]))
+            offsets = list(accumulate(lengths, initial=self._size))[1:]
             self._size += len(data)
             self._is_torn = False
-            self.waiting.add(offset)
-            return offset
+            self.waiting.update(offsets)
+            return offsets
 
     def append_or_hold(self, text: str) -> int:
         """Append an item; if the disk has no room, keep it waiting only in memory, at a negative offset."""

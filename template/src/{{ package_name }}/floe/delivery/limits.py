@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # Seconds.
 BUDGET_SECONDS = 3.0  # what all deliveries of a run together add to it
+SPOOL_SECONDS = 0.5  # the end of this budget, in which nothing is sent but unsent items are written to disk
 TIMEOUT_SECONDS = 2  # one attempt; the journal replaces retries
 MEMBER_SECONDS = 1.0  # one event, for one of several OpenLineage transports
 LINGER_SECONDS = 1.0  # the time that a batch waits for more items
@@ -16,4 +17,5 @@ FAILURES = 3  # in a row, after which the endpoint is to blame rather than the i
 # Bytes.
 QUEUE_BYTES = 32 * 1024 * 1024  # the queue of each channel
 FOLDER_BYTES = 64 * 1024 * 1024  # all journals together
-BODY_BYTES = 4_096  # the part of a response that is read; a short one to its end, which keeps the connection open
+BODY_BYTES = 65_536  # the part of a response that is read; a short one to its end, which keeps the connection open
+TOKEN_BYTES = 1024 * 1024  # the response of a token endpoint

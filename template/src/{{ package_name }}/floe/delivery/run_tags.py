@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..step import Context
-from .state_folder import make_state_folder
-
-if sys.platform != "win32":
-    import fcntl
+from .state_folder import lock_until, make_state_folder
 
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
-def add_counts(context: Context, counts: Mapping[str, str], folder: Path) -> None:
-    """Add `counts` to the run's tags, while holding a lock on a file in `folder`.
+def add_counts(context: Context, counts: Mapping[str, str], folder: Path, deadline: float) -> bool:
+    """Add `counts` to the run's tags; return False if another process has held the lock until `deadline`.
 
-    Steps that end at the same moment on several machines may overwrite each other's tags, because Dagster cannot add to
-    a tag but only set it.
+    Dagster cannot add to a tag but only set it. So steps that end at the same moment may overwrite each other's tags if
+    they run on several machines or do not get the lock.
 
     Args:
         context: Dagster's context of the step.
         counts: Tag -> text such as `12 sent, 1 dropped`.
-        folder: The state folder.
+        folder: The state folder, which contains the file to lock.
+        deadline: The end of the wait for the lock, in the time of `time.monotonic`.
     """
-    with _locked(folder / "run_tags.lock"):
+    with _locked(folder / "run_tags.lock", deadline) as is_exclusive:
         record = context.instance.get_run_record_by_id(context.run_id)
         tags = record.dagster_run.tags if record else {}
         context.instance.add_run_tags(
             context.run_id, {name: total(tags.get(name), text) for name, text in counts.items()}
         )
+    return is_exclusive
 
 
 def total(before: str | None, text: str) -> str:
@@ -48,18 +46,18 @@ def total(before: str | None, text: str) -> str:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Lock out other processes of this machine; continue without a lock if the disk or system does not support it."""
-    if sys.platform == "win32":
-        yield
-        return
-    stream = None
+def _locked(file: Path, deadline: float) -> Iterator[bool]:
+    """Lock out other processes of this machine until `deadline`; yield False if one of them holds the lock then.
+
+    A disk or a system without support for locks counts as locked.
+    """
+    is_exclusive, stream = True, None
     with suppress(OSError):
         make_state_folder(file.parent)
         stream = file.open("w")
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        is_exclusive = lock_until(stream.fileno(), deadline)
     try:
-        yield
+        yield is_exclusive
     finally:
         if stream:
             stream.close()

@@ -16,7 +16,7 @@ from typing import Generic
 
 from .channel import Channel, Item, RefusedError
 from .counts import Counts, one_line
-from .limits import FAILURES, LINGER_SECONDS, QUEUE_BYTES, REST_SECONDS
+from .limits import FAILURES, LINGER_SECONDS, QUEUE_BYTES, REST_SECONDS, SPOOL_SECONDS
 
 THREAD_PREFIX = "floe-"  # start of the names of our threads
 
@@ -62,15 +62,16 @@ class Delivery(Generic[Item]):
 
     def leave(self, item: Item, reason: str) -> None:
         """Leave an item and its successors in its sequence to the next run; drop it if it is not on disk."""
-        if self._give_up([item], reason) and (sequence := self._channel.sequence(item)) is not None:
+        if self._give_up([item], reason, time.monotonic()) and (sequence := self._channel.sequence(item)) is not None:
             self._spooled_sequences.add(sequence)
 
     def close(self, deadline: float) -> Counts:
-        """Send items until `deadline` (of `time.monotonic`), spool or drop the rest, and return the counts."""
+        """Send items, spool or drop the rest, and return the counts, all until `deadline` of `time.monotonic`."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join(max(0.0, deadline - time.monotonic()))
+        left_seconds = max(0.0, deadline - time.monotonic())
+        self._thread.join(max(left_seconds - SPOOL_SECONDS, left_seconds / 2))
         with self._changed:
             self._abandoned = True
             left = [*self._in_flight, *self._waiting]
@@ -79,7 +80,8 @@ class Delivery(Generic[Item]):
             if self._backlog is not None:
                 self.counts.last_error = self.counts.last_error or self._backlog_error or "the time limit was reached"
         if left:
-            self._give_up(left, self.counts.last_error or "no answer in time")
+            self._give_up(left, self.counts.last_error or "no answer in time", deadline)
+        self._channel.close()
         return self.counts
 
     def _work(self) -> None:
@@ -131,7 +133,7 @@ class Delivery(Generic[Item]):
                 self.counts.sent += len(items)
             elif isinstance(error, RefusedError):
                 self._failures = 0  # the endpoint works
-                refused = min(error.count or len(items), len(items))
+                refused = len(items) if error.count is None else max(0, min(error.count, len(items)))
                 self.counts.dropped += refused
                 self.counts.sent += len(items) - refused
             else:
@@ -197,10 +199,11 @@ class Delivery(Generic[Item]):
             return error
         return None
 
-    def _give_up(self, items: Sequence[Item], error: str) -> int:
+    def _give_up(self, items: Sequence[Item], error: str, deadline: float) -> int:
         """Count items as spooled or dropped; return how many are on disk."""
-        on_disk = self._channel.spool(items)
+        on_disk = self._channel.spool(items, deadline)
         self.counts.spooled += on_disk
         self.counts.dropped += len(items) - on_disk
         self.counts.last_error = error
+        self.counts.disk_error = self._channel.disk_error
         return on_disk

@@ -13,6 +13,8 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+POLL_SECONDS = 0.02
+
 
 def make_state_folder(folder: Path) -> None:
     """Create a folder and its missing parents, accessible only by their owner and ignored by git.
@@ -52,14 +54,22 @@ def folder_lock(folder: Path, deadline: float = 0.0) -> Iterator[bool]:
         yield True
         return
     try:
-        while not (is_exclusive := _try_lock_folder(descriptor)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield is_exclusive
+        yield lock_until(descriptor, deadline)
     finally:
         os.close(descriptor)
 
 
-def _try_lock_folder(descriptor: int) -> bool:
+def lock_until(descriptor: int, deadline: float) -> bool:
+    """Lock an open file or folder; return False if another process still holds the lock at `deadline`.
+
+    Without support for locks, as on NFS and Windows, return True.
+    """
+    while not (is_exclusive := _try_lock_or_unsupported(descriptor)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return is_exclusive
+
+
+def _try_lock_or_unsupported(descriptor: int) -> bool:
     try:
         if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from openlineage.client import OpenLineageClient
-from openlineage.client.transport.async_http import AsyncHttpTransport
+from openlineage.client.event_v2 import Job, Run, RunEvent
+from openlineage.client.transport import Transport
 from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.counts import one_line
@@ -18,7 +21,7 @@ from ..delivery.limits import TIMEOUT_SECONDS
 from ..secret_values import YamlFileError, read_yaml
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
-from .transports import http_transports, remove_silent
+from .transports import http_transports, remove_silent, synchronous
 
 # Kinds of transports that send nothing -> what they do.
 SILENT = {
@@ -55,7 +58,9 @@ def lineage_client(settings: Settings) -> OpenLineageClient | None:
     _refuse_broken_json()
     before = set(os.environ)
     try:
-        return _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
+        client = _configured_by(owner) if owner else _configured_by_url(settings.openlineage_url)
+        _refuse_unusable(client, owner)
+        return client
     finally:
         # The client copies OPENLINEAGE_URL and the key to further variables, which dbt would inherit.
         for variable in set(os.environ) - before:
@@ -107,16 +112,36 @@ def _configured_by(owner: str) -> OpenLineageClient:
     if client.transport.kind == "console" and (client.config.transport or {}).get("type") != "console":
         # The client falls back to this transport, which would print each event to the log.
         raise EndpointError(f"{owner} names no transport: add `transport:` with `type:`; see {SYNTAX}")
-    if isinstance(client.transport, AsyncHttpTransport):
-        # It reports every event as sent but keeps it in memory. Here, a thread of our own waits for the answer instead.
-        client.transport.may_exit.set()
-        client = OpenLineageClient(config={"transport": {"type": "http"}})
+    client.transport = synchronous(client.transport)
     for transport in http_transports(client.transport):
         _refuse_invalid(owner, transport)
     if silent := remove_silent(client.transport):
         reasons = dict.fromkeys(f"{transport.kind}, which {SILENT[str(transport.kind)]}" for transport in silent)
         raise SwitchedOffError(f"{owner} chooses the transport {', and '.join(reasons)}")
     return client
+
+
+def _refuse_unusable(client: OpenLineageClient, owner: str | None) -> None:
+    """Raise EndpointError if the client cannot emit any event, because it validates tags and the like only then."""
+    transport, client.transport = client.transport, _Nowhere()
+    try:
+        job = Job("floe", "configuration")
+        client.emit(RunEvent(eventTime=datetime.now(UTC).isoformat(), run=Run(str(uuid4())), job=job))
+    except Exception as error:
+        others = [name for name in _variables("OPENLINEAGE__") if not name.startswith("OPENLINEAGE__TRANSPORT")]
+        places = [owner] if owner and owner not in os.environ else []
+        raise EndpointError(_invalid(", ".join([*places, *others]), error)) from error
+    finally:
+        client.transport = transport
+
+
+class _Nowhere(Transport):
+    """A transport that sends nothing."""
+
+    kind = "nowhere"
+
+    def emit(self, _: Any) -> None:
+        pass
 
 
 def _variables(prefix: str) -> list[str]:
@@ -163,13 +188,31 @@ def owner_configuration() -> str | None:
     return next(files, None) or next(variables, None)
 
 
+def transport_owner() -> str | None:
+    """Return the file or the variable that configures the transport, or None if it is OPENLINEAGE_URL or an answer."""
+    owner = owner_configuration()
+    if owner is None or owner in os.environ:
+        return owner
+    try:
+        content = yaml.safe_load(Path(owner).read_bytes())
+    except (OSError, yaml.YAMLError):  # reported when the client is made
+        return owner
+    if isinstance(content, dict) and content.get("transport"):
+        return owner
+    return next(iter(_variables("OPENLINEAGE__TRANSPORT")), None)
+
+
 def lineage_hints() -> dict[str, str]:
     """Return the hints about lineage; in the owner's configuration, other keys are to be corrected."""
-    if not (owner := owner_configuration()):
+    if not (owner := transport_owner()):
         return LINEAGE
-    return {
-        **LINEAGE,
-        "url": f"`url` in {owner}",
-        "key": f"`auth` in {owner}",
-        "path": f"`url` or `endpoint` in {owner}",
-    }
+    if owner in os.environ and owner != "OPENLINEAGE__TRANSPORT":
+        variables = _variables("OPENLINEAGE__TRANSPORT__")
+        url, auth, endpoint = (
+            " or ".join(name for name in variables if name.endswith(end)) or f"OPENLINEAGE__TRANSPORT{end}"
+            for end in ("__URL", "__AUTH", "__ENDPOINT")
+        )
+        path = f"{url} or {endpoint}"
+    else:
+        url, auth, path = f"`url` in {owner}", f"`auth` in {owner}", f"`url` or `endpoint` in {owner}"
+    return {**LINEAGE, "url": url, "key": auth, "header": auth, "path": path}

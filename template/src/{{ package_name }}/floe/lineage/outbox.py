@@ -21,13 +21,15 @@ from openlineage.client.transport import Transport
 from ..delivery.channel import Channel, RefusedError
 from ..delivery.counts import Counts, one_line
 from ..delivery.journal import Journal, Line, journals, read_lines
+from ..delivery.limits import SPOOL_SECONDS
 from ..delivery.sender import Delivery
 from ..redact import redact_json, redactor
 from .backlog import Entry, end_of, run_of, unsent
 from .event_json import as_json
 from .transports import Send, sender
 
-SPARE_SECONDS = 0.2  # the part of a replay's deadline that is left for reporting why it sent nothing
+# The part of a replay's deadline that is left for reporting why it sent nothing.
+SPARE_SECONDS = SPOOL_SECONDS + 0.2
 UNREPORTED = "The run ended without reporting a result; see its Dagster log."
 
 
@@ -187,7 +189,7 @@ class LineageChannel(Channel[Entry]):
         for entry in items:
             entry.acknowledge()
 
-    def spool(self, items: Sequence[Entry]) -> int:
+    def spool(self, items: Sequence[Entry], _: float) -> int:
         """Return how many of the events are in a journal, where they stay for the next run."""
         return sum(entry.offset is not None for entry in items)
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urljoin
 
+import attr
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.facet_v2 import parent_run
 from openlineage.client.transport import Transport, http
+from openlineage.client.transport.async_http import AsyncHttpTransport
 from openlineage.client.transport.composite import CompositeTransport
 from openlineage.client.transport.console import ConsoleTransport
-from openlineage.client.transport.http import HttpTransport
+from openlineage.client.transport.datadog import DatadogTransport
+from openlineage.client.transport.http import HttpConfig, HttpTransport
 from openlineage.client.transport.noop import NoopTransport
 from requests.adapters import HTTPAdapter
 from requests.utils import get_netrc_auth
 
 from ..delivery.channel import REFUSALS, RefusedError
+from ..delivery.counts import one_line
 from ..delivery.http_session import HttpSession, post_directly
 from ..delivery.limits import MEMBER_SECONDS
 
@@ -38,20 +43,36 @@ def sender(transport: Transport) -> Send:
             # A dead transport must not use up the time of the others, which get each event after it.
             member.session.mount(member.url, HTTPAdapter())
             member.timeout = min(member.timeout, MEMBER_SECONDS)
+    errors: list[Exception] = []
+    if isinstance(transport, CompositeTransport):  # its own error gives no reason
+        for part in transport.transports:
+            vars(part)["emit"] = partial(_recorded, errors, part.emit)
+
     # The client's own transports take events as objects and convert them to JSON again, which takes a third of the
     # time of sending one. Over HTTP, the usual transport, the text is sent unchanged.
     emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
 
     def send(text: str) -> None:
+        errors.clear()
         try:
             emit(text)
         except Exception as error:
+            if errors:
+                raise ConnectionError("; ".join(map(one_line, errors))) from error
             response = getattr(error, "response", None)
             if getattr(response, "status_code", None) in REFUSALS:
                 raise RefusedError(str(error)) from error
             raise
 
     return send
+
+
+def _recorded(errors: list[Exception], emit: Callable[[RunEvent], Any], event: RunEvent) -> Any:
+    try:
+        return emit(event)
+    except Exception as error:
+        errors.append(error)
+        raise
 
 
 def _posted(transport: HttpTransport) -> Send:
@@ -77,6 +98,24 @@ def _posted(transport: HttpTransport) -> Send:
         response.raise_for_status()
 
     return post
+
+
+def synchronous(transport: Transport) -> Transport:
+    """Return a transport that waits for each answer, in place of `transport` and those to which it forwards events."""
+    # An asynchronous transport reports every event as sent but keeps it in memory. Here, a thread of our own waits.
+    if isinstance(transport, AsyncHttpTransport):
+        transport.may_exit.set()
+        fields = attr.fields_dict(HttpConfig).keys() & attr.fields_dict(type(transport.config)).keys()
+        waiting = HttpTransport(HttpConfig(**{name: getattr(transport.config, name) for name in fields}))
+        waiting.name, waiting.priority = transport.name, transport.priority
+        return waiting
+    if isinstance(transport, DatadogTransport):
+        transport.config.async_transport_rules = {}
+    if isinstance(transport, CompositeTransport):
+        transport.transports[:] = map(synchronous, transport.transports)
+    if isinstance(member := getattr(transport, "transport", None), Transport):
+        vars(transport)["transport"] = synchronous(member)
+    return transport
 
 
 def remove_silent(transport: Transport) -> list[Transport]:

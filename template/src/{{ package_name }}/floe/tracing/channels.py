@@ -31,9 +31,15 @@ class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
         """Mark the spans that were spooled as sent or refused."""
         self._spool.acknowledge(items)
 
-    def spool(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
-        """Write spans to disk for the next run; return the number written."""
-        return self._spool.append(items)
+    def spool(self, items: Sequence[ReadableSpan | SpooledSpan], deadline: float) -> int:
+        """Write spans to disk for the next run; return the number written until `deadline`."""
+        written = self._spool.append(items, deadline)
+        self.disk_error = self._spool.error
+        return written
+
+    def close(self) -> None:
+        """Release the journal."""
+        self._spool.close()
 
     def backlog(self) -> Iterator[ReadableSpan | SpooledSpan]:
         """Yield the spans that earlier runs could not send, oldest first."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from ssl import PROTOCOL_TLS_CLIENT, SSLContext, SSLError
 
+from opentelemetry.metrics import get_meter_provider
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..delivery.channel import Channel, Item
 from ..delivery.diagnosis import OTLP, EndpointError
 from ..delivery.limits import TIMEOUT_SECONDS
 from ..delivery.sender import Delivery
@@ -25,7 +28,7 @@ from .spool import SpooledSpan
 logger = logging.getLogger(__name__)
 
 PROTOCOLS = ("http/protobuf", "grpc")
-COMPRESSIONS = ("gzip", "deflate", "none")
+COMPRESSIONS = ("gzip", "none")  # of gRPC
 # A header that the exporter sends. Others it leaves out.
 HEADER = re.compile(r"[!#-'*+\-.0-9A-Z^-z|~]+[ \t]*=[ \t]*[ -!#-+\--:<-\[\]-~]*")
 
@@ -41,14 +44,12 @@ def span_folder(settings: Settings) -> Path:
 
 def open_spans(settings: Settings) -> Delivery[ReadableSpan | SpooledSpan] | None:
     """Return the delivery of spans, which also sends those of earlier runs; None if traces are off."""
-    target = _known_target(settings, "traces")
-    return Delivery(SpanChannel(target, span_folder(settings))) if target else None
+    return _open(settings, "traces", lambda target: SpanChannel(target, span_folder(settings)))
 
 
 def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
     """Return the delivery of metrics; None if they are off."""
-    target = _known_target(settings, "metrics")
-    return Delivery(MetricChannel(target)) if target else None
+    return _open(settings, "metrics", MetricChannel)
 
 
 def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
@@ -85,10 +86,11 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     return OtlpTarget(signal, endpoint, is_grpc, _timeout(signal))
 
 
-def _known_target(settings: Settings, signal: str) -> OtlpTarget | None:
-    """Return the target of a signal, or None with a warning if its configuration is wrong."""
+def _open(settings: Settings, signal: str, channel: Callable[[OtlpTarget], Channel[Item]]) -> Delivery[Item] | None:
+    """Return the delivery of a signal, or None with a warning if its configuration is wrong."""
     try:
-        return otlp_target(settings, signal)
+        target = otlp_target(settings, signal)
+        return Delivery(channel(target)) if target else None
     except EndpointError as error:
         logger.warning("%s are off: %s", signal, redact(str(error)))
         return None
@@ -145,6 +147,15 @@ def _refuse_others(signal: str, *, is_grpc: bool) -> None:
     name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_TIMEOUT"
     if is_grpc and not os.environ.get(name, "unset").strip():  # the exporter would fail
         raise EndpointError(f"{name} is blank: set a number of seconds, or remove it")
+    name, value = _variable(signal, "INSECURE")
+    if is_grpc and value.lower() not in {"", "true", "false"}:
+        raise EndpointError(f"{name}={value} is not supported: set true or false")
+    name = "OTEL_PYTHON_METER_PROVIDER"
+    if value := os.environ.get(name, ""):
+        try:
+            get_meter_provider()
+        except Exception as error:  # OpenTelemetry's own does not name the variable
+            raise EndpointError(f"{name}={value} is not installed: correct it, or remove it") from error
     name, value = _variable(signal, "HEADERS")
     # The exporter would leave such an entry out, and log it, although it may be secret.
     for number, header in enumerate(value.split(","), 1):

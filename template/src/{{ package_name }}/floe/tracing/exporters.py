@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter
 
 from ..delivery.channel import REFUSALS, RefusedError
+from ..delivery.counts import one_line
+from ..delivery.diagnosis import EndpointError
 from ..delivery.sender import THREAD_PREFIX
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ RESPONSES = {
     "traces": ("trace.v1.trace_service_pb2", "ExportTraceServiceResponse"),
     "metrics": ("metrics.v1.metrics_service_pb2", "ExportMetricsServiceResponse"),
 }
+# Starts of the names of variables that the exporters read.
+VARIABLES = ("OTEL_EXPORTER_OTLP_", "OTEL_PYTHON_")
 # gRPC's error for an item that the receiver will never accept.
 GRPC_REFUSAL = re.compile(r"StatusCode\.INVALID_ARGUMENT|message larger than max")
 
@@ -49,14 +54,24 @@ class OtlpSender:
     """A sender of spans or metrics that uses OpenTelemetry's own OTLP exporter and raises its errors."""
 
     def __init__(self, target: OtlpTarget) -> None:
-        """Create the exporter, which does not connect before the first `send`."""
+        """Create the exporter, which does not connect before the first `send`.
+
+        Raises:
+            EndpointError: A variable has a value that the exporter does not accept.
+        """
         self._target = target
         self._session = None if target.is_grpc else _session()
         module, name = EXPORTERS[target.signal]
         # Import one of four classes, so that the libraries of the others are not loaded.
         package = f"opentelemetry.exporter.otlp.proto.{'grpc' if target.is_grpc else 'http'}.{module}"
         options = {"session": self._session} if self._session else {}
-        exporter = getattr(import_module(package), name)(endpoint=target.endpoint, timeout=target.timeout, **options)
+        exporter_class = getattr(import_module(package), name)
+        try:
+            exporter = exporter_class(endpoint=target.endpoint, timeout=target.timeout, **options)
+        except Exception as error:  # the exporter raises a different error for each variable, and names none
+            names = ", ".join(sorted(name for name in os.environ if name.startswith(VARIABLES)))
+            message = f"one of {names or 'the OTEL_* variables'} is invalid; correct it: {one_line(error)}"
+            raise EndpointError(message) from error
         self._exporter: SpanExporter | MetricExporter = exporter
         self._responses = _record_responses(exporter) if target.is_grpc else []
 
@@ -88,8 +103,13 @@ class OtlpSender:
         try:
             if self._session and self._session.body:
                 module, name = RESPONSES[self._target.signal]
-                response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)
-                partial = response.FromString(self._session.body).partial_success
+                response = getattr(import_module(f"opentelemetry.proto.collector.{module}"), name)()
+                if "json" in self._session.content_type:
+                    parse = import_module("google.protobuf.json_format").Parse
+                    parse(self._session.body, response, ignore_unknown_fields=True)
+                else:
+                    response.ParseFromString(self._session.body)
+                partial = response.partial_success
             elif self._responses:
                 partial = self._responses[-1].partial_success
             else:
@@ -97,7 +117,7 @@ class OtlpSender:
         except Exception:  # not OTLP: the status has decided
             return
         rejected = getattr(partial, "rejected_spans", 0) or getattr(partial, "rejected_data_points", 0)
-        if rejected:
+        if rejected > 0:
             reason = partial.error_message or "no reason given"
             raise RefusedError(f"{self._target.endpoint}: {rejected} rejected: {reason}", rejected)
 

@@ -1,21 +1,21 @@
-"""The spool of spans that could not be sent: OTLP requests (https://opentelemetry.io/docs/specs/otlp/) in a journal."""
+"""The spool of spans that could not be sent: OTLP requests in a journal, one per span."""
 
 from __future__ import annotations
 
-import json
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.trace import ReadableSpan
 
+from ..delivery.counts import one_line
 from ..delivery.journal import Journal, claimed
+from .span_json import as_requests, from_request
+
+SLICE = 256  # spans that are written at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +28,45 @@ class SpooledSpan:
 
 
 class SpanSpool:
-    """The spans in one folder that are waiting to be sent."""
+    """The spans in one folder that are waiting to be sent.
+
+    Attributes:
+        error: The first error of the disk, or the reason why not all spans were written.
+    """
 
     def __init__(self, folder: Path) -> None:
+        self.error = ""
         self._folder = folder
+        self._journal: Journal | None = None
 
-    def append(self, items: Sequence[ReadableSpan | SpooledSpan]) -> int:
-        """Write spans to disk for the next run, except for those already there; return the number written."""
-        from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+    def append(self, items: Sequence[ReadableSpan | SpooledSpan], deadline: float = inf) -> int:
+        """Write spans to disk until `deadline` of `time.monotonic`, except for those already there.
 
+        Returns:
+            The number of spans written, which are the first ones.
+        """
+        spans = [item for item in items if isinstance(item, ReadableSpan)]
         try:
-            journal = Journal.create(self._folder, uuid4().hex[:8])
-        except OSError:
+            self._journal = journal = self._journal or Journal.create(self._folder, uuid4().hex[:8])
+        except OSError as error:
+            self.error = self.error or one_line(error)
             return 0
-        lines = (
-            json.dumps({"otlp": b64encode(encode_spans([item]).SerializeToString()).decode()})
-            for item in items
-            if isinstance(item, ReadableSpan)
-        )
-        written = sum(journal.append(line) is not None for line in lines)
-        journal.close()
+        written = 0
+        for start in range(0, len(spans), SLICE):
+            if start and time.monotonic() >= deadline:
+                self.error = self.error or "not all spans could be written to disk within the time limit"
+                break
+            written += _written(journal, list(as_requests(spans[start : start + SLICE])))
+            if journal.error:
+                self.error = self.error or journal.error
+                break
         return written
+
+    def close(self) -> None:
+        """Leave the spans to the next run."""
+        if self._journal:
+            self._journal.settle()
+            self._journal = None
 
     def backlog(self) -> Iterator[SpooledSpan]:
         """Yield the spans that earlier runs could not send, oldest first."""
@@ -57,7 +75,7 @@ class SpanSpool:
                 lines = list(journal.read())
                 for line in (line for line in lines if line.is_waiting):
                     try:
-                        span = _span(b64decode((line.content or {})["otlp"]))
+                        span = from_request(line.content or {})
                     except Exception:  # the line is torn
                         journal.acknowledge(line.offset)
                     else:
@@ -73,37 +91,9 @@ class SpanSpool:
                 item.journal.acknowledge(item.offset)
 
 
-def _span(request: bytes) -> ReadableSpan:
-    from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-
-    (of_resource,) = TracesData.FromString(request).resource_spans
-    (of_scope,) = of_resource.scope_spans
-    (span,) = of_scope.spans
-    return ReadableSpan(
-        name=span.name,
-        context=_context(span.trace_id, span.span_id),
-        parent=_context(span.trace_id, span.parent_span_id) if span.parent_span_id else None,
-        resource=Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url),
-        attributes=_attributes(span.attributes),
-        events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
-        links=[Link(_context(link.trace_id, link.span_id), _attributes(link.attributes)) for link in span.links],
-        kind=SpanKind(span.kind - 1),  # OTLP has "unspecified" as its first kind
-        status=Status(StatusCode(span.status.code), span.status.message or None),
-        start_time=span.start_time_unix_nano,
-        end_time=span.end_time_unix_nano,
-        instrumentation_scope=InstrumentationScope(of_scope.scope.name, of_scope.scope.version or None),
-    )
-
-
-def _context(trace_id: bytes, span_id: bytes) -> SpanContext:
-    flags = TraceFlags(TraceFlags.SAMPLED)
-    return SpanContext(int.from_bytes(trace_id, "big"), int.from_bytes(span_id, "big"), False, flags)
-
-
-def _attributes(entries: Iterable[Any]) -> Mapping[str, Any]:
-    return {entry.key: _value(entry.value) for entry in entries}
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    return [_value(item) for item in value.array_value.values] if kind == "array_value" else getattr(value, kind)
+def _written(journal: Journal, lines: Sequence[str]) -> int:
+    """Append all lines, or as many as the disk has room for; return their number."""
+    if journal.append_all(lines):
+        return len(lines)
+    numbers = (number for number, line in enumerate(lines) if journal.append(line) is None)
+    return next(numbers, len(lines))

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 
 from ...delivery.counts import one_line
 from ...delivery.diagnosis import EndpointError, SwitchedOffError, diagnose
-from ...lineage.endpoint import journal_folder, lineage_client, lineage_hints, owner_configuration
+from ...lineage.endpoint import journal_folder, lineage_client, lineage_hints, transport_owner
 from ...lineage.outbox import replay
 from ...lineage.transports import sender
 from ...redact import redact
@@ -66,10 +66,11 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     folder = span_folder(settings)
     try:
         target = otlp_target(settings, "traces")
+        otlp = OtlpSender(target) if target else None
     except EndpointError as error:
         yield Finding("traces", "fail", str(error))
         return
-    if target is None:
+    if target is None or otlp is None:
         yield from switched_off(settings, "traces")
         return
     spans: list[ReadableSpan] = []
@@ -79,7 +80,6 @@ def traces(settings: Settings, deadline: float) -> Iterator[Finding]:
     if not spans:
         yield Finding("traces", "warn", f"OTEL_TRACES_SAMPLER={os.environ.get('OTEL_TRACES_SAMPLER')} records no span")
         return
-    otlp = OtlpSender(target)
     source = _otlp_source(target, "traces")
     works = yield from _tried("traces", source, "a test span", lambda: otlp.send(spans), otlp_hints("traces"))
     channel = open_spans(settings) if works else None
@@ -91,10 +91,11 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     """Send a test metric."""
     try:
         target = otlp_target(settings, "metrics")
+        otlp = OtlpSender(target) if target else None
     except EndpointError as error:
         yield Finding("metrics", "fail", str(error))
         return
-    if target is None:
+    if target is None or otlp is None:
         yield from switched_off(settings, "metrics")
         return
     reader = InMemoryMetricReader()
@@ -102,7 +103,6 @@ def metrics(settings: Settings, _: float) -> Iterator[Finding]:
     meter.create_counter("floe.doctor").add(1)
     data: MetricsData | None = reader.get_metrics_data()
     if data:
-        otlp = OtlpSender(target)
         source = _otlp_source(target, "metrics")
         yield from _tried("metrics", source, "a test metric", lambda: otlp.send(data), otlp_hints("metrics"))
 
@@ -125,7 +125,7 @@ def lineage_source(client: OpenLineageClient) -> str:
     """Return where the events go, and the setting that decides it."""
     transport = client.transport
     url = urljoin(transport.url, transport.endpoint) if isinstance(transport, HttpTransport) else None
-    source = owner_configuration() or origin("OPENLINEAGE_URL")
+    source = transport_owner() or origin("OPENLINEAGE_URL")
     return f"{redact(str(url or getattr(transport, 'url', None) or transport.kind))} ({source})"
 
 

@@ -1,0 +1,187 @@
+"""Tests of what counts as sent: only what a receiver has accepted."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format
+from openlineage.client.event_v2 import RunState
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from pipeline.floe.delivery.diagnosis import LINEAGE, OTLP, explain
+from pipeline.floe.lineage.endpoint import open_lineage
+
+from tests.faults.drive import OVER_HTTP, environment, settings
+from tests.faults.server import faulty
+from tests.floe.test_http import partial_grpc, send
+from tests.floe.test_journal import event, soon
+
+ITEMS = 3
+REPLACE = "openlineage.client.transport.transform.JobNamespaceReplaceTransformer"
+
+
+def asynchronous(kind: str, url: str) -> dict[str, Any]:
+    """Return a transport that would report each event as sent and then send it in the background."""
+    member = {"type": "async_http", "url": url}
+    composite = {"type": "composite", "transports": [member]}
+    return {
+        "alone": member,
+        "composite": composite,
+        "composite by name": {"type": "composite", "transports": {"a": member}},
+        "nested": {"type": "composite", "transports": [composite]},
+        "transform": {
+            "type": "transform",
+            "transformer_class": REPLACE,
+            "transformer_properties": {"new_job_namespace": "other"},
+            "transport": member,
+        },
+        "datadog": {
+            "type": "datadog",
+            "apiKey": "planted-key",
+            "site": url,
+            "async_transport_rules": {"*": {"*": True}},
+        },
+    }[kind]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+@pytest.mark.parametrize("kind", ["alone", "composite", "composite by name", "nested", "transform", "datadog"])
+def test_asynchronous(kind: str, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An event counts as sent once the receiver has accepted it, wherever the configuration asks for background."""
+    with environment(tmp_path / "state"), faulty() as server:
+        server.go_wrong(status=status)
+        monkeypatch.setenv("OPENLINEAGE__TRANSPORT", json.dumps(asynchronous(kind, server.url)))
+        box: Any = open_lineage(settings("lineage", ""), "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(soon())
+
+    assert (1, 0) == ((counts.sent, counts.spooled) if status == 200 else (counts.spooled, counts.sent))
+    assert (status == 200) == len(server.events)
+
+
+def test_asynchronous_by_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same holds for a transport that is configured by one variable per value."""
+    with environment(tmp_path / "state"), faulty() as server:
+        server.go_wrong(status=503)
+        monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "composite")
+        monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TRANSPORTS__A__TYPE", "async_http")
+        monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TRANSPORTS__A__URL", server.url)
+        box: Any = open_lineage(settings("lineage", ""), "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(soon())
+
+    assert (0, 1) == (counts.sent, counts.spooled)
+
+
+@contextmanager
+def answering(raw: bytes) -> Iterator[str]:
+    """Serve a receiver that writes `raw` as its answer to each request, and keeps the connection open."""
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(raw)
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Return an HTTP response."""
+    names = {"Content-Length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    lines = [f"HTTP/1.1 {status} Reason", *(f"{name}: {value}" for name, value in names.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", 101),
+        (HINTS, 103),
+        (HINTS + answer(503), 103),
+        (HINTS + answer(200), 103),
+        (answer(600), 600),
+        (answer(999), 999),
+        (answer(200), 200),
+        (answer(206), 206),
+    ],
+    ids=["101", "103", "103 then 503", "103 then 200", "600", "999", "200", "206"],
+)
+def test_status(channel: str, raw: bytes, status: int, tmp_path: Path) -> None:
+    """Only a status from 200 to 299 is a success; the reason names any other one and the setting."""
+    with environment(tmp_path / "state"), answering(raw) as url:
+        counts = send(channel, url, items=ITEMS)
+
+    if 200 <= status < 300:
+        assert (ITEMS, 0) == (counts.sent, counts.spooled)
+        return
+    assert (0, ITEMS) == (counts.sent, counts.spooled)
+    explained = explain(counts.reason, LINEAGE if channel == "lineage" else OTLP)
+    assert explained.startswith(f"{url}/"), explained
+    variable = "OPENLINEAGE_URL" if channel == "lineage" else "OTEL_EXPORTER_OTLP_ENDPOINT"
+    assert f"it answered {status}, which is neither a success nor an error: check that {variable} " in explained
+
+
+def rejection(number: int, message: str = "too old") -> ExportTraceServiceResponse:
+    """Return an OTLP response that accepts all spans except for a number of them."""
+    response = ExportTraceServiceResponse()
+    response.partial_success.rejected_spans = number
+    response.partial_success.error_message = message
+    return response
+
+
+PROTOBUF = rejection(2).SerializeToString()
+LONG = rejection(2, "too old " * 2_000).SerializeToString()
+JSON = json_format.MessageToJson(rejection(2)).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(200, gzip.compress(PROTOBUF), Content_Encoding="gzip"),
+        answer(200, LONG),
+        answer(200, JSON, Content_Type="application/json; charset=utf-8"),
+        answer(200, gzip.compress(JSON), Content_Type="application/json", Content_Encoding="gzip"),
+    ],
+    ids=["gzip", "long message", "JSON", "JSON with gzip"],
+)
+def test_rejected(raw: bytes, tmp_path: Path) -> None:
+    """Rejected spans count as dropped in whichever form the receiver says so."""
+    with environment(tmp_path / "state"), answering(raw) as url:
+        counts = send("OTLP HTTP", url, items=ITEMS)
+
+    assert (ITEMS - 2, 2) == (counts.sent, counts.dropped)
+    assert "2 rejected: too old" in counts.reason
+
+
+@pytest.mark.parametrize("channel", ["OTLP HTTP", "OTLP gRPC"])
+@pytest.mark.parametrize("number", [-5, 0, 7])
+def test_impossible_number(channel: str, number: int, tmp_path: Path) -> None:
+    """A receiver cannot reject fewer than none nor more than all."""
+    raw = answer(200, rejection(number).SerializeToString())
+    receiver = partial_grpc(rejection(number)) if channel == "OTLP gRPC" else answering(raw)
+    with environment(tmp_path / "state"), receiver as url:
+        counts = send(channel, url, items=ITEMS)
+
+    assert ((0, ITEMS) if number > 0 else (ITEMS, 0)) == (counts.sent, counts.dropped)
