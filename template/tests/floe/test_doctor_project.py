@@ -38,7 +38,14 @@ def own(tmp_path: Path) -> Settings:
     (tmp_path / "target").mkdir()
     (tmp_path / "dbt_project.yml").write_text("profile: shop")
     (tmp_path / "profiles.yml").write_text(PROFILE)
-    return replace(settings, dbt_project_dir=tmp_path, dbt_profiles_dir=tmp_path, dbt_profile="", dbt_target="dev")
+    return replace(
+        settings,
+        dbt_project_dir=tmp_path,
+        dbt_artifacts_dir=tmp_path / "target",
+        dbt_profiles_dir=tmp_path,
+        dbt_profile="",
+        dbt_target="dev",
+    )
 
 
 def findings(check: Check, own: Settings) -> list[Finding]:

@@ -194,8 +194,8 @@ def transport_owner() -> str | None:
     if owner is None or owner in os.environ:
         return owner
     try:
-        content = yaml.safe_load(Path(owner).read_bytes())
-    except (OSError, yaml.YAMLError):  # reported when the client is made
+        content = read_yaml(Path(owner))
+    except YamlFileError:  # reported when the client is made
         return owner
     if isinstance(content, dict) and content.get("transport"):
         return owner
