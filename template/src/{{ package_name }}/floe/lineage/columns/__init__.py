@@ -9,6 +9,9 @@ In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of 
 (the rows), `queries.py` (set operations, whole queries). `relation.py` has the data that these exchange, `names.py`
 the naming rules of each engine, `functions.py` those functions of each engine that sqlglot does not know,
 `data_types.py` the certain data types, and `model.py` the result.
+
+`schemas.py` has the columns of a run's tables. `hooks.py`, `kept_tables.py`, `materializations.py` and `snapshots.py`
+decide how far a table has those of its SQL, and `cache.py` keeps what earlier runs have built.
 """
 
 from __future__ import annotations
