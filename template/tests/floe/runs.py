@@ -27,6 +27,7 @@ from .package import Observer, sender, settings
 
 RECORDING = json.loads(Path(__file__).with_name("recording.json").read_text(encoding="utf-8"))
 INVOCATION_ID: str = RECORDING["metadata"]["invocation_id"]
+KEPT = {"incremental", "seed", "snapshot"}  # materializations whose later runs keep the table
 RUN_ID = "5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"
 # Node -> its result in dbt's words.
 FINISHED = {event["data"]["node_info"]["unique_id"]: event["data"]["run_result"] for event in RECORDING["finished"]}
@@ -147,7 +148,10 @@ def write_target(folder: Path, recording: Mapping[str, Any], finished: list[dict
     """Write what dbt leaves in its target folder, and the files of its project that are read."""
     manifest = {kind: recording[kind] for kind in ("metadata", "nodes", "sources", "unit_tests", "exposures")}
     manifest["nodes"] = {name: {**node, "root_path": str(folder.parent)} for name, node in manifest["nodes"].items()}
-    files = {"manifest.json": json.dumps(manifest), "dbt.log": "".join(f"{json.dumps(event)}\n" for event in finished)}
+    # The recorded run is the first, so dbt creates the tables to which later runs only add rows.
+    kept = [node for node in recording["nodes"].values() if node["config"]["materialized"] in KEPT]
+    log = [*map(created, kept), *finished]
+    files = {"manifest.json": json.dumps(manifest), "dbt.log": "".join(f"{json.dumps(event)}\n" for event in log)}
     written = {folder.parent / "dbt_project.yml": "name: shop\n"}
     written |= {folder / name: text for name, text in files.items()}
     written |= {folder / name: f"{sql}\n-- {comment}" for name, sql in recording["compiled"].items()}
@@ -155,6 +159,14 @@ def write_target(folder: Path, recording: Mapping[str, Any], finished: list[dict
     for file, text in written.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+
+
+def created(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the event with which dbt logs that it creates a node's table."""
+    return {
+        "info": {"name": "SQLQuery", "invocation_id": INVOCATION_ID, "ts": "2026-11-23T05:00:00Z"},
+        "data": {"sql": f"create table {node['relation_name']} as (", "node_info": {"unique_id": node["unique_id"]}},
+    }
 
 
 def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any]) -> Any:
