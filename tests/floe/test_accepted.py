@@ -31,7 +31,7 @@ def asynchronous(kind: str, url: str) -> dict[str, Any]:
     """Return a transport that would report each event as sent and then send it in the background."""
     member = {"type": "async_http", "url": url}
     composite = {"type": "composite", "transports": [member]}
-    return {
+    transports: dict[str, dict[str, Any]] = {
         "alone": member,
         "composite": composite,
         "composite by name": {"type": "composite", "transports": {"a": member}},
@@ -48,7 +48,8 @@ def asynchronous(kind: str, url: str) -> dict[str, Any]:
             "site": url,
             "async_transport_rules": {"*": {"*": True}},
         },
-    }[kind]
+    }
+    return transports[kind]
 
 
 @pytest.mark.parametrize("status", [200, 503])

@@ -101,7 +101,7 @@ def run_events(
         if node["resource_type"] == "seed" and not node.get("root_path"):
             node["root_path"] = str(SAMPLE)  # no recording names a path of its machine
     if folder == RECORDED / target:  # the first build of its tables, recorded without its log
-        graph.is_new = lambda _node, _invocation_id: True  # type: ignore[method-assign]
+        graph.is_new = lambda _node, _invocation_id: True
     engine = warehouse(target)
     columns = ColumnCache(kept)
     schemas = Schemas(graph, engine.dialect, columns, {}, types, engine.namespace(CONNECTIONS[target][0]))

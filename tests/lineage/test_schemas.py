@@ -411,7 +411,7 @@ def test_header(graph: Graph, tmp_path: Path, header: str, expected: list[str]) 
 def test_large_seed(graph: Graph, tmp_path: Path) -> None:
     """The content of a large seed has no hash in the manifest: its header is read again once the file has changed."""
     seed = graph.node("seed.shop.raw")
-    seed["checksum"] = {"name": "path", "checksum": "seeds/raw.csv"}  # type: ignore[index]
+    seed["checksum"] = {"name": "path", "checksum": "seeds/raw.csv"}
     first = schemas(graph, kept=tmp_path / "columns.json")
     assert ["id", "name"] == list(first.table(seed).columns)
     first._cache.save()

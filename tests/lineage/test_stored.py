@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.lineage.builds import Build, build, write_project
 
 
-def run(folder: Path, name: str, *arguments: str, full_refresh: bool = False, **files: str) -> Build:
+def run(folder: Path, name: str, *arguments: str, full_refresh: bool = False, **files: Any) -> Build:
     """Run dbt in a project with its own `.floe`, after a change of its files."""
     write_project(folder, {path.replace("__", "/", 1).replace("__", "."): text for path, text in files.items()})
     how = {"arguments": ["dbt", "build", "--full-refresh"]} if full_refresh else {}
@@ -123,7 +124,7 @@ def test_older_columns(tmp_path: Path, change: str, has_memory: bool) -> None:
 def test_older_types(tmp_path: Path, change: str) -> None:
     """A table keeps its types when those of its SQL change; a snapshot does as well."""
 
-    def files(data_type: str) -> dict[str, str]:
+    def files(data_type: str) -> dict[str, Any]:
         return {
             "models__s__sql": f"select 1 as id, 2::{data_type} as amount",
             "models__inc__sql": INCREMENTAL % (change, f"id, amount::{data_type} as amount"),

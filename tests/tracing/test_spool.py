@@ -60,7 +60,12 @@ def test_many(fault: Fault, tmp_path: Path) -> None:
 def test_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a slow disk or a busy machine cannot write in time is counted as dropped, with the reason."""
     write = journal.os.write
-    monkeypatch.setattr(journal.os, "write", lambda *args: (time.sleep(0.2), write(*args))[1])
+
+    def write_slowly(*args: Any) -> Any:
+        time.sleep(0.2)
+        return write(*args)
+
+    monkeypatch.setattr(journal.os, "write", write_slowly)
     with environment(tmp_path / "state"), faulty() as server:
         server.go_wrong(Fault.HANG)
         counts, took, _ = run(server.url, 4_000)
