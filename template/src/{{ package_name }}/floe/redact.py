@@ -52,6 +52,7 @@ CUT = re.compile(r"[\s\[(<]{0,2}(?:\.{3,}|…)[\s\])>]{0,2}")
 SHORTEST_PART = 8
 # The beginnings of escapes. Each may itself be escaped, but not without limit: that would take forever on some texts.
 SLASHES, PERCENT, AMPERSAND = r"\\{1,8}", "%(?:25){0,4}", "&(?:amp;){0,4}"
+UP_TO_8_SLASHES, ZEROS = r"\\{0,8}", "0{0,4}"
 CONTROLS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
 SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
@@ -193,9 +194,8 @@ def _character(character: str) -> str:
         return character
     if character[0] == "\\":
         size = len(character)
-        return (
-            rf"(?:\\{{{size},{8 * size}}}|(?i:(?:{SLASHES}u005c|{PERCENT}5c|{AMPERSAND}(?:#0?92|#x0?5c);){{{size}}}))"
-        )
+        escaped = f"(?:{SLASHES}u005c|{PERCENT}5c|{AMPERSAND}(?:#0?92|#x0?5c);)"
+        return rf"(?:\\{_times(size, 8 * size)}|(?i:{escaped}{_times(size, size)}))"
     code = ord(character)
     # A variable is not necessarily UTF-8.
     utf_8 = character.encode(errors=BYTES if 0xDC80 <= code <= 0xDCFF else "surrogatepass")
@@ -204,20 +204,25 @@ def _character(character: str) -> str:
     names = f"|{codepoint2name[code]}" if code in codepoint2name else "|apos" * (character == "'")
     escapes = [
         "".join(f"{SLASHES}u{utf_16[at : at + 2].hex()}" for at in range(0, len(utf_16), 2)),
-        rf"{SLASHES}(?:U{code:08x}|u\{{0{{0,4}}{code:x}\}})",
+        rf"{SLASHES}(?:U{code:08x}|u\x7b{ZEROS}{code:x}\x7d)",
         *("".join(f"{PERCENT}{byte:02x}" for byte in encoded) for encoded in numbers),
         *("".join(f"{SLASHES}x{byte:02x}" for byte in encoded) for encoded in numbers),
-        f"{AMPERSAND}(?:#0{{0,4}}{code}|#x0{{0,4}}{code:x}{names});",
+        f"{AMPERSAND}(?:#{ZEROS}{code}|#x{ZEROS}{code:x}{names});",
     ]
-    raw = rf"\\{{0,8}}{re.escape(character)}"
+    raw = UP_TO_8_SLASHES + re.escape(character)
     if character in "'\"":  # doubled in SQL and CSV; in a shell, one of its own kind is quoted by the other
         other = "'\""[character == "'"]
-        raw = rf"{raw}\\{{0,8}}{other}{raw}\\{{0,8}}{other}{raw}|{raw}{raw}|{raw}"
+        other = UP_TO_8_SLASHES + other
+        raw = f"{raw}{other}{raw}{other}{raw}|{raw}{raw}|{raw}"
     if character == " ":
         raw += r"|\+"
     if character in CONTROLS:
         raw += f"|{SLASHES}{CONTROLS[character]}"
     return f"(?:{raw}|(?i:{'|'.join(escapes)}))"
+
+
+def _times(least: int, most: int) -> str:
+    return "".join(("{", str(least), ",", str(most), "}"))
 
 
 def _uncut(secrets: Iterable[str]) -> Iterator[str]:

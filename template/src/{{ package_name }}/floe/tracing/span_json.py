@@ -25,10 +25,10 @@ def as_requests(spans: Iterable[ReadableSpan]) -> Iterator[str]:
         resource, scope = of_group[0].resource, of_group[0].instrumentation_scope
         resource_json = _text({"attributes": _key_values(resource.attributes)})
         scope_json = _text({"name": scope.name, "version": scope.version or ""} if scope else {})
-        before = f'{{"resourceSpans":[{{"resource":{resource_json},"schemaUrl":{_text(resource.schema_url)}'
-        before += f',"scopeSpans":[{{"scope":{scope_json},"spans":['
+        before = '{"resourceSpans":[{"resource":' + f'{resource_json},"schemaUrl":{_text(resource.schema_url)}'
+        before += ',"scopeSpans":[{"scope":' + f'{scope_json},"spans":['
         for span in of_group:
-            yield f"{before}{_text(_span(span))}]}}]}}]}}"
+            yield before + _text(_span(span)) + "]}]}]}"
 
 
 def from_request(request: Mapping[str, Any]) -> ReadableSpan:

@@ -17,8 +17,9 @@ NAME = re.compile(
     r"\{\{-?\s*(?:(?:this|target|model)(?:\.\w+)*|(?:ref|source)\((?:\s*'[^']*'\s*,?|\s*\"[^\"]*\"\s*,?)+\))\s*-?\}\}"
 )
 # Jinja that renders as nothing, and divides the text into branches.
-BRANCH = re.compile(r"\{%-?\s*(?:else|endif|(?:el)?if\s+(?:[\w.\s'\"=!<>]|is_incremental\(\))+)\s*-?%\}")
-COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+BRANCH = re.compile(r"[{]%-?\s*(?:else|endif|(?:el)?if\s+(?:[\w.\s'\"=!<>]|is_incremental\(\))+)\s*-?%\}")
+COMMENT = re.compile(r"[{]#.*?#\}", re.DOTALL)
+JINJA = re.compile(r"[{](?:\{|%)")
 PLACEHOLDER = "floe_jinja"
 # Statements that change no table, and those of ALTER TABLE that change no column, as words in lower case.
 HARMLESS = re.compile(
@@ -51,7 +52,7 @@ def unknown_effect(node: Node, dialect: str) -> str | None:
 def is_harmless(text: str, dialect: str) -> bool:
     """Return whether all statements of a hook certainly leave columns and values as they are."""
     text = BRANCH.sub(" ; ", NAME.sub(PLACEHOLDER, COMMENT.sub(" ", text)))
-    if "{{" in text or "{%" in text:
+    if JINJA.search(text):
         return False
     return all(_is_harmless(words, dialect) for words in _statements(text, dialect))
 
