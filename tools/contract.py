@@ -17,6 +17,8 @@ from tools.rendering import REPOSITORY, render
 
 RELEASED = REPOSITORY / "tests" / "released"
 Contract = dict[str, Any]
+# Questions whose defaults depend on the folder that is copied to.
+FROM_SURROUNDINGS = ("dbt_project_dir", "folder_in_repository")
 
 
 def contract(template: Path) -> Contract:
@@ -49,6 +51,8 @@ def contract(template: Path) -> Contract:
             paths[start] = sorted(name for name in names if not OWNERS.match_file(name))
             defaults |= answers_of(whole)
         defaults |= answers_of(render(template, Path(folder) / "my-pipeline"))
+    for name in FROM_SURROUNDINGS:
+        defaults.pop(name, None)
     return {
         "questions": sorted(questions),
         "choices": choices,

@@ -24,7 +24,7 @@ PROFILE = f"""
 shop:
   outputs:
     dev:
-      type: postgres
+      type: trino
       host: "{OPEN} env_var('SHOP_HOST') {CLOSE}"
       user: "{OPEN} env_var('SHOP_USER', 'reader') {CLOSE}"
       password: "{OPEN} env_var('SHOP_PASSWORD') {CLOSE}"
@@ -142,7 +142,7 @@ def test_profile(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     output, *variables = findings(doctor_of_project.profile, own)
 
     assert output.state == "ok"
-    assert "postgres" in output.message
+    assert "trino" in output.message
     assert {(finding.check, finding.state) for finding in variables} == {
         ("SHOP_HOST", "fail"),
         ("SHOP_USER", "off"),

@@ -38,6 +38,7 @@ class Warehouse:
         alternative_names: Connection and table name -> namespaces and names that other tools use for the table.
         rows_of_create: The row count that the engine reports for every `create table as`, if it is not the real count.
         format_key: The key of a model's config that names its table format.
+        recreates_seeds: Whether dbt always drops the table of a seed before it loads the file.
         catalog: The type of catalog that its databases belong to, such as `unity`.
     """
 
@@ -53,6 +54,7 @@ class Warehouse:
     alternative_names: Callable[[Connection, str], Sequence[tuple[str, str]]] = lambda _connection, _name: ()
     rows_of_create: int | None = None
     format_key: str = "table_format"
+    recreates_seeds: bool = False
     catalog: str | None = None
 
     def dataset_name(self, relation: Mapping[str, str | None]) -> str:

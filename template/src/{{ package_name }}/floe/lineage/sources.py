@@ -125,7 +125,15 @@ def _command_info(command: DbtCommand) -> CommandInfo:
 def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> DatasetBuilder:
     graph, warehouse, invocation = command.graph, command.warehouse, command.invocation
     namespace = warehouse.namespace(command.connection)
-    schemas = Schemas(graph, warehouse.dialect, column_cache, _catalog(command), _seed_types(invocation), namespace)
+    schemas = Schemas(
+        graph,
+        warehouse.dialect,
+        column_cache,
+        _catalog(command),
+        _seed_types(invocation),
+        namespace,
+        recreates_seeds=warehouse.recreates_seeds,
+    )
     return DatasetBuilder(graph, warehouse, command.connection, schemas, owners, invocation.project_dir)
 
 

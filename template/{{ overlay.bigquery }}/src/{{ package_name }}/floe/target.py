@@ -11,4 +11,5 @@ TARGET = Warehouse(
     connection_keys=(),
     # https://openlineage.io/docs/spec/naming#bigquery: the namespace is the constant `bigquery`.
     namespace=lambda _: "bigquery",
+    recreates_seeds=True,
 )

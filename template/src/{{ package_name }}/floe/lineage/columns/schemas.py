@@ -51,10 +51,16 @@ class Schemas:
         catalog: Mapping[str, Any],
         seed_types: SeedTypes,
         namespace: str = "",
+        *,
+        recreates_seeds: bool = False,
     ) -> None:
-        """Read tables of the database server or file `namespace`, whose columns earlier runs have cached."""
+        """Read tables of the database server or file `namespace`, whose columns earlier runs have cached.
+
+        `recreates_seeds`: dbt always drops the table of a seed before it loads the file.
+        """
         self._graph = graph
         self._namespace = namespace
+        self._recreates_seeds = recreates_seeds
         self._dialect = dialect
         self._cache = column_cache
         self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
@@ -210,7 +216,7 @@ class Schemas:
         key = table_id(node)
         if not self._is_own(node) or key not in self._is_written:
             return self._cataloged_seed(node)
-        if self._is_new[key] or self._dialect == "bigquery":  # there, dbt always drops the table of a seed first
+        if self._is_new[key] or self._recreates_seeds:
             return self._seed_file(node)
         return self._before[key] or self._cataloged_seed(node)
 
