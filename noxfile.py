@@ -211,7 +211,7 @@ def mutations(session: nox.Session) -> None:
     session.run(
         "pytest",
         "--override-ini=addopts=--strict-markers",
-        *(session.posargs or ["--numprocesses=2", "tests/mutations"]),
+        *(session.posargs or ["--numprocesses=3", "tests/mutations"]),  # most of their time is waiting
     )
 
 
