@@ -154,7 +154,9 @@ def test_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
     changed = everything.recording(f"create user shop identified by '{CONFIDENTIAL}'")
     changed["nodes"]["model.shop.orders"]["original_file_path"] = f"models/{CONFIDENTIAL}.sql"
-    sent = send_recorded(tmp_path, recording=changed)
+    sent = send_recorded(
+        tmp_path, recording=changed, context={"has_partition_key": True, "partition_key": CONFIDENTIAL}
+    )
     statement, orders = (as_dict(sent.span(name).attributes) for name in ("CREATE", "model.shop.orders"))
 
     assert statement["db.query.text"] == "/* by dbt */ create user shop identified by '[hidden]'"

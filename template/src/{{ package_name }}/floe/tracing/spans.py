@@ -126,7 +126,7 @@ class SpanBuilder:
                 context=Context(),
                 links=[Link(caller)] if caller.is_valid else None,
                 start_time=_nanoseconds(self._run_step.run_started_at),
-                attributes=self._shared,
+                attributes=redact_values(self._shared, self._redact),
             )
             _end(run, run_outcome, run_message, None)
 
