@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +16,7 @@ from pipeline.floe.lineage.endpoint import open_lineage
 
 from tests.faults.drive import OVER_HTTP, environment, settings
 from tests.faults.server import faulty
-from tests.floe.test_http import partial_grpc, send
+from tests.floe.test_http import answer, answering, partial_grpc, send
 from tests.floe.test_journal import event, soon
 
 ITEMS = 3
@@ -79,36 +75,6 @@ def test_asynchronous_by_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         counts = box.close(soon())
 
     assert (0, 1) == (counts.sent, counts.spooled)
-
-
-@contextmanager
-def answering(raw: bytes) -> Iterator[str]:
-    """Serve a receiver that writes `raw` as its answer to each request, and keeps the connection open."""
-
-    class Answer(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            """Print nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """Return an HTTP response."""
-    names = {"Content-Length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
-    lines = [f"HTTP/1.1 {status} Reason", *(f"{name}: {value}" for name, value in names.items())]
-    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"

@@ -570,27 +570,33 @@ def test_too_large(channel: str) -> None:
 
 
 @contextmanager
-def partial_http(answer: Any) -> Iterator[str]:
-    """Serve an OTLP receiver over HTTP that always returns `answer`."""
+def answering(raw: bytes) -> Iterator[str]:
+    """Serve a receiver that writes `raw` as its answer to each request, and keeps the connection open."""
 
-    class Partial(BaseHTTPRequestHandler):
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(answer.ByteSize()))
-            self.end_headers()
-            self.wfile.write(answer.SerializeToString())
+            self.wfile.write(raw)
 
         def log_message(self, *_: Any) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Partial)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Return an HTTP response."""
+    names = {"Content-Length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    lines = [f"HTTP/1.1 {status} Reason", *(f"{name}: {value}" for name, value in names.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @contextmanager
@@ -621,13 +627,14 @@ def test_partial_success(channel: str, signal: str) -> None:
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-    answer = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
+    response: Any = ExportTraceServiceResponse() if signal == "traces" else ExportMetricsServiceResponse()
     if signal == "traces":
-        answer.partial_success.rejected_spans = 2
+        response.partial_success.rejected_spans = 2
     else:
-        answer.partial_success.rejected_data_points = 2
-    answer.partial_success.error_message = "older than a day"
-    with (partial_grpc if channel == "OTLP gRPC" else partial_http)(answer) as url:
+        response.partial_success.rejected_data_points = 2
+    response.partial_success.error_message = "older than a day"
+    raw = answer(200, response.SerializeToString())
+    with partial_grpc(response) if channel == "OTLP gRPC" else answering(raw) as url:
         if signal == "traces":
             counts = send(channel, url)
             expected = (ITEMS - 2, 2)
