@@ -44,6 +44,7 @@ class ConsoleLines:
 
     def __init__(self) -> None:
         self._out = sys.stdout
+        self._level, self._is_complete = level(), is_complete()
         self._in_failure = False
         self._running: dict[str, _RunningNode] = {}
         self._lock = threading.Lock()
@@ -78,9 +79,9 @@ class ConsoleLines:
     def _is_wanted(self, raw: Raw) -> bool:
         name = raw["info"]["name"]
         self._in_failure = name == FAILURE or (self._in_failure and name in FAILURE_DETAILS)
-        if LEVELS.get(raw["info"]["level"], logging.INFO) < level():
+        if LEVELS.get(raw["info"]["level"], logging.INFO) < self._level:
             return False
-        if is_complete():
+        if self._is_complete:
             return True
         is_passed_test = name == "LogTestResult" and raw["data"].get("status") == "pass"
         return not (self._in_failure or is_passed_test or name in START_LINES)
