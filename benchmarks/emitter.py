@@ -121,7 +121,7 @@ def run(folder: Path, tables: int) -> tuple[float, float]:
     kept = ColumnCache(folder / "columns.json")
     graph = Graph.read(folder, {})
     datasets = DatasetBuilder(
-        graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, {}, lambda _f, _n: {}), owners, folder
+        graph, DUCKDB, {"path": "/data/w"}, Schemas(graph, "duckdb", kept, Catalog(), lambda _f, _n: {}), owners, folder
     )
     jobs = JobFacets(graph, "duckdb", folder, None, owners)
     dagster_run = RunContext(run=JobRun("shop", "daily", INVOCATION), producer="https://example.com/shop")

@@ -93,17 +93,21 @@ def write_project(folder: Path, files: Mapping[str, str]) -> Path:
 def build(folder: Path, *arguments: str, target_path: str = "target", **how: Any) -> Build:
     """Run a dbt command in a project of `write_project`, as dagster-dbt runs it; `how` is as for `replay`."""
     target = folder / target_path
+    done = dbt(folder, *arguments, target=target)
+    (target / "events.jsonl").write_text("".join(f"{line}\n" for line in done.stdout.splitlines() if line[:1] == "{"))
+    finished = [line for line in (target / "dbt.log").read_text().splitlines() if '"NodeFinished"' in line]
+    (target / "debug_log.jsonl").write_text("".join(f"{line}\n" for line in finished))
+    return Build(folder, target, done.stdout + done.stderr, replay("duckdb", folder=target, **how))
+
+
+def dbt(folder: Path, *arguments: str, target: Path) -> subprocess.CompletedProcess[str]:
+    """Run a dbt command in a project of `write_project`, with its artifacts and its log in `target`."""
     flags = ["--log-format=json", "--log-level=info", "--log-level-file=debug", "--no-send-anonymous-usage-stats"]
-    dbt = Path(sys.executable).with_name("dbt")
-    done = subprocess.run(
-        [dbt, *flags, *arguments, f"--target-path={target}", f"--log-path={target}"],
+    return subprocess.run(
+        [Path(sys.executable).with_name("dbt"), *flags, *arguments, f"--target-path={target}", f"--log-path={target}"],
         cwd=folder,
         env=os.environ | {"DBT_PROFILES_DIR": str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
-    (target / "events.jsonl").write_text("".join(f"{line}\n" for line in done.stdout.splitlines() if line[:1] == "{"))
-    finished = [line for line in (target / "dbt.log").read_text().splitlines() if '"NodeFinished"' in line]
-    (target / "debug_log.jsonl").write_text("".join(f"{line}\n" for line in finished))
-    return Build(folder, target, done.stdout + done.stderr, replay("duckdb", folder=target, **how))

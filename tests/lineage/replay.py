@@ -85,6 +85,7 @@ def run_events(
         arguments: The command line.
         end: How the command ended: `message`, `interrupted`.
     """
+    from pipeline.floe.dbt.catalog import Catalog, read_catalog
     from pipeline.floe.dbt.manifest_graph import Graph
     from pipeline.floe.dbt.node_events import EventTracker, Outcome
     from pipeline.floe.lineage.columns.cache import ColumnCache
@@ -104,7 +105,8 @@ def run_events(
         graph.is_new = lambda _node, _invocation_id: True
     engine = warehouse(target)
     columns = ColumnCache(kept)
-    schemas = Schemas(graph, engine.dialect, columns, {}, types, engine.namespace(CONNECTIONS[target][0]))
+    catalog = Catalog(read_catalog(deferral.catalog_file)) if deferral else Catalog()
+    schemas = Schemas(graph, engine.dialect, columns, catalog, types, engine.namespace(CONNECTIONS[target][0]))
     datasets = DatasetBuilder(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = RunContext(

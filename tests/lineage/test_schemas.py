@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pipeline.floe.dbt.catalog import Catalog
 from pipeline.floe.dbt.manifest_graph import Graph, Node
 from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
@@ -74,18 +75,23 @@ def graph(tmp_path: Path) -> Graph:
 
 
 def schemas(
-    graph: Graph, catalog: Mapping[str, Any] | None = None, kept: Path | None = None, built: list[Node] | None = None
+    graph: Graph, catalog: Catalog | None = None, kept: Path | None = None, built: list[Node] | None = None
 ) -> Schemas:
     """Return the columns of the project's tables after a run that has built all of them, or those in `built`."""
 
     def types(_file: Path, _node: Node) -> dict[str, str]:
         return {"id": "INTEGER", "name": "TEXT"}
 
-    known = Schemas(graph, "duckdb", ColumnCache(kept), catalog or {}, types)
+    known = Schemas(graph, "duckdb", ColumnCache(kept), catalog or Catalog(), types)
     for each in graph._nodes.values() if built is None else built:
         if each["resource_type"] != "source":
             known.ended(each, is_written=True, is_new=True)
     return known
+
+
+def cataloged(name: str, columns: dict[str, Any], **other: str) -> dict[str, Any]:
+    """Return a table as dbt's catalog has it."""
+    return {"metadata": {"database": "shop", "schema": "MAIN", "name": name, **other}, "columns": columns}
 
 
 def test_seed(graph: Graph) -> None:
@@ -109,11 +115,20 @@ def test_source(graph: Graph) -> None:
 def test_catalog(graph: Graph) -> None:
     """With a catalog a source's columns are all known, in its order, and so are those of what selects them."""
     columns = {"at": {"name": "at", "type": "DATE", "index": 2}, "id": {"name": "id", "type": "BIGINT", "index": 1}}
-    known = schemas(graph, {"sources": {"source.shop.events": {"columns": columns}}})
+    known = schemas(graph, Catalog({"sources": {"source.shop.events": cataloged("events", columns)}}))
 
     for unique_id in ("source.shop.events", "model.shop.open"):
         assert [("id", "BIGINT"), ("at", "DATE")] == list(known.table(graph.node(unique_id)).columns.items())
         assert known.table(graph.node(unique_id)).complete
+
+
+@pytest.mark.parametrize("where", [{"schema": "prod"}, {"database": "prod"}])
+def test_other_catalog(graph: Graph, where: dict[str, str]) -> None:
+    """A catalog of another output tells nothing, because its table of the same node is another one."""
+    columns = {"other": {"name": "other", "type": "DATE", "index": 1}}
+    known = schemas(graph, Catalog({"sources": {"source.shop.events": cataloged("events", columns, **where)}}))
+
+    assert TableColumns({"id": "BIGINT"}, complete=False) == known.table(graph.node("source.shop.events"))
 
 
 def test_python(graph: Graph) -> None:
@@ -175,7 +190,7 @@ def test_other_database(graph: Graph, tmp_path: Path) -> None:
     other = {**staged, "relation_name": '"shop"."other"."staged"'}
     assert not schemas(graph, kept=tmp_path / "columns.json", built=[]).table(other).complete
     cache = ColumnCache(tmp_path / "columns.json")
-    assert not Schemas(graph, "duckdb", cache, {}, lambda _file, _node: {}, "duckdb:///other").table(staged).complete
+    assert not Schemas(graph, "duckdb", cache, Catalog(), lambda _file, _node: {}, "duckdb:///other").table(staged).complete
 
 
 def test_two_processes(graph: Graph, tmp_path: Path) -> None:
@@ -270,7 +285,7 @@ def test_cataloged_order(graph: Graph, tmp_path: Path) -> None:
     }
 
     def table(columns: dict[str, Any]) -> TableColumns:
-        return schemas(graph, {"nodes": {"model.shop.staged": {"columns": columns}}}).table(model)
+        return schemas(graph, Catalog({"nodes": {"model.shop.staged": cataloged("staged", columns)}})).table(model)
 
     assert TableColumns({"label": "VARCHAR", "id": "INTEGER"}) == table(columns)
     assert not table({"id": columns["id"]}).in_order
@@ -401,7 +416,7 @@ def test_header(graph: Graph, tmp_path: Path, header: str, expected: list[str]) 
     seed = graph.node("seed.shop.raw")
 
     for types in (dict.fromkeys(expected, "INTEGER"), {}):
-        known = Schemas(graph, "duckdb", ColumnCache(None), {}, lambda _file, _node, types=types: types)
+        known = Schemas(graph, "duckdb", ColumnCache(None), Catalog(), lambda _file, _node, types=types: types)
         known.ended(seed, is_written=True, is_new=True)
         table = known.table(seed)
         assert table.complete or not types

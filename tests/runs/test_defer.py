@@ -8,7 +8,7 @@ import pytest
 from pipeline.floe.dbt.deferral import Deferral, is_named, names_in
 from pipeline.floe.dbt.manifest_graph import Graph
 
-from tests.lineage.builds import Build, build, write_project
+from tests.lineage.builds import Build, build, dbt, write_project
 
 FILES = {
     "seeds/raw.csv": "id,amount\n1,10\n2,20\n",
@@ -54,10 +54,12 @@ def prod(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a project that production has built; `dev` has `kept` as well, and a model has changed since."""
+    """Return a project that production has built and cataloged; `dev` has `kept`, and a model has changed since."""
     folder = write_project(tmp_path_factory.mktemp("defer"), FILES)
     made = build(folder, "build", "--target=prod", target_path="state")
     assert [] == made.errors
+    documented = dbt(folder, "docs", "generate", "--target=prod", target=folder / "state")
+    assert documented.returncode == 0, documented.stdout
     (folder / "models" / "wide_v1.sql").write_text("select id, amount as added from {{ ref('base') }}")
     build(folder, "run", "--target=dev", "--defer", "--state=state", "--select=kept", target_path="before")
     return folder
@@ -88,6 +90,21 @@ def test_deferred(run: Build) -> None:
     assert {prod("base")} == run.inputs("model.shop.below")
     assert {"id": {(prod("base"), "id")}, "doubled": {(prod("base"), "amount")}} == run.origins("model.shop.below")
     assert [] == run.left_out("model.shop.below")
+
+
+def test_not_cataloged(project: Path) -> None:
+    """Without production's catalog, the columns of its seeds are not known, and the run says so."""
+    catalog = project / "state" / "catalog.json"
+    text = catalog.read_text()
+    catalog.unlink()
+    try:
+        made = deferred(project, *DEFER, target_path="not_cataloged")
+    finally:
+        catalog.write_text(text)
+
+    assert {prod("base")} == made.inputs("model.shop.below")
+    assert "columnLineage" not in made.output_facets("model.shop.below")
+    assert made.left_out("model.shop.below")
 
 
 def test_own(run: Build, favored: Build) -> None:

@@ -161,17 +161,30 @@ def test_on_and_off(
     assert before == tree(project)
 
 
+def owners_files(project: Path) -> dict[str, str]:
+    """Return the text of each file of a project that is its owner's."""
+    return {
+        name: text
+        for name, text in tree(project).items()
+        if OWNERS.match_file(name) or name.startswith("transform/")
+    }
+
+
 @pytest.mark.parametrize("before", ["sample", "empty", "existing"])
 @pytest.mark.parametrize("after", ["sample", "empty", "existing"])
 def test_start(released: Path, tmp_path: Path, before: str, after: str) -> None:
     """`start_from` is for day one: an update with another leaves the dbt project alone."""
-    project = start(released, tmp_path / "project", start_from=before)
+    project = tmp_path / "project"
+    if before == "existing":
+        (project / "transform").mkdir(parents=True)
+        (project / "transform" / "dbt_project.yml").write_text("name: shop\n")
+    start(released, project, start_from=before)
     (project / "dbt" / "models").mkdir(parents=True, exist_ok=True)
     (project / "dbt" / "models" / "mine.sql").write_text("select 1 as id\n")
     commit(project)
-    owners = {name: text for name, text in tree(project).items() if OWNERS.match_file(name)}
+    owners = owners_files(project)
 
     switch(project, start_from=after)
 
-    assert owners == {name: text for name, text in tree(project).items() if OWNERS.match_file(name)}
+    assert owners == owners_files(project)
     assert set() == conflicts(project)

@@ -44,10 +44,14 @@ class DbtCommand:
         return [str(argument) for argument in args] if isinstance(args, list) else []
 
     @cached_property
+    def deferral(self) -> Deferral | None:
+        """Return the run that the command defers to, if it does."""
+        return Deferral.of(self.arguments, self.invocation.project_dir)
+
+    @cached_property
     def graph(self) -> Graph:
         """Return the graph of the command's own manifest, which exists once a node has started."""
-        deferral = Deferral.of(self.arguments, self.invocation.project_dir)
-        return Graph.read(self.invocation.target_path, self.invocation.manifest, deferral)
+        return Graph.read(self.invocation.target_path, self.invocation.manifest, self.deferral)
 
     @cached_property
     def warehouse(self) -> Warehouse:

@@ -11,10 +11,27 @@ from typing import Any
 
 from ..secret_values import YamlFileError, read_yaml
 from .deferral import option
+from .manifest_graph import Node, relation
 
 
 class CatalogError(Exception):
     """The catalog cannot be found or read; the message names the file and what to do."""
+
+
+class Catalog:
+    """The columns of tables, from one or several files; of a table in more than one, from the first of them."""
+
+    def __init__(self, *contents: Mapping[str, Any]) -> None:
+        """Take what `read_catalog` has returned."""
+        self._tables: dict[tuple[str, tuple[str, ...]], Mapping[str, Any]] = {}
+        for content in reversed(contents):
+            for unique_id, table in (*content.get("nodes", {}).items(), *content.get("sources", {}).items()):
+                self._tables[unique_id, relation(table["metadata"])] = table["columns"]
+
+    def columns(self, node: Node) -> dict[str, str | None]:
+        """Return the columns and types of a node's table, in their order; none for a table of another target."""
+        columns = self._tables.get((node["unique_id"], relation(node)), {}).values()
+        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
 
 
 def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:

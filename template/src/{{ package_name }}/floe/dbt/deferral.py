@@ -30,6 +30,7 @@ class Deferral:
     def __init__(self, manifest: Path) -> None:
         """Defer to the manifest at this path, which is read when it is first needed."""
         self._manifest = manifest
+        self.catalog_file = manifest.with_name("catalog.json")
 
     @classmethod
     def of(cls, arguments: Sequence[str], project_dir: Path) -> Deferral | None:

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
 from ..assets.meta import Owners, read_node_meta, resolve_owners
-from ..dbt.catalog import CatalogError, catalog_file, read_catalog
+from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.manifest_graph import ASSETS, Graph, Node
 from ..faults import Losses
 from ..settings import Settings
@@ -154,13 +154,16 @@ def _ignore(_: str) -> None:
     """Ignore a problem, because the translator has already warned about it."""
 
 
-def _catalog(command: DbtCommand) -> dict[str, Any]:
-    """Return the catalog of the last `dbt docs generate`, or an empty one."""
+def _catalog(command: DbtCommand) -> Catalog:
+    """Return the catalog of the last `dbt docs generate`, and that of the run that the command defers to."""
+    contents = []
     try:
-        return read_catalog(catalog_file(command.invocation.project_dir, command.arguments))
+        contents.append(read_catalog(catalog_file(command.invocation.project_dir, command.arguments)))
+        if command.deferral:
+            contents.append(read_catalog(command.deferral.catalog_file))
     except CatalogError as error:
         logger.warning("Lineage continues without dbt's catalog: %s", error)
-        return {}
+    return Catalog(*contents)
 
 
 def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:

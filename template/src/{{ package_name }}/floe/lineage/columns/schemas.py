@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ...dbt.catalog import Catalog
 from ...dbt.deferral import DEFERRED
 from ...dbt.manifest_graph import Graph, Node, materialized, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
@@ -48,7 +49,7 @@ class Schemas:
         graph: Graph,
         dialect: str,
         column_cache: ColumnCache,
-        catalog: Mapping[str, Any],
+        catalog: Catalog,
         seed_types: SeedTypes,
         namespace: str = "",
         *,
@@ -63,7 +64,7 @@ class Schemas:
         self._recreates_seeds = recreates_seeds
         self._dialect = dialect
         self._cache = column_cache
-        self._catalog = {**catalog.get("nodes", {}), **catalog.get("sources", {})}
+        self._catalog = catalog
         self._seed_types = seed_types
         self._tables: dict[tuple[str, str], TableColumns] = {}
         self._queries: dict[tuple[str, str], QueryLineage | None] = {}
@@ -156,9 +157,9 @@ class Schemas:
                 return self._stored(node, columns, in_order=query.in_order)
             if _has_contract(node) and self._is_written.get(table_id(node), not self._is_own(node)):
                 return self._stored(node, self._documented(node), in_order=False)
-            if query is None and (cataloged := self._cataloged(node)):
+            if query is None and (cataloged := self._catalog.columns(node)):
                 return TableColumns(cataloged)
-        elif cataloged := self._cataloged(node):
+        elif cataloged := self._catalog.columns(node):
             return TableColumns(cataloged)
         known = {name: column.type for name, column in query.columns.items()} if query else {}
         listed = {name.lower() for name in known}
@@ -183,7 +184,7 @@ class Schemas:
 
     def _cataloged_or(self, node: Node, table: TableColumns) -> TableColumns:
         """Return a table as in the catalog, which has its order and its types, if it has the same columns there."""
-        cataloged = self._cataloged(node)
+        cataloged = self._catalog.columns(node)
         return TableColumns(cataloged) if cataloged and cataloged.keys() == table.columns.keys() else table
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
@@ -191,7 +192,7 @@ class Schemas:
         is_other = self._is_kept(node) or materialized(node) == "external"
         known_types = {
             name.lower(): data_type
-            for source in ({} if is_other else self._documented(node), self._cataloged(node))
+            for source in ({} if is_other else self._documented(node), self._catalog.columns(node))
             for name, data_type in source.items()
             if data_type
         }
@@ -203,10 +204,6 @@ class Schemas:
             fold(column["name"], self._dialect, quoted=bool(column.get("quote"))): column.get("data_type")
             for column in node.get("columns", {}).values()
         }
-
-    def _cataloged(self, node: Node) -> dict[str, str | None]:
-        columns = self._catalog.get(node["unique_id"], {}).get("columns", {}).values()
-        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
 
     def _seed(self, node: Node) -> TableColumns:
         """Return the columns of a seed's table, which are those of its file only if this run has created the table.
@@ -222,7 +219,7 @@ class Schemas:
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
-        cataloged = self._cataloged(node)
+        cataloged = self._catalog.columns(node)
         if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
             return TableColumns(cataloged)
         return TableColumns(self._documented(node), complete=False)
