@@ -11,13 +11,13 @@ from dataclasses import replace
 from sqlglot import exp
 
 from .clauses import CLAUSES, conditions, items, may_group, position_of
+from .from_clause import UnreadError, add_sources, values
 from .model import INDIRECT, UNKNOWN, ColumnLineage, TableColumns, combined
 from .names import Names
 from .pivots import pivoted
 from .relation import OPAQUE, Relation, Scope
 from .select_list import select_list
 from .set_operations import set_operation
-from .sources import UnreadError, add_sources, values
 from .tables import Tables
 from .values import value_of
 
