@@ -180,14 +180,14 @@ class FaultyServer(Receiver):
         self._connections.discard(connection)
 
     def _pass(self, connection: socket.socket) -> None:
-        behind = socket.create_connection(("127.0.0.1", self._behind))
-        behind.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        back = threading.Thread(target=_pump, args=[behind, connection], daemon=True)
-        back.start()
-        _pump(connection, behind)
-        back.join(5)
-        behind.close()
+        # `stop` may have closed the connection already, so the next lines may raise.
+        with socket.create_connection(("127.0.0.1", self._behind)) as behind:
+            behind.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            back = threading.Thread(target=_pump, args=[behind, connection], daemon=True)
+            back.start()
+            _pump(connection, behind)
+            back.join(5)
 
     def _serve_grpc(self, tls: tuple[Path, Path] | None) -> int:
         self._server = server = grpc.server(ThreadPoolExecutor(4))
