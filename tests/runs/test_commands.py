@@ -75,7 +75,8 @@ def commands(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator
             yield event
             break
     elif way == "unread":
-        context.log.kept = observe(dbt, ["run-operation", "ping"], context)
+        # It runs beside the next command, and DuckDB lets only one process at a time open the file.
+        context.log.kept = observe(dbt, ["parse"], context)
         yield from observe(dbt, ["run"], context)
     elif way == "other_commands":
         yield from observe(dbt, ["run-operation", "ping"], context)
