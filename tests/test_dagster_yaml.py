@@ -19,7 +19,7 @@ def test_instance(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with get_possibly_temporary_instance_for_cli() as instance:
         assert not instance.telemetry_enabled
         assert not instance.nux_enabled
-        artifacts, outputs = instance.storage_directory(), instance.compute_log_manager._base_dir
+        artifacts, outputs = instance.storage_directory(), vars(instance.compute_log_manager)["_base_dir"]
 
     assert [project / "local" / "dagster"] * 2 == [Path(folder).resolve().parent for folder in (artifacts, outputs)]
     assert [] != list((project / "local" / "dagster").rglob("*.db"))
