@@ -153,6 +153,24 @@ def test_on_the_screen(environment: jinja2.Environment, template: Path, tmp_path
     assert read.keys() == ASKED.keys()
 
 
+def test_no_dbt_project(template: Path, tmp_path: Path) -> None:
+    """Without a dbt project nearby, its folder is asked for; a wrong one is refused and can be corrected."""
+    project = tmp_path / "team" / "pipeline"
+    (project / "transform").mkdir(parents=True)
+    answers = {"project_name": "Pipeline", "package_name": "pipeline", "owner": "team:data", "compute_target": "duckdb"}
+    given = {**answers, "auth_method": "file", "start_from": "existing", "folder_in_repository": "pipeline"}
+    options = [option for name, value in given.items() for option in ("-d", f"{name}={value}")]
+    screen = Screen(sys.executable, "-m", "copier", "copy", *options, str(template), str(project))
+
+    screen.shows("Which folder contains your dbt_project.yml?")
+    screen.child.send("../models\r")
+    screen.shows("no dbt_project.yml: use e.g. ..")
+    (project / "transform" / "dbt_project.yml").touch()
+    screen.child.send(f"{ERASE}transform\r")
+    screen.shows("Which base URL receives OpenLineage events?")
+    screen.child.close(force=True)
+
+
 def keys(screen: Screen, questionnaire: Questionnaire, name: str, question: dict[str, Any], answer: str | None) -> str:
     """Read the choices and refusals of the question on the screen, and return the keys that answer it."""
     if "choices" in question:
