@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.rendering import run
 
+INSTALLATION = ("UV_INDEX", "UV_DEFAULT", "PIP", "SSL")  # variables
 # A model that fails until dbt retries it.
 FLAKY = "select {{ '1' if invocation_args_dict['which'] == 'retry' else 'no_such_column' }} as id\n"
 ROWS = "import duckdb, json, sys; print(json.dumps(duckdb.connect(sys.argv[1]).sql(sys.argv[2]).fetchall()))"
@@ -36,13 +39,13 @@ class Project:
 
     def sh(self, script: str) -> tuple[int, str]:
         """Run a block of commands as a reader does who stops at the first error; return the exit code and output."""
-        done = run("bash", "-euo", "pipefail", "-c", script, cwd=self.folder, **self.environment)
+        done = self._run("bash", "-euo", "pipefail", "-c", script)
         return done.returncode, done.stdout + done.stderr
 
     def rows(self, query: str) -> list[list[object]]:
         """Return the result of a query in the warehouse."""
         warehouse = str(self.folder / "local" / "warehouse.duckdb")
-        done = run("uv", "run", "python", "-c", ROWS, warehouse, query, cwd=self.folder, **self.environment)
+        done = self._run("uv", "run", "python", "-c", ROWS, warehouse, query)
         assert 0 == done.returncode, done.stderr
         rows: list[list[object]] = json.loads(done.stdout)
         return rows
@@ -50,6 +53,11 @@ class Project:
     def write(self, path: str, text: str) -> None:
         """Write a file."""
         (self.folder / path).write_text(text)
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        # What uv needs to install from this machine's package index.
+        inherited = {name: value for name, value in os.environ.items() if name.startswith(INSTALLATION)}
+        return run(*command, cwd=self.folder, **inherited, **self.environment)
 
     @property
     def text(self) -> str:
@@ -71,7 +79,7 @@ class Check:
 
 
 def sees_part(project: Project) -> None:
-    """The tag is listed and the model is built; a misspelt key and a misspelt tag fail and build nothing."""
+    """Check that the tag is listed and the model is built; a misspelt key and a misspelt tag fail and build nothing."""
     wrong_key, key_error = project.sh("uv run dg launch --assets custmers")
     wrong_tag, tag_error = project.sh("uv run dg launch --assets tag:finanze")
 
@@ -85,7 +93,7 @@ def sees_part(project: Project) -> None:
 
 
 def sees_job(project: Project) -> None:
-    """The job builds the models with the tag; the owner's test fails for a job that selects nothing."""
+    """Check that the job builds the models with the tag; the owner's test fails for a job that selects nothing."""
     project.write("src/my_pipeline/defs/empty.py", EMPTY_JOB)
     code, tested = project.sh("uv run pytest tests/test_project.py")
 
@@ -103,17 +111,17 @@ def has_old_row(project: Project) -> None:
 
 
 def sees_full_refresh(project: Project) -> None:
-    """The table was made again, without the row that was added."""
+    """Check that the table was made again, without the row that was added."""
     assert [[0]] == project.rows("select count(*) from daily_revenue where ordered_on < date '2000-01-01'")
 
 
 def sees_variable(project: Project) -> None:
-    """dbt got the value."""
+    """Check that dbt got the value."""
     assert """--vars {"refund_window_days": 90}""" in project.text
 
 
 def sees_days(project: Project) -> None:
-    """The table has the days of the range, from one run; everything else can still be launched."""
+    """Check that the table has the days of the range, from one run; everything else can still be launched."""
     code, listed = project.sh("uv run dg list defs --assets 'not tag:by_day'")
 
     assert [["2026-03-01", "2026-03-31"]] == project.rows(
@@ -132,24 +140,24 @@ def has_flaky_model(project: Project) -> None:
 
 
 def sees_retry(project: Project) -> None:
-    """Both models were built by the second command, which ran nothing else."""
+    """Check that both models were built by the second command, which ran nothing else."""
     assert [[1]] == project.rows("select id from after_flaky")
     assert "ERROR=1 SKIP=1" in project.text
     assert "PASS=2 WARN=0 ERROR=0" in project.text
 
 
 def sees_request(project: Project) -> None:
-    """The preview shows a run with an empty configuration."""
+    """Check that the preview shows a run with an empty configuration."""
     assert "{}" in project.text.splitlines()
 
 
 def sees_rates(project: Project) -> None:
-    """The model has the rows that Python loaded."""
+    """Check that the model has the rows that Python loaded."""
     assert [["GBP", 0.86], ["USD", 1.08]] == project.rows("from stg_rates order by currency")
 
 
 def sees_file(project: Project) -> None:
-    """The file has a line for each customer."""
+    """Check that the file has a line for each customer."""
     [[count]] = project.rows("select count(*) from customers")
     header, *lines = (project.folder / "local" / "mailing_list.csv").read_text().splitlines()
 
@@ -158,7 +166,7 @@ def sees_file(project: Project) -> None:
 
 
 def sees_second_project(project: Project) -> None:
-    """The table is in the warehouse, and lineage has an event of the model."""
+    """Check that the table is in the warehouse, and lineage has an event of the model."""
     events = [json.loads(line) for line in (project.folder / "events.ndjson").read_text().splitlines()]
     ends = {event["job"]["name"]: event["eventType"] for event in events if event["eventType"] != "START"}
 
@@ -174,9 +182,9 @@ def writes_events(project: Project) -> None:
 
 
 def sees_new_name(project: Project) -> None:
-    """The project loads under its new name, and the old one is in no tracked file."""
+    """Check that the project loads under its new name, and the old one is in no tracked file."""
     code, checked = project.sh("uv run dg check defs && uv run ruff check && uv run floe --help")
-    left = run("git", "grep", "-nE", "my[-_]pipeline", cwd=project.folder).stdout
+    _, left = project.sh("git grep -nE 'my[-_]pipeline' || true")
 
     assert 0 == code, checked
     assert "" == left
@@ -191,21 +199,21 @@ def has_endpoint(project: Project) -> None:
 
 
 def sees_lineage_off(project: Project) -> None:
-    """The doctor names the variable."""
+    """Check that the doctor names the variable."""
     [line] = [line for line in project.text.splitlines() if "OPENLINEAGE_DISABLED=true" in line]
 
     assert line.startswith("·"), line
 
 
 def sees_owners(project: Project) -> None:
-    """The assets of both selections are listed, and no other; each classified column has a line."""
+    """Check that the assets of both selections are listed, and no other; each classified column has a line."""
     assert "daily_revenue" in project.text
     assert "customer_cohorts" not in project.text
     assert "customers email pii email high" in project.text.splitlines()
 
 
 def sees_docs(project: Project) -> None:
-    """The page and the catalog are there."""
+    """Check that the page and the catalog are there."""
     assert "<html" in (project.folder / "dbt" / "target" / "static_index.html").read_text()
     assert (project.folder / "dbt" / "target" / "catalog.json").is_file()
 
@@ -219,7 +227,7 @@ def has_change(project: Project) -> None:
 
 
 def sees_changed(project: Project) -> None:
-    """The schema has the changed model and those downstream of it; their other inputs are production's."""
+    """Check that the schema has the changed model and those downstream of it; their other inputs are production's."""
     tables = project.rows("select table_name from duckdb_tables() where schema_name = 'ci' order by all")
 
     assert [["customer_cohorts"], ["customers"], ["daily_revenue"], ["orders"]] == tables

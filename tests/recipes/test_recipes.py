@@ -9,7 +9,7 @@ import pytest
 
 from tests.recipes.checks import CHECKS, Project
 from tests.recipes.page import PAGE, Recipe, read_recipes
-from tools.rendering import render, run
+from tools.rendering import render
 
 RECIPES = read_recipes(PAGE.read_text())
 
@@ -84,9 +84,9 @@ def test_code(built: Project, tmp_path: Path) -> None:
         for block in recipe.changes:
             block.write(folder)
         for command in ("ruff check", "ruff format --check", "mypy"):
-            done = run("uv", "run", *command.split(), cwd=folder, **built.environment)
-            if done.returncode:
-                faults[recipe.title, command] = done.stdout + done.stderr
+            code, output = Project(folder, built.environment).sh(f"uv run {command}")
+            if code:
+                faults[recipe.title, command] = output
         shutil.rmtree(folder)
 
     assert {} == faults
