@@ -188,9 +188,9 @@ def sees_new_name(project: Project) -> None:
 
     assert 0 == code, checked
     assert "" == left
-    assert (project.folder / "src" / "orders" / "definitions.py").is_file()
+    assert (project.folder / "src" / "shop" / "definitions.py").is_file()
     assert not (project.folder / "src" / "my_pipeline").exists()
-    assert "package_name: orders\n" in (project.folder / ".copier-answers.yml").read_text()
+    assert "package_name: shop\n" in (project.folder / ".copier-answers.yml").read_text()
 
 
 def has_endpoint(project: Project) -> None:

@@ -24,7 +24,6 @@ def built(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
         "LOG_FORMAT": "console",  # as on a reader's terminal
         "COLUMNS": "200",
         "MYPY_CACHE_DIR": str(tmp_path_factory.mktemp("mypy")),
-        "PYTHONDONTWRITEBYTECODE": "1",
         # Each copy of the project gets its package installed into this one, instead of everything into its own.
         "UV_PROJECT_ENVIRONMENT": str(tmp_path_factory.mktemp("environment") / "venv"),
     }
