@@ -20,6 +20,7 @@ QUICK_TARGETS = [target for target in TARGETS if target not in SLOW_TARGETS]
 LANES = (
     "answers",
     "runs",
+    "recipes",
     "mutations",
     "updates",
     "demo",
@@ -97,6 +98,19 @@ def runs(session: nox.Session) -> None:
         "pytest",
         "--override-ini=addopts=--strict-markers --ignore=tests/runs/test_prepare.py",  # the session sign_in runs it
         *(session.posargs or ["--numprocesses=2", "--dist=loadgroup", "tests/runs"]),
+    )
+
+
+@nox.session(default=False)
+def recipes(session: nox.Session) -> None:
+    """Run the commands of template/docs/recipes.md unchanged, in copies of the default project; check its code."""
+    install(session, "tests")
+    session.install("uv")
+    session.run(
+        "pytest",
+        "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which only the project installs here
+        "--override-ini=addopts=--strict-markers",
+        *(session.posargs or ["--numprocesses=2", "tests/recipes"]),
     )
 
 

@@ -7,20 +7,25 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from pipeline.floe.lineage.sources import run_context
 from pipeline.floe.settings import settings
-from pipeline.floe.step import Step, read_step
+from pipeline.floe.step import Step, has_empty_selection, read_step
+
+from tools.runs import IN_PROCESS
 
 # Dagster deprecates for assets what it has for ops; `Context` is either.
 pytestmark = pytest.mark.filterwarnings("ignore:AssetExecutionContext:DeprecationWarning")
 
 names: list[tuple[str, str]] = []
+empty: list[bool] = []
 
 
 @dg.asset
 def orders(context) -> None:  # type: ignore[no-untyped-def]  # Dagster takes no annotation that is text
-    """Record the name of the run's job in Dagster and at receivers."""
+    """Record the name of the run's job in Dagster and at receivers, and whether the run's selection is empty."""
     names.append((context.job_name, read_step(context).display_name))
+    empty.append(has_empty_selection(context))
 
 
 @dg.sensor(name="landed", target=dg.AssetSelection.all())
@@ -65,9 +70,11 @@ def test_display_name(job_name: str, expected: str) -> None:
 def test_ephemeral_job() -> None:
     """Assets that a test or a script materializes are built without a job as well."""
     names.clear()
+    empty.clear()
     dg.materialize([orders])
 
     assert "pipeline.assets" == names[0][1]
+    assert [False] == empty
 
 
 def test_lineage() -> None:
@@ -75,3 +82,17 @@ def test_lineage() -> None:
     step = named("__ASSET_JOB")
 
     assert ("__ASSET_JOB", "pipeline.assets") == (step.job_name, run_context(step, settings).run.name)
+
+
+@pytest.mark.parametrize(
+    ("job_name", "selection", "expected"),
+    [("__ASSET_JOB", [], True), ("__ASSET_JOB", [dg.AssetKey("orders")], False), ("daily", [], False)],
+)
+def test_empty_selection(job_name: str, selection: list[dg.AssetKey], expected: bool) -> None:
+    """`dg launch --assets` passes no asset on if none matches; a job of the project needs no selection."""
+    empty.clear()
+    repository = ReconstructableRepository.for_module(__name__, "DEFINITIONS")
+    with dg.instance_for_test() as instance:
+        dg.execute_job(repository.get_reconstructable_job(job_name), instance, IN_PROCESS, asset_selection=selection)
+
+    assert [expected] == empty

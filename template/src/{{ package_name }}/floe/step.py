@@ -29,6 +29,7 @@ PACKAGE = __name__.partition(".")[0]
 # assets, whose name follows the prefix. The second is for all others.
 AUTOMATION_JOB = "__anonymous_asset_job_"
 IMPLICIT_JOB = "__"
+ASSET_JOB = "__ASSET_JOB"  # of the latter, the job of assets that are launched without a job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,15 @@ def read_step(context: Context) -> Step:
         window=_window(context),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
     )
+
+
+def has_empty_selection(context: Context) -> bool:
+    """Return whether no asset matches the selection of `dg launch --assets`, which then builds all assets.
+
+    Dagster records a selection for all other runs of the jobs that it defines itself.
+    """
+    run = context.run
+    return run.job_name.startswith(ASSET_JOB) and run.asset_selection is None and run.asset_check_selection is None
 
 
 def trace_environment(step: Step, *, is_sampled: bool = False) -> dict[str, str]:

@@ -15,11 +15,16 @@ import dagster as dg
 from dagster_dbt import DbtCliInvocation, DbtCliResource
 from dagster_dbt.asset_utils import get_manifest_and_translator_from_dbt_assets
 
-from ..step import Context
+from ..step import Context, has_empty_selection
 
 # dbt's commands that take Dagster's selection, and those that do not.
 SELECTING = {"build", "clone", "compile", "list", "ls", "run", "seed", "show", "snapshot", "test"}
 UNSELECTING = {"clean", "debug", "deps", "docs", "init", "parse", "retry", "run-operation", "source"}
+
+NOTHING_SELECTED = (
+    "No asset matches the selection of this run, so Dagster would build all assets. Check the selection with "
+    "`dg list defs --assets '…'`. To build all assets, run `dg launch --assets '*'`."
+)
 
 
 def start(
@@ -33,7 +38,12 @@ def start(
         context: Context of the asset or op that runs dbt.
         kwargs: Further arguments of `DbtCliResource.cli`.
         before: Target folder of the step's previous command, which `dbt retry` repeats, or None.
+
+    Raises:
+        Failure: No asset matches the run's selection.
     """
+    if has_empty_selection(context):
+        raise dg.Failure(NOTHING_SELECTED, allow_retries=False)
     command = dbt_command(args)
     if before and command == "retry" and not any(arg.startswith("--state") for arg in args):
         kwargs = {"target_path": before, **kwargs}

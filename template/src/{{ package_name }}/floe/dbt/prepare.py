@@ -21,7 +21,7 @@ from .profile import ProfileError, read_output
 
 logger = logging.getLogger(__name__)
 
-# The variable that identifies the manifest that a parent process has just made.
+# The variable that identifies the manifests that a parent process has just made, one per line.
 PREPARED = "FLOE_PREPARED_MANIFEST"
 UNINFORMATIVE_LINES = {"Encountered an error:", ""}
 
@@ -40,11 +40,11 @@ def prepare_once(project: DbtProject) -> None:
     Raises:
         ParseError: dbt cannot parse the project. Further calls in this process raise it again without another try.
     """
-    made = _stamp(project)
-    if not project.preparer.using_dagster_dev() or (made and os.environ.get(PREPARED) == made):
+    prepared = os.environ.get(PREPARED, "").splitlines()
+    if not project.preparer.using_dagster_dev() or _stamp(project) in prepared:
         return
     _parse_or_log(project)
-    os.environ[PREPARED] = _stamp(project)
+    os.environ[PREPARED] = "\n".join([*prepared, _stamp(project)])
 
 
 def prepare_anywhere(project: DbtProject) -> list[str]:

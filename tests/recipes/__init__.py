@@ -1,0 +1,1 @@
+"""Tests that follow template/docs/recipes.md word for word, on DuckDB: `nox -s recipes`."""
