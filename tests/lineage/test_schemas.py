@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pipeline.floe.dbt.catalog import Catalog
 from pipeline.floe.dbt.manifest_graph import Graph, Node
+from pipeline.floe.faults import Losses
 from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
+from pipeline.floe.lineage.sources import run_event_builder
+
+from tests.lineage.replay import PRODUCER, RUN_ID
 
 SQL = {
     "staged": 'with source as (select * from "shop"."main"."raw") select id, upper(name) as name from source',
@@ -227,6 +232,23 @@ def test_killed(graph: Graph, tmp_path: Path) -> None:
     again._cache.save()
     assert schemas(graph, kept=file, built=[]).table(staged).complete
     assert [file] == list(tmp_path.glob("columns*"))
+
+
+@pytest.mark.parametrize(("command", "is_known"), [("clone", False), ("build", True)])
+def test_clone(graph: Graph, tmp_path: Path, command: str, is_known: bool) -> None:
+    """`dbt clone` replaces tables without an event for each, so no table has the columns that it was built with."""
+    staged = graph.node("model.shop.staged")
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    assert first.table(staged).complete
+    first._cache.save()
+
+    step = SimpleNamespace(display_name="daily", run_id=RUN_ID, tags={}, window=None)
+    invocation = SimpleNamespace(adapter=None, manifest={}, project_dir=tmp_path, dagster_dbt_translator=None)
+    run = SimpleNamespace(invocation=invocation, arguments=["dbt", "--quiet", command, "--state", "prod"])
+    settings = SimpleNamespace(facet_schema="", state_dir=tmp_path, namespace="shop", producer=PRODUCER, owner="")
+    run_event_builder(step, run, settings, Losses("lineage"))
+
+    assert is_known == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged).complete
 
 
 def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:

@@ -83,6 +83,13 @@ class ColumnCache:
         columns = [list(table.columns.items()), table.complete, table.in_order] if table else None
         self.put(_table(name), "", [built.owner, built.checksum, built.definition, built.since, columns])
 
+    def forget_tables(self) -> None:
+        """Record, also on disk, that the columns of all tables may have changed."""
+        prefix = _table("")
+        for name in [name for name in self._read() if name.startswith(prefix)]:
+            self.put_table(name.removeprefix(prefix), BuiltTable(since=time.time()))
+        self.save()
+
     def query(self, name: str, key: str) -> QueryLineage | None:
         """Return the query of a model for the same input; None if there is none."""
         value = self.get(name, key)
