@@ -7,6 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from pipeline.floe.lineage.columns.cache import ColumnCache
 
 from tests.lineage.builds import Build, build, dbt, write_project
 
@@ -268,6 +269,28 @@ def test_shared_name(tmp_path: Path) -> None:
     run(tmp_path, "two", models__c__sql=table + "select id, score from {{ ref('s') }}")
     (tmp_path / "models" / "c.sql").unlink()
     third = run(tmp_path, "three", "build", "--select", "below", **files)
+
+    assert ["id", "score"] == columns(tmp_path, "below")
+    assert "schema" not in third.output_facets("model.shop.below")
+    assert third.left_out("model.shop.below")
+
+
+def test_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed may have built other columns, even though the file of the model has not changed."""
+    run(
+        tmp_path,
+        "one",
+        macros__picked__sql="{% macro picked() %}id, name{% endmacro %}",
+        models__s__sql=S,
+        models__a__sql="{{ config(materialized='table') }} select {{ picked() }} from {{ ref('s') }}",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('a') }}",
+    )
+    with monkeypatch.context() as killed:
+        killed.setattr(ColumnCache, "save", lambda _: None)
+        run(
+            tmp_path, "two", "build", "--select", "a", macros__picked__sql="{% macro picked() %}id, score{% endmacro %}"
+        )
+    third = run(tmp_path, "three", "build", "--select", "below")
 
     assert ["id", "score"] == columns(tmp_path, "below")
     assert "schema" not in third.output_facets("model.shop.below")
