@@ -66,6 +66,7 @@ def run_events(
     kept: Path | None = None,
     environment: Mapping[str, str] | None = None,
     deferral: Any = None,
+    catalog: Path | None = None,
     runs_in: Path = Path("/project/dbt"),
     types: Any = lambda _file, _node: {},
     arguments: Sequence[str] = ("dbt", "build", "--vars", "{key: secret}"),
@@ -80,6 +81,7 @@ def run_events(
         kept: The file of what is known of columns from runs before.
         environment: The variables that name a parent from outside.
         deferral: What the command defers to.
+        catalog: The project's `catalog.json`.
         runs_in: The folder that dbt runs in.
         types: The types of a seed's columns.
         arguments: The command line.
@@ -105,8 +107,9 @@ def run_events(
         graph.is_new = lambda _node, _invocation_id: True
     engine = warehouse(target)
     columns = ColumnCache(kept)
-    catalog = Catalog(read_catalog(deferral.catalog_file)) if deferral else Catalog()
-    schemas = Schemas(graph, engine.dialect, columns, catalog, types, engine.namespace(CONNECTIONS[target][0]))
+    files = [*([catalog] if catalog else []), *([deferral.catalog_file] if deferral else [])]
+    cataloged = Catalog(*map(read_catalog, files))
+    schemas = Schemas(graph, engine.dialect, columns, cataloged, types, engine.namespace(CONNECTIONS[target][0]))
     datasets = DatasetBuilder(graph, engine, CONNECTIONS[target][0], schemas, owners, runs_in)
     outer = outer_run(environment or {})
     run = RunContext(

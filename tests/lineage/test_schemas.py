@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pipeline.floe.dbt.catalog import Catalog
 from pipeline.floe.dbt.manifest_graph import Graph, Node
+from pipeline.floe.faults import Losses
 from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
+from pipeline.floe.lineage.sources import run_event_builder
+
+from tests.lineage.replay import PRODUCER, RUN_ID
 
 SQL = {
     "staged": 'with source as (select * from "shop"."main"."raw") select id, upper(name) as name from source',
@@ -207,6 +212,45 @@ def test_two_processes(graph: Graph, tmp_path: Path) -> None:
     assert (1, 2) == tuple(ColumnCache(tmp_path / "columns.json").get(name, "key") for name in "ab")
 
 
+def test_killed(graph: Graph, tmp_path: Path) -> None:
+    """A table whose build has started in a process that was killed has no columns until it is built again."""
+    file, staged = tmp_path / "columns.json", graph.node("model.shop.staged")
+
+    first = schemas(graph, kept=file)
+    assert first.table(staged).complete
+    first._cache.save()
+    killed = schemas(graph, kept=file, built=[])
+    killed.started(staged)
+
+    for _ in range(2):
+        reader = schemas(graph, kept=file, built=[])
+        assert not reader.table(staged).complete
+        reader._cache.save()
+
+    again = schemas(graph, kept=file)
+    assert again.table(staged).complete
+    again._cache.save()
+    assert schemas(graph, kept=file, built=[]).table(staged).complete
+    assert [file] == list(tmp_path.glob("columns*"))
+
+
+@pytest.mark.parametrize(("command", "is_known"), [("clone", False), ("build", True)])
+def test_clone(graph: Graph, tmp_path: Path, command: str, is_known: bool) -> None:
+    """`dbt clone` replaces tables without an event for each, so no table has the columns that it was built with."""
+    staged = graph.node("model.shop.staged")
+    first = schemas(graph, kept=tmp_path / "columns.json")
+    assert first.table(staged).complete
+    first._cache.save()
+
+    step = SimpleNamespace(display_name="daily", run_id=RUN_ID, tags={}, window=None)
+    invocation = SimpleNamespace(adapter=None, manifest={}, project_dir=tmp_path, dagster_dbt_translator=None)
+    run = SimpleNamespace(invocation=invocation, arguments=["dbt", "--quiet", command, "--state", "prod"])
+    settings = SimpleNamespace(facet_schema="", state_dir=tmp_path, namespace="shop", producer=PRODUCER, owner="")
+    run_event_builder(step, run, settings, Losses("lineage"))
+
+    assert is_known == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged).complete
+
+
 def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:
     """A model is read again when a column above it has changed, though its own SQL has not."""
     known = schemas(graph, kept=tmp_path / "columns.json")
@@ -277,7 +321,7 @@ def test_stored_order(graph: Graph, tmp_path: Path, config: dict[str, Any], orde
 
 
 def test_cataloged_order(graph: Graph, tmp_path: Path) -> None:
-    """The catalog has the order and the types of an incremental table, if it has the same columns."""
+    """The catalog has the order and the types of an incremental table that was there, if it has the same columns."""
     model = of_sql(graph, tmp_path, "select 1::bigint as id, 'a' as label", materialized="incremental")
     columns = {
         "label": {"name": "label", "type": "VARCHAR", "index": 1},
@@ -285,7 +329,9 @@ def test_cataloged_order(graph: Graph, tmp_path: Path) -> None:
     }
 
     def table(columns: dict[str, Any]) -> TableColumns:
-        return schemas(graph, Catalog({"nodes": {"model.shop.staged": cataloged("staged", columns)}})).table(model)
+        known = schemas(graph, Catalog({"nodes": {"model.shop.staged": cataloged("staged", columns)}}), built=[])
+        known.ended(model, is_written=True, is_new=False)
+        return known.table(model)
 
     assert TableColumns({"label": "VARCHAR", "id": "INTEGER"}) == table(columns)
     assert not table({"id": columns["id"]}).in_order

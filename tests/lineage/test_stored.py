@@ -7,14 +7,16 @@ from typing import Any
 
 import duckdb
 import pytest
+from pipeline.floe.lineage.columns.cache import ColumnCache
 
-from tests.lineage.builds import Build, build, write_project
+from tests.lineage.builds import Build, build, dbt, write_project
 
 
 def run(folder: Path, name: str, *arguments: str, full_refresh: bool = False, **files: Any) -> Build:
-    """Run dbt in a project with its own `.floe`, after a change of its files."""
+    """Run dbt in a project with its own `.floe` and catalog, after a change of its files."""
     write_project(folder, {path.replace("__", "/", 1).replace("__", "."): text for path, text in files.items()})
-    how = {"arguments": ["dbt", "build", "--full-refresh"]} if full_refresh else {}
+    how: dict[str, Any] = {"arguments": ["dbt", "build", "--full-refresh"]} if full_refresh else {}
+    how["catalog"] = folder / "docs" / "catalog.json"
     return build(folder, *(arguments or ("build",)), target_path=name, kept=folder / "columns.json", **how)
 
 
@@ -209,3 +211,87 @@ def test_table_function(tmp_path: Path) -> None:
     assert [] == built.end("model.shop.f")["outputs"] == built.left_out("model.shop.f")
     assert {"warehouse.dev.s"} == built.inputs("model.shop.f") == built.inputs("model.shop.below")
     assert built.left_out("model.shop.below")
+
+
+def test_stale_catalog(tmp_path: Path) -> None:
+    """A catalog that is older than a table's definition, or than a failed build, tells nothing about the table."""
+    table, python = "{{ config(materialized='table') }} ", "def model(dbt, session):\n    return session.sql('%s')\n"
+
+    def files(half: str, order: str, selected: str) -> dict[str, Any]:
+        return {
+            "models__s__sql": f"select id, {half} as half from {{{{ ref('raw') }}}}",
+            "models__inc__sql": INCREMENTAL % ("ignore", order),
+            "models__py__py": python % selected,
+            "models__below__sql": table + "select *, half + 1 as more from {{ ref('s') }}",
+            "models__under__sql": table + "select * from {{ ref('py') }}",
+        }
+
+    names = ["model.shop.s", "model.shop.inc", "model.shop.py", "model.shop.below", "model.shop.under"]
+    before = files("id * 2", "id, half", "select 1 as a, 2 as b")
+    run(tmp_path, "one", seeds__raw__csv="id,amount\n1,2\n", **before)
+    assert dbt(tmp_path, "docs", "generate", target=tmp_path / "docs").returncode == 0
+    same = run(tmp_path, "two")
+    for name in names:
+        fields = same.output_facets(name)["schema"]["fields"]
+        assert all({"type", "ordinal_position"} <= field.keys() for field in fields), name
+
+    after = files("id / 2", "half, id", "select 1 as a, 3 as c")
+    changed = run(tmp_path, "three", "build", "--full-refresh", full_refresh=True, **after)
+    types = {
+        field["name"]: field.get("type")
+        for name in names
+        if "schema" in changed.output_facets(name)
+        for field in changed.output_facets(name)["schema"]["fields"]
+    }
+    assert ["half", "id"] == columns(tmp_path, "inc")
+    assert {"id": "INTEGER", "half": None, "more": None} == types
+    assert not any("ordinal_position" in f for f in changed.output_facets("model.shop.inc")["schema"]["fields"])
+    assert "schema" not in changed.output_facets("model.shop.py")
+    assert "schema" not in changed.output_facets("model.shop.under")
+
+    run(tmp_path, "four", "build", "--select", "s", models__s__sql="select id, missing from {{ ref('raw') }}")
+    fifth = run(tmp_path, "five", "build", "--select", "below")
+    assert "schema" not in fifth.output_facets("model.shop.below")
+    assert fifth.left_out("model.shop.below")
+
+
+def test_shared_name(tmp_path: Path) -> None:
+    """A table that another model has built since under the same name has no columns of the first one."""
+    table, below = "{{ config(materialized='table', alias='t') }} ", "{{ config(materialized='table') }} select * from "
+    files = {
+        "models__s__sql": S,
+        "models__a__sql": table + "select id, name from {{ ref('s') }}",
+        "models__below__sql": below + "{{ ref('a') }}",
+    }
+    run(tmp_path, "one", **files)
+    for name in ("a", "below"):
+        (tmp_path / "models" / f"{name}.sql").unlink()
+    run(tmp_path, "two", models__c__sql=table + "select id, score from {{ ref('s') }}")
+    (tmp_path / "models" / "c.sql").unlink()
+    third = run(tmp_path, "three", "build", "--select", "below", **files)
+
+    assert ["id", "score"] == columns(tmp_path, "below")
+    assert "schema" not in third.output_facets("model.shop.below")
+    assert third.left_out("model.shop.below")
+
+
+def test_killed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is killed may have built other columns, even though the file of the model has not changed."""
+    run(
+        tmp_path,
+        "one",
+        macros__picked__sql="{% macro picked() %}id, name{% endmacro %}",
+        models__s__sql=S,
+        models__a__sql="{{ config(materialized='table') }} select {{ picked() }} from {{ ref('s') }}",
+        models__below__sql="{{ config(materialized='table') }} select * from {{ ref('a') }}",
+    )
+    with monkeypatch.context() as killed:
+        killed.setattr(ColumnCache, "save", lambda _: None)
+        run(
+            tmp_path, "two", "build", "--select", "a", macros__picked__sql="{% macro picked() %}id, score{% endmacro %}"
+        )
+    third = run(tmp_path, "three", "build", "--select", "below")
+
+    assert ["id", "score"] == columns(tmp_path, "below")
+    assert "schema" not in third.output_facets("model.shop.below")
+    assert third.left_out("model.shop.below")

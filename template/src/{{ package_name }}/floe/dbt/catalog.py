@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..secret_values import YamlFileError, read_yaml
+from .artifacts import generated_at
 from .deferral import option
 from .manifest_graph import Node, relation
 
@@ -23,15 +24,23 @@ class Catalog:
 
     def __init__(self, *contents: Mapping[str, Any]) -> None:
         """Take what `read_catalog` has returned."""
-        self._tables: dict[tuple[str, tuple[str, ...]], Mapping[str, Any]] = {}
+        self._tables: dict[tuple[str, tuple[str, ...]], tuple[float, Mapping[str, Any]]] = {}
         for content in reversed(contents):
+            made = generated_at(content)
+            seconds = made.timestamp() if made else 0.0
             for unique_id, table in (*content.get("nodes", {}).items(), *content.get("sources", {}).items()):
-                self._tables[unique_id, relation(table["metadata"])] = table["columns"]
+                self._tables[unique_id, relation(table["metadata"])] = seconds, table["columns"]
 
-    def columns(self, node: Node) -> dict[str, str | None]:
-        """Return the columns and types of a node's table, in their order; none for a table of another target."""
-        columns = self._tables.get((node["unique_id"], relation(node)), {}).values()
-        return {column["name"]: column.get("type") for column in sorted(columns, key=lambda column: column["index"])}
+    def columns(self, node: Node, *, since: float = 0.0) -> dict[str, str | None]:
+        """Return the columns and types of a node's table, in their order.
+
+        There are none for a table of another target, nor if the catalog is older than `since`, in seconds since 1970.
+        """
+        made, columns = self._tables.get((node["unique_id"], relation(node)), (0.0, {}))
+        if made < since:
+            return {}
+        in_order = sorted(columns.values(), key=lambda column: column["index"])
+        return {column["name"]: column.get("type") for column in in_order}
 
 
 def catalog_file(project_dir: Path, arguments: Sequence[str] = ()) -> Path:
@@ -67,10 +76,7 @@ def read_catalog(file: Path) -> dict[str, Any]:
 
 def made_at(file: Path, catalog: Mapping[str, Any]) -> datetime:
     """Return when dbt wrote the catalog in `file`, in UTC."""
-    try:
-        return datetime.fromisoformat(catalog["metadata"]["generated_at"].replace("Z", "+00:00"))
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return generated_at(catalog) or datetime.fromtimestamp(file.stat().st_mtime, UTC)
 
 
 def _configured(project_dir: Path) -> str:

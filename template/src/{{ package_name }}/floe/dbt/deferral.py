@@ -15,12 +15,14 @@ from typing import Any
 
 import orjson
 
+from .artifacts import generated_at
+
 Node = Mapping[str, Any]
 # A name in SQL: its parts, in lower case and without quotes.
 Name = tuple[str, ...]
 
 REFERABLE = {"model", "seed", "snapshot"}
-# Marks a node that represents a table of the run that dbt defers to.
+# Marks a node that represents a table of the run that dbt defers to, with the time of that run's manifest in seconds.
 DEFERRED = "floe_deferred"
 
 
@@ -56,14 +58,17 @@ class Deferral:
         # The other run's files are not available. For a seed that has not changed, this run's file will do.
         same = other.get("checksum") == table.get("checksum")
         file = table.get("original_file_path") if same else ""
-        return {**other, "root_path": table.get("root_path"), "original_file_path": file, DEFERRED: True}
+        return {**other, "root_path": table.get("root_path"), "original_file_path": file}
 
     @cached_property
     def _nodes(self) -> Mapping[str, Node]:
         if not self._manifest.is_file():  # dbt reports this itself and fails
             return {}
-        nodes: Mapping[str, Node] = orjson.loads(self._manifest.read_bytes())["nodes"]
-        return {unique_id: node for unique_id, node in nodes.items() if node["resource_type"] in REFERABLE}
+        manifest: Mapping[str, Any] = orjson.loads(self._manifest.read_bytes())
+        made = generated_at(manifest)
+        mark = {DEFERRED: made.timestamp() if made else self._manifest.stat().st_mtime}
+        nodes: Mapping[str, Node] = manifest["nodes"]
+        return {unique_id: {**node, **mark} for unique_id, node in nodes.items() if node["resource_type"] in REFERABLE}
 
 
 def names_in(code: str, dialect: str, *, is_python: bool = False) -> set[Name]:

@@ -96,6 +96,11 @@ class DatasetBuilder:
         ]
         return messages
 
+    def started(self, node: Node) -> None:
+        """Record the start of a node, which may change its table."""
+        if node["resource_type"] in ASSETS and is_table(node):
+            self._schemas.started(node)
+
     def ended(self, node: Node, event: NodeFinished, *, full_refresh: bool) -> None:
         """Record the end of a node, before its datasets are described; a skipped or reused table is as it was."""
         if node["resource_type"] in ASSETS and event.outcome is not Outcome.SKIPPED and event.status not in UNTOUCHED:

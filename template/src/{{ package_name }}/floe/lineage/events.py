@@ -100,6 +100,8 @@ class RunEventBuilder:
             case CommandFinished():
                 yield self._command_event(TERMINAL_STATES[event.outcome], event.at, event.message)
             case NodeStarted():
+                with self._losses.of(event.unique_id):
+                    detail(self._building, event.unique_id)
                 yield self._started(event)
             case NodeFinished():
                 if event.started is None:
@@ -184,6 +186,9 @@ class RunEventBuilder:
 
     def _node(self, unique_id: str) -> Node:
         return self._graph().node(unique_id)
+
+    def _building(self, unique_id: str) -> None:
+        self._datasets().started(self._node(unique_id))
 
     def _inputs(self, node: Node, event: NodeFinished | None = None) -> list[InputDataset]:
         return self._datasets().inputs(node, event)

@@ -17,6 +17,7 @@ from dagster_dbt import DbtCliInvocation
 
 from ..assets.meta import Owners, read_node_meta, resolve_owners
 from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
+from ..dbt.command import dbt_command
 from ..dbt.manifest_graph import ASSETS, Graph, Node
 from ..faults import Losses
 from ..settings import Settings
@@ -50,6 +51,8 @@ def run_event_builder(
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
     column_cache = ColumnCache(settings.state_dir / "columns.json")
+    if dbt_command(command.arguments) == "clone":  # it replaces tables, and dbt has no events of it
+        column_cache.forget_tables()
     sources = CommandSources(command, column_cache, _owners(command, settings.owner))
     run = run_context(step, settings)
     return RunEventBuilder(run, _command_info(command), sources, losses), column_cache

@@ -1,7 +1,9 @@
 """The cache of column lineage between runs: a JSON file with the query of each node and the table that it built last.
 
 A query is valid only for exactly the input from which it was made, so it is never out of date. A table is stored once
-dbt has built it, and forgotten once a build of it has failed. A file that cannot be read counts as empty.
+dbt has built it, under its name in the database, so that it replaces what another node has built there. Its columns are
+unknown once a build of it has failed, or has started and never ended: a second file lists the builds of a process that
+have started, and outlives a killed one. A file that cannot be read counts as empty.
 """
 
 from __future__ import annotations
@@ -9,15 +11,39 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import astuple
+import time
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ...delivery.state_folder import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage, TableColumns
 
 # Version of the file format and of the SQL reading; increase it when either changes.
-VERSION = 5
+VERSION = 6
+# The end of the name of a file with the tables whose builds a process has started, a name in JSON per line.
+STARTED = ".started"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltTable:
+    """A table as it was built last.
+
+    Attributes:
+        owner: The unique id of the node that built it, its relation and the kind of its materialization.
+        checksum: dbt's checksum of the node's file.
+        definition: A hash of everything that the node itself says about the table's columns.
+        since: The time in seconds since which the table, and all that it reads, has had the same definition.
+        table: Its columns, or None if they are not known.
+    """
+
+    owner: tuple[str, str, str] = ("", "", "")
+    checksum: Any = None
+    definition: str = ""
+    since: float = 0.0
+    table: TableColumns | None = None
 
 
 class ColumnCache:
@@ -25,6 +51,7 @@ class ColumnCache:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
+        self._started_file = file.with_name(f"{file.name}.{uuid4().hex}{STARTED}") if file else None
         self._entries: dict[str, Any] | None = None
         self._changes: dict[str, Any] = {}
 
@@ -37,24 +64,31 @@ class ColumnCache:
         """Store a value, replacing the previous one of this name."""
         self._read()[name] = self._changes[name] = {"key": key, "value": value}
 
-    def table(self, name: str, checksum: Any) -> TableColumns | None:
-        """Return a table as it was built last, if its node has not changed since."""
+    def start_table(self, name: str) -> None:
+        """Record on disk that a build of a table has started, which may change it even if this process is killed."""
+        if self._started_file:
+            with contextlib.suppress(OSError):
+                make_state_folder(self._started_file.parent)
+                with self._started_file.open("a", encoding="utf-8") as stream:
+                    stream.write(f"{json.dumps(name)}\n")
+
+    def table(self, name: str) -> BuiltTable | None:
+        """Return a table as it was built last; None if this project has not built it."""
         entry = self._read().get(_table(name))
-        return _table_columns(entry["value"]) if checksum and entry and entry["key"] == checksum else None
+        return _built_table(entry["value"]) if entry else None
 
-    def last_table(self, name: str, kind: str) -> TableColumns | None:
-        """Return a table as it was built last, whatever its node is now, if it was of the same kind."""
-        entry = self._read().get(_table(name))
-        return _table_columns(entry["value"]) if entry and entry["value"][-1] == kind else None
+    def put_table(self, name: str, built: BuiltTable) -> None:
+        """Store a table that has been built, or whose columns are no longer known."""
+        table = built.table
+        columns = [list(table.columns.items()), table.complete, table.in_order] if table else None
+        self.put(_table(name), "", [built.owner, built.checksum, built.definition, built.since, columns])
 
-    def put_table(self, name: str, checksum: Any, kind: str, table: TableColumns) -> None:
-        """Store a table that has been built, with the kind of its materialization."""
-        self.put(_table(name), checksum, [list(table.columns.items()), table.complete, table.in_order, kind])
-
-    def forget_table(self, name: str) -> None:
-        """Forget a table that may have changed in an unknown way."""
-        self._changes[_table(name)] = None
-        self._read().pop(_table(name), None)
+    def forget_tables(self) -> None:
+        """Record, also on disk, that the columns of all tables may have changed."""
+        prefix = _table("")
+        for name in [name for name in self._read() if name.startswith(prefix)]:
+            self.put_table(name.removeprefix(prefix), BuiltTable(since=time.time()))
+        self.save()
 
     def query(self, name: str, key: str) -> QueryLineage | None:
         """Return the query of a model for the same input; None if there is none."""
@@ -94,17 +128,22 @@ class ColumnCache:
 
     def save(self) -> None:
         """Write the file completely or not at all; a full or read-only disk only costs the next run time."""
-        if self._file is None or not self._changes:
+        if self._file is None:
             return
         temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        # Another process may have written its tables since this one has read the file.
-        entries = {name: entry for name, entry in (self._stored() | self._changes).items() if entry is not None}
         with contextlib.suppress(OSError):
-            make_state_folder(self._file.parent)
-            temporary.touch(mode=0o600)
-            temporary.write_text(json.dumps({"version": VERSION, "nodes": entries}), encoding="utf-8")
-            temporary.replace(self._file)
-            self._changes = {}
+            started = self._started_files()
+            # Another process may have written its tables since this one has read the file.
+            entries = self._stored() | self._changes
+            if self._changes or started:
+                make_state_folder(self._file.parent)
+                temporary.touch(mode=0o600)
+                temporary.write_text(json.dumps({"version": VERSION, "nodes": entries}), encoding="utf-8")
+                temporary.replace(self._file)
+                self._changes = {}
+            # If the process of a file is alive, it stores its tables itself when it ends.
+            for file in [*started, *([self._started_file] if self._started_file else [])]:
+                file.unlink(missing_ok=True)
 
     def _read(self) -> dict[str, Any]:
         if self._entries is None:
@@ -112,17 +151,33 @@ class ColumnCache:
         return self._entries
 
     def _stored(self) -> dict[str, Any]:
+        entries: dict[str, Any] = {}
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads(self._file.read_bytes()) if self._file else {}
             if content["version"] == VERSION:
-                return dict(content["nodes"])
-        return {}
+                entries = dict(content["nodes"])
+        unknown = {"key": "", "value": [*astuple(BuiltTable(since=time.time()))]}
+        for file in self._started_files():
+            entries |= dict.fromkeys(map(_table, _names(file)), unknown)
+        return entries
+
+    def _started_files(self) -> list[Path]:
+        """Return the files of other processes whose builds have started; the process may have been killed since."""
+        files = self._file.parent.glob(f"{self._file.name}.*{STARTED}") if self._file else ()
+        return [file for file in files if file != self._started_file]
+
+
+def _names(file: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError, ValueError):  # deleted in the meantime, or torn
+        for line in file.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
 
 
 def _table(name: str) -> str:
     return f"table {name}"
 
 
-def _table_columns(value: Any) -> TableColumns:
-    columns, complete, in_order, _ = value
-    return TableColumns(dict(columns), complete, in_order)
+def _built_table(value: Any) -> BuiltTable:
+    owner, checksum, definition, since, table = value
+    columns = TableColumns(dict(table[0]), *table[1:]) if table else None
+    return BuiltTable(tuple(owner), checksum, definition, since, columns)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,9 +25,9 @@ from typing import TypeVar
 
 from ...dbt.catalog import Catalog
 from ...dbt.deferral import DEFERRED
-from ...dbt.manifest_graph import Graph, Node, materialized, relation_text, table_id
+from ...dbt.manifest_graph import Graph, Node, config_of, materialized, relation, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
-from .cache import ColumnCache
+from .cache import BuiltTable, ColumnCache
 from .hooks import unknown_effect
 from .kept_tables import kept_columns
 from .materializations import read_back, unknown_materialization
@@ -72,18 +73,27 @@ class Schemas:
         self._is_written: dict[tuple[str, str], bool] = {}
         self._is_new: dict[tuple[str, str], bool] = {}
         self._before: dict[tuple[str, str], TableColumns | None] = {}
+        # The time since which a table that this run has built, and all that it reads, has had the same definition.
+        self._since: dict[tuple[str, str], float] = {}
+
+    def started(self, node: Node) -> None:
+        """Record that dbt starts to build a node's table."""
+        self._cache.start_table(self._table_name(node))
 
     def ended(self, node: Node, *, is_written: bool, is_new: bool | None = None) -> None:
         """Record that dbt has built a node's table, or that the build has failed and may have changed it.
 
         `is_new` is whether the build has created the table, rather than added rows; None if that is not known.
         """
-        key, name = table_id(node), self._cache_key(node)
+        key, name = table_id(node), self._table_name(node)
+        built = self._cache.table(name)
         self._is_written[key] = is_written
         self._is_new[key] = bool(is_new)
         # If it is not certain that the table was there before, its columns in an earlier run prove nothing.
-        self._before[key] = self._cache.last_table(name, materialized(node)) if is_new is False else None
-        self._cache.forget_table(name)
+        is_same = is_new is False and built and built.owner == _owner(node)
+        self._before[key] = built.table if built and is_same else None
+        self._since[key] = self._same_since(node, built, is_new=is_new) if is_written else time.time()
+        self._cache.put_table(name, BuiltTable(since=self._since[key]))
         self._tables.pop(key, None)
         self._queries.pop(key, None)
         self._digests.pop(key, None)
@@ -126,12 +136,48 @@ class Schemas:
         if not self._is_own(node) or self._is_written.get(table_id(node)):
             table = NOTHING if self._unknown_effect(node) else self._typed(node, self._columns(node))
             if self._is_own(node):
-                self._cache.put_table(self._cache_key(node), node.get("checksum"), materialized(node), table)
+                since = self._since[table_id(node)]
+                built = BuiltTable(_owner(node), node.get("checksum"), self._definition(node), since, table)
+                self._cache.put_table(self._table_name(node), built)
             return table
         if table_id(node) in self._is_written or self._unknown_effect(node):
             return NOTHING
-        last = self._cache.table(self._cache_key(node), node.get("checksum"))
-        return last or self._typed(node, self._columns(node))
+        last = self._cache.table(self._table_name(node))
+        if last and last.table and last.owner[:2] == table_id(node) and last.checksum == node.get("checksum"):
+            return last.table
+        return self._typed(node, self._columns(node))
+
+    def _same_since(self, node: Node, built: BuiltTable | None, *, is_new: bool | None) -> float:
+        """Return the time since which a table that this run has built has had the same definition."""
+        if built is None:
+            # Rows were added to a table of which only the catalog can tell.
+            return 0.0 if is_new is False else time.time()
+        if is_new is False:
+            is_same = config_of(node).get("on_schema_change") != "sync_all_columns"
+        else:
+            is_same = built.definition == self._definition(node)
+        if not is_same or built.owner != _owner(node):
+            return time.time()
+        upstream = () if is_new is False else self._graph.tables_upstream(node)
+        return max([built.since, *map(self._last_change, upstream)])
+
+    def _last_change(self, node: Node) -> float:
+        """Return the time of the last known change of a table's definition; an older catalog tells nothing about it."""
+        if not self._is_own(node):
+            return float(node.get(DEFERRED) or 0.0)
+        key = table_id(node)
+        if key not in self._since and (built := self._cache.table(self._table_name(node))):
+            return built.since
+        return self._since.get(key, 0.0)
+
+    def _cataloged(self, node: Node) -> dict[str, str | None]:
+        """Return a table's columns as in the catalog, unless the table may have changed since."""
+        return self._catalog.columns(node, since=self._last_change(node))
+
+    def _definition(self, node: Node) -> str:
+        """Return a hash of everything that a node itself says about the columns of its table."""
+        parts = [self._graph.compiled_sql(node), node.get("checksum"), config_of(node), self._documented(node)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def _is_own(self, node: Node) -> bool:
         """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
@@ -157,9 +203,9 @@ class Schemas:
                 return self._stored(node, columns, in_order=query.in_order)
             if _has_contract(node) and self._is_written.get(table_id(node), not self._is_own(node)):
                 return self._stored(node, self._documented(node), in_order=False)
-            if query is None and (cataloged := self._catalog.columns(node)):
+            if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
-        elif cataloged := self._catalog.columns(node):
+        elif cataloged := self._cataloged(node):
             return TableColumns(cataloged)
         known = {name: column.type for name, column in query.columns.items()} if query else {}
         listed = {name.lower() for name in known}
@@ -184,7 +230,7 @@ class Schemas:
 
     def _cataloged_or(self, node: Node, table: TableColumns) -> TableColumns:
         """Return a table as in the catalog, which has its order and its types, if it has the same columns there."""
-        cataloged = self._catalog.columns(node)
+        cataloged = self._cataloged(node)
         return TableColumns(cataloged) if cataloged and cataloged.keys() == table.columns.keys() else table
 
     def _typed(self, node: Node, table: TableColumns) -> TableColumns:
@@ -192,7 +238,7 @@ class Schemas:
         is_other = self._is_kept(node) or materialized(node) == "external"
         known_types = {
             name.lower(): data_type
-            for source in ({} if is_other else self._documented(node), self._catalog.columns(node))
+            for source in ({} if is_other else self._documented(node), self._cataloged(node))
             for name, data_type in source.items()
             if data_type
         }
@@ -219,7 +265,7 @@ class Schemas:
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
-        cataloged = self._catalog.columns(node)
+        cataloged = self._cataloged(node)
         if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
             return TableColumns(cataloged)
         return TableColumns(self._documented(node), complete=False)
@@ -262,8 +308,12 @@ class Schemas:
         return query
 
     def _cache_key(self, node: Node) -> str:
-        """Return the cache key of a node's table, which differs by database and by target."""
+        """Return the cache key of a node's query or seed file, which differs by database and by target."""
         return " ".join((self._namespace, *table_id(node)))
+
+    def _table_name(self, node: Node) -> str:
+        """Return the name under which a table is cached, which is the same for all nodes that build it."""
+        return " ".join((self._namespace, ".".join(relation(node))))
 
     def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
         parts = [SQLGLOT, self._dialect, sql]
@@ -277,6 +327,10 @@ class Schemas:
             text = json.dumps([list(table.columns.items()), table.complete, table.in_order])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
+
+
+def _owner(node: Node) -> tuple[str, str, str]:
+    return (*table_id(node), materialized(node))
 
 
 def _has_contract(node: Node) -> bool:
