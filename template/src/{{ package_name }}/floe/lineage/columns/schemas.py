@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...dbt.catalog import Catalog
 from ...dbt.deferral import DEFERRED
