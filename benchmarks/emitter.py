@@ -102,6 +102,7 @@ def _event(name: str, data: dict[str, Any]) -> dict[str, Any]:
 
 def run(folder: Path, tables: int) -> tuple[float, float]:
     """Return the CPU seconds of making a build's events, and of turning them into JSON."""
+    from pipeline.floe.dbt.catalog import Catalog
     from pipeline.floe.dbt.manifest_graph import Graph
     from pipeline.floe.dbt.node_events import EventTracker
     from pipeline.floe.lineage.columns.cache import ColumnCache

@@ -81,6 +81,22 @@ Failed as well:
 """ == summarize(ends, nodes, tmp_path / "dbt")
 
 
+def test_python_models(tmp_path: Path) -> None:
+    """One line of a failed Python model is its exception, not the heading of its traceback."""
+    traceback = """Runtime Error in model {0} (models/{0}.py)
+  Python model failed:
+  Traceback (most recent call last):
+    File "/tmp/x.py", line 9, in model
+      return orders.df()
+  ModuleNotFoundError: No module named 'pandas'
+"""
+    ends = [end(f"model.shop.{name}", message=traceback.format(name)) for name in ("a", "b")]
+
+    summary = summarize(ends, graph(tmp_path, node("a"), node("b")), tmp_path)
+
+    assert "  model b: ModuleNotFoundError: No module named 'pandas'\n" in summary
+
+
 def test_hook(tmp_path: Path) -> None:
     """After a failed hook dbt skips everything."""
     ends = [end("operation.shop.hook", message="no"), end("model.shop.a", Outcome.SKIPPED)]

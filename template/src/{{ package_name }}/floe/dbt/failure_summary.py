@@ -19,6 +19,8 @@ SKIPPED_NAMES = 8
 LINE_LENGTH = 110
 # The first line of most messages of dbt, which only repeats the node's name and file.
 HEADING = re.compile(r"^\w+ Error in \w+ ")
+# The line above the stack of a Python model, whose error is the last line.
+TRACEBACK = "Traceback (most recent call last):"
 
 
 def summarize(ends: Sequence[NodeFinished], graph: Graph, project_dir: Path) -> str:
@@ -60,8 +62,10 @@ def _message(end: NodeFinished) -> list[str]:
 
 
 def _reason(end: NodeFinished) -> str:
-    """Return the first line of a message that says more than the node's name."""
+    """Return the first line of a message that says more than the node's name, or the last of a Python traceback."""
     lines = [line.strip() for line in (end.message or end.status).splitlines() if line.strip()]
+    if TRACEBACK in lines:
+        return lines[-1]
     return lines[1] if len(lines) > 1 and HEADING.match(lines[0]) else "".join(lines[:1])
 
 
