@@ -189,7 +189,11 @@ def test_other_database(graph: Graph, tmp_path: Path) -> None:
     other = {**staged, "relation_name": '"shop"."other"."staged"'}
     assert not schemas(graph, kept=tmp_path / "columns.json", built=[]).table(other).complete
     cache = ColumnCache(tmp_path / "columns.json")
-    assert not Schemas(graph, "duckdb", cache, Catalog(), lambda _file, _node: {}, "duckdb:///other").table(staged).complete
+    assert (
+        not Schemas(graph, "duckdb", cache, Catalog(), lambda _file, _node: {}, "duckdb:///other")
+        .table(staged)
+        .complete
+    )
 
 
 def test_two_processes(graph: Graph, tmp_path: Path) -> None:

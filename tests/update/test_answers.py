@@ -164,9 +164,7 @@ def test_on_and_off(
 def owners_files(project: Path) -> dict[str, str]:
     """Return the text of each file of a project that is its owner's."""
     return {
-        name: text
-        for name, text in tree(project).items()
-        if OWNERS.match_file(name) or name.startswith("transform/")
+        name: text for name, text in tree(project).items() if OWNERS.match_file(name) or name.startswith("transform/")
     }
 
 

@@ -95,7 +95,7 @@ def test_manifest_outdated(own: Settings) -> None:
 
 @pytest.mark.parametrize("name", ["dbt_project.yml", "marts/orders.sql", "seeds/countries.csv", "shared/macros/m.sql"])
 def test_manifest_folders(own: Settings, name: str) -> None:
-    """dbt reads the folders that dbt_project.yml names, its own defaults for the others, and local packages."""
+    """What dbt reads are the folders that dbt_project.yml names, default ones for the rest, and local packages."""
     for file, text in {
         "dbt_project.yml": "profile: shop\nmodel-paths: [marts]",
         "packages.yml": "packages: [{local: shared}, {package: dbt-labs/dbt_utils, version: 1.3.0}]",
