@@ -108,6 +108,20 @@ def test_finds_the_dbt_project(template: Path, tmp_path: Path, file: str, folder
     assert folder == defaults["run"]["working-directory"]
 
 
+@pytest.mark.parametrize("found", ["..", "../transform"])
+def test_message_names_the_dbt_project(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], found: str
+) -> None:
+    """The message after the copy names the dbt project by its file: `..` at the end of a sentence is not readable."""
+    project = tmp_path / "pipeline"
+    (project / found).resolve().mkdir(exist_ok=True)
+    (project / found).resolve().joinpath("dbt_project.yml").write_text(DBT_PROJECT)
+
+    copier.run_copy(str(template), project, data={"start_from": "existing"}, defaults=True)
+
+    assert f"It builds the dbt project of {found}/dbt_project.yml. Next:" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("start", ["sample", "empty", "existing"])
 def test_refuses_to_overwrite(template: Path, repository: Path, start: str) -> None:
     """A folder with files that the template would write is refused, and nothing is written."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,49 @@ Failed as well:
 """ == summarize(ends, nodes, tmp_path / "dbt")
 
 
+def test_python_models(tmp_path: Path) -> None:
+    """One line of a failed Python model is its exception, not the heading of its traceback."""
+    traceback = """Runtime Error in model {0} (models/{0}.py)
+  Python model failed:
+  Traceback (most recent call last):
+    File "/tmp/x.py", line 9, in model
+      return orders.df()
+  ModuleNotFoundError: No module named 'pandas'
+"""
+    ends = [end(f"model.shop.{name}", message=traceback.format(name)) for name in ("a", "b")]
+
+    summary = summarize(ends, graph(tmp_path, node("a"), node("b")), tmp_path)
+
+    assert "  model b: ModuleNotFoundError: No module named 'pandas'\n" in summary
+
+
 def test_hook(tmp_path: Path) -> None:
     """After a failed hook dbt skips everything."""
     ends = [end("operation.shop.hook", message="no"), end("model.shop.a", Outcome.SKIPPED)]
 
     assert "skipped because of it: model a\n" in summarize(ends, graph(tmp_path, node("a")), tmp_path)
+
+
+def test_hook_that_skips_nothing(tmp_path: Path) -> None:
+    """A failed hook, which dbt reports last, comes first; what another failure skips is not skipped because of it."""
+    hook = end("operation.shop.start", message='shop.on-run-start.0 failed, error:\n IO Error: No files found "x.csv"')
+    later = replace(end("model.shop.a", message="Runtime Error in model a"), at=hook.at + timedelta(seconds=1))
+    ends = [later, end("model.shop.b", Outcome.SKIPPED), hook]
+
+    summary = summarize(ends, graph(tmp_path, node("a"), node("b", "model.shop.a")), tmp_path)
+
+    assert "Failed first: operation operation.shop.start\n" in summary
+    assert "skipped because of it" not in summary
+
+
+def test_hook_fails_as_well(tmp_path: Path) -> None:
+    """The line of a failed hook is its error, not the heading with its name."""
+    hook = end("operation.shop.end", message='shop.on-run-end.0 failed, error:\n IO Error: No files found "x.csv"')
+    ends = [end("model.shop.a", message="no"), replace(hook, at=hook.at + timedelta(seconds=1))]
+
+    assert 'operation.shop.end: IO Error: No files found "x.csv"\n' in summarize(
+        ends, graph(tmp_path, node("a")), tmp_path
+    )
 
 
 def test_failed_test(tmp_path: Path) -> None:

@@ -82,14 +82,37 @@ def test_manifest(own: Settings) -> None:
 def test_manifest_outdated(own: Settings) -> None:
     """A file that has changed since is named; one that dbt has written, or that it does not read, does not count."""
     model = write_manifest(own, json.dumps({"metadata": {"dbt_version": DBT}}))
-    (own.dbt_project_dir / "target" / "compiled.sql").touch()
-    (own.dbt_project_dir / "models" / "notes.txt").touch()
+    for name in ("target/compiled.sql", "models/notes.txt", "external.csv", "README.md", "app/main.py"):
+        (own.dbt_project_dir / name).parent.mkdir(exist_ok=True)
+        (own.dbt_project_dir / name).touch()
     assert one(doctor_of_project.manifest, own).state == "ok"
 
     model.touch()
     finding = one(doctor_of_project.manifest, own)
     assert finding.state == "warn"
-    assert "1 files have changed since, such as orders.sql: run `uv run floe prepare`" in finding.message
+    assert "1 file has changed since, orders.sql: run `uv run floe prepare`" in finding.message
+
+
+@pytest.mark.parametrize("name", ["dbt_project.yml", "marts/orders.sql", "seeds/countries.csv", "shared/macros/m.sql"])
+def test_manifest_folders(own: Settings, name: str) -> None:
+    """What dbt reads are the folders that dbt_project.yml names, default ones for the rest, and local packages."""
+    for file, text in {
+        "dbt_project.yml": "profile: shop\nmodel-paths: [marts]",
+        "packages.yml": "packages: [{local: shared}, {package: dbt-labs/dbt_utils, version: 1.3.0}]",
+        "marts/orders.sql": "select 1",
+        "seeds/countries.csv": "id",
+        "shared/dbt_project.yml": "name: shared",
+        "shared/macros/m.sql": "",
+    }.items():
+        (own.dbt_project_dir / file).parent.mkdir(parents=True, exist_ok=True)
+        (own.dbt_project_dir / file).write_text(text)
+    write_manifest(own, json.dumps({"metadata": {"dbt_version": DBT}}))
+    assert one(doctor_of_project.manifest, own).state == "ok"
+
+    (own.dbt_project_dir / name).touch()
+    finding = one(doctor_of_project.manifest, own)
+    assert finding.state == "warn"
+    assert f"1 file has changed since, {Path(name).name}:" in finding.message
 
 
 @pytest.mark.parametrize(

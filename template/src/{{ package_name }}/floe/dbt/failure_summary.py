@@ -17,13 +17,16 @@ MESSAGE_LINES = 20
 OTHER_FAILURES = 10
 SKIPPED_NAMES = 8
 LINE_LENGTH = 110
-# The first line of most messages of dbt, which only repeats the node's name and file.
-HEADING = re.compile(r"^\w+ Error in \w+ ")
+# The first line of most messages of dbt, which only repeats the name and file of the node or hook.
+HEADING = re.compile(r"\w+ Error in \w+ |.* failed, error:$")
+# The line above the stack of a Python model, whose error is the last line.
+TRACEBACK = "Traceback (most recent call last):"
 
 
 def summarize(ends: Sequence[NodeFinished], graph: Graph, project_dir: Path) -> str:
     """Return the summary of the failures among `ends`, in the order in which they happened; blank without failures."""
-    failures = [end for end in ends if end.outcome is Outcome.FAIL]
+    # dbt explains a failed hook only after everything else.
+    failures = sorted((end for end in ends if end.outcome is Outcome.FAIL), key=lambda end: end.at)
     if not failures:
         return ""
     first, *others = failures
@@ -32,7 +35,7 @@ def summarize(ends: Sequence[NodeFinished], graph: Graph, project_dir: Path) -> 
     lines = [f"Failed first: {_title(node)}{_source_file(node, project_dir)}", *_message(first)]
     if (file := graph.compiled_file(node)) and file.is_file():
         lines.append(f"  compiled: {_relative(file)}")
-    if names := [_title(graph.node(unique_id)) for unique_id in _skipped_for(first, skipped, graph)]:
+    if names := [_title(graph.node(unique_id)) for unique_id in _skipped_for(first, others, skipped, graph)]:
         lines.append(f"  skipped because of it: {_capped(names, SKIPPED_NAMES)}")
     if others:
         lines.append("Failed as well:")
@@ -60,8 +63,10 @@ def _message(end: NodeFinished) -> list[str]:
 
 
 def _reason(end: NodeFinished) -> str:
-    """Return the first line of a message that says more than the node's name."""
+    """Return the first line of a message that says more than the node's name, or the last of a Python traceback."""
     lines = [line.strip() for line in (end.message or end.status).splitlines() if line.strip()]
+    if TRACEBACK in lines:
+        return lines[-1]
     return lines[1] if len(lines) > 1 and HEADING.match(lines[0]) else "".join(lines[:1])
 
 
@@ -80,17 +85,19 @@ def _relative(path: Path) -> str:
     return str(path) if relative.startswith(os.pardir) else relative
 
 
-def _skipped_for(failure: NodeFinished, skipped: Sequence[str], graph: Graph) -> list[str]:
-    """Return the nodes in `skipped` that are downstream of a failure; after a failed hook, these are all of them."""
-    if failure.resource_type == HOOK:
-        return list(skipped)
+def _skipped_for(
+    failure: NodeFinished, others: Sequence[NodeFinished], skipped: Sequence[str], graph: Graph
+) -> list[str]:
+    """Return the nodes in `skipped` that are downstream of a failure; of a hook, those downstream of no other."""
+    is_hook = failure.resource_type == HOOK
+    blocking = {end.unique_id: "" for end in (others if is_hook else [failure])}
     downstream: dict[str, bool] = {}
 
     def is_downstream(unique_id: str) -> bool:
         if unique_id not in downstream:
             node = graph.node(unique_id)
-            is_blocked = bool(graph.blockers(node, {failure.unique_id: ""}))
+            is_blocked = bool(graph.blockers(node, blocking))
             downstream[unique_id] = is_blocked or any(is_downstream(upstream) for upstream in depends_on(node))
         return downstream[unique_id]
 
-    return [unique_id for unique_id in skipped if is_downstream(unique_id)]
+    return [unique_id for unique_id in skipped if is_downstream(unique_id) != is_hook]

@@ -6,13 +6,14 @@ import io
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import orjson
 from dagster_dbt import DbtProject
 from dagster_dbt.core import resource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
+from filelock import FileLock
 
 from ..redact import ANSI_CODES, redact
 from ..settings import settings
@@ -110,7 +111,10 @@ def _parse(project: DbtProject) -> None:
     try:
         read_output(settings)  # our error is clearer than dbt's
         with redirect_stdout(printed), _quiet():
-            project.preparer.prepare(project)
+            try:
+                project.preparer.prepare(project)
+            finally:
+                _remove_lock_of_packages(project)
     except ProfileError as error:
         _failure.append(ParseError(str(error)))
     except DagsterDbtCliRuntimeError as error:
@@ -129,6 +133,16 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         resource.logger.disabled = before
+
+
+def _remove_lock_of_packages(project: DbtProject) -> None:
+    """Remove the empty file that dagster-dbt's lock of `dbt deps` leaves in the dbt project, where git would see it."""
+    file = project.project_dir / "package-lock.concurrent-update-lock"
+    # OSError: another process has the lock, and removes the file later.
+    with suppress(OSError):
+        if file.exists():
+            with FileLock(file).acquire(blocking=False):
+                file.unlink()
 
 
 def _message(error: str, printed: str) -> str:

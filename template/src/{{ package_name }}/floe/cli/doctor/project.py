@@ -13,10 +13,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ...dbt.catalog import CatalogError, catalog_file, made_at, read_catalog
 from ...dbt.profile import ProfileError, profiles_file, read_output, variables
 from ...delivery.sender import THREAD_PREFIX
+from ...secret_values import YamlFileError, read_yaml
 from ...settings import ROOT, Settings
 from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 
@@ -25,9 +27,20 @@ DUPLICATE_EMITTERS = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
 CONNECTS = "Connection:"  # starts dbt's last line before it connects
 POLL_SECONDS = 0.05
 SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
-# Folders inside a dbt project that do not contain sources.
-OTHERS = {"target", "dbt_packages", "logs", "node_modules", "venv"}
+# What dbt reads of a project: these files, and the folders that dbt_project.yml names, with dbt's defaults.
+PROJECT_FILES = ("dbt_project.yml", "packages.yml", "dependencies.yml", "selectors.yml")
+PROJECT_FOLDERS = {
+    "model-paths": ["models"],
+    "seed-paths": ["seeds"],
+    "snapshot-paths": ["snapshots"],
+    "macro-paths": ["macros"],
+    "test-paths": ["tests"],
+    "analysis-paths": ["analyses"],
+    "function-paths": ["functions"],
+}
 SOURCES = {".sql", ".py", ".yml", ".yaml", ".csv", ".md"}
+# Folders inside them that do not contain sources.
+OTHERS = {"target", "dbt_packages", "logs", "node_modules", "venv"}
 
 
 def profile(settings: Settings, _: float) -> Iterator[Finding]:
@@ -135,15 +148,33 @@ def manifest(settings: Settings, _: float) -> Iterator[Finding]:
         message = f"made {at} by dbt {by[1]}, but dbt {version('dbt-core')} is installed: {again}"
         yield Finding("manifest", "warn", message)
     elif newer:
-        message = f"made {at}; {len(newer)} files have changed since, such as {newer[0].name}: {again}"
+        changed = f"{len(newer)} files have changed since, such as" if len(newer) > 1 else "1 file has changed since,"
+        message = f"made {at}; {changed} {newer[0].name}: {again}"
         yield Finding("manifest", "warn", message)
     else:
         yield Finding("manifest", "ok", f"made {at}; nothing has changed since")
 
 
 def _sources(dbt_project: Path) -> Iterator[Path]:
-    """Yield the files of a dbt project, which may contain the repository around this package, or lie in it."""
-    for folder, folders, files in os.walk(dbt_project):
+    """Yield the files that dbt reads of a project and of its local packages; others may lie between them."""
+    packages = [
+        dbt_project / package["local"]
+        for name in ("packages.yml", "dependencies.yml")
+        for package in _document(dbt_project / name).get("packages") or ()
+        if "local" in package
+    ]
+    for project in (dbt_project, *packages):
+        yield from (project / name for name in PROJECT_FILES if (project / name).is_file())
+        paths = PROJECT_FOLDERS | {
+            key: value for key, value in _document(project / "dbt_project.yml").items() if key.endswith("-paths")
+        }
+        for path in {path for several in paths.values() for path in several}:
+            yield from _files(project / path)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Yield the sources in a folder, which may contain the repository around this package, or lie in it."""
+    for folder, folders, files in os.walk(root):
         here = Path(folder)
         folders[:] = [
             name
@@ -151,6 +182,15 @@ def _sources(dbt_project: Path) -> Iterator[Path]:
             if not name.startswith(".") and name not in OTHERS and (here / name).resolve() != ROOT.resolve()
         ]
         yield from (here / name for name in files if Path(name).suffix in SOURCES)
+
+
+def _document(file: Path) -> dict[str, Any]:
+    """Return a YAML file's content; none if it is missing or cannot be read, which dbt itself reports."""
+    try:
+        document = read_yaml(file)
+    except YamlFileError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def catalog(settings: Settings, _: float) -> Iterator[Finding]:
