@@ -258,7 +258,7 @@ def test_stale_catalog(tmp_path: Path) -> None:
 def test_shared_name(tmp_path: Path) -> None:
     """A table that another model has built since under the same name has no columns of the first one."""
     table, below = "{{ config(materialized='table', alias='t') }} ", "{{ config(materialized='table') }} select * from "
-    files = {
+    files: dict[str, Any] = {
         "models__s__sql": S,
         "models__a__sql": table + "select id, name from {{ ref('s') }}",
         "models__below__sql": below + "{{ ref('a') }}",
