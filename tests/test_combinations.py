@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import posixpath
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -203,7 +204,7 @@ class TestFiles:
 
         def is_broken(tree: Tree, path: str, link: str) -> bool:
             name, _, anchor = link.partition("#")
-            target = (PurePosixPath(path).parent / name).as_posix() if name else path
+            target = posixpath.normpath(PurePosixPath(path).parent / name) if name else path
             return target not in tree or bool(anchor and anchor not in headings[tree[target]])
 
         assert any(targets.values())
