@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,16 @@ def test_deferred(run: Build) -> None:
     assert [] == run.left_out("model.shop.below")
 
 
-def test_not_cataloged(project: Path) -> None:
-    """Without production's catalog, the columns of its seeds are not known, and the run says so."""
+@pytest.mark.parametrize("is_old", [False, True])
+def test_not_cataloged(project: Path, is_old: bool) -> None:
+    """With no catalog of production, or an older one, the columns of its seeds are not known, and the run says so."""
     catalog = project / "state" / "catalog.json"
     text = catalog.read_text()
+    content = json.loads(text)
+    content["metadata"]["generated_at"] = "2020-01-01T00:00:00Z"
     catalog.unlink()
+    if is_old:
+        catalog.write_text(json.dumps(content))
     try:
         made = deferred(project, *DEFER, target_path="not_cataloged")
     finally:
