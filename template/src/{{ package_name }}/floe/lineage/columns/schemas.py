@@ -131,7 +131,10 @@ class Schemas:
         if table_id(node) in self._is_written or self._unknown_effect(node):
             return NOTHING
         last = self._cache.table(self._cache_key(node), node.get("checksum"))
-        return last or self._typed(node, self._columns(node))
+        if last and last.complete:
+            return last
+        table = self._typed(node, self._columns(node))
+        return last if last and not table.complete else table
 
     def _is_own(self, node: Node) -> bool:
         """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
@@ -215,7 +218,8 @@ class Schemas:
             return self._cataloged_seed(node)
         if self._is_new[key] or self._recreates_seeds:
             return self._seed_file(node)
-        return self._before[key] or self._cataloged_seed(node)
+        before = self._before[key]
+        return before if before and before.complete else self._cataloged_seed(node)
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
