@@ -353,7 +353,8 @@ class TestProject:
         from importlib.metadata import version
 
         (tmp_path / "target").mkdir()
-        manifest, model = tmp_path / "target" / "manifest.json", tmp_path / "orders.sql"
+        (tmp_path / "models").mkdir()
+        manifest, model = tmp_path / "target" / "manifest.json", tmp_path / "models" / "orders.sql"
         manifest.write_text(json.dumps({"metadata": {"dbt_version": version("dbt-core")}}))
         model.write_text("")
         told = replace(default, dbt_project_dir=tmp_path, dbt_artifacts_dir=tmp_path / "target")
@@ -363,17 +364,17 @@ class TestProject:
         (fresh,) = project.manifest(told, 0)
 
         assert ("warn", "ok") == (stale.state, fresh.state)
-        assert "1 files have changed since, such as orders.sql" in stale.message
+        assert "1 file has changed since, orders.sql" in stale.message
 
     def test_no_catalog(self, tmp_path: Path) -> None:
-        """Without a catalog all is well: what lineage does, and what a catalog would add."""
+        """Without a catalog all is well: what lineage does, and the command that writes a catalog where it is read."""
         (tmp_path / "dbt_project.yml").write_text("name: shop\n")
         (finding,) = project.catalog(replace(default, dbt_project_dir=tmp_path), 0)
 
         assert "off" == finding.state
         assert (
-            "not in use: lineage takes the columns of sources from their documentation. `dbt docs generate` would "
-            f"write all columns to {tmp_path / 'target' / 'catalog.json'}"
+            "not in use: lineage takes the columns of sources from their documentation. "
+            f"`dbt docs generate --target-path {tmp_path / 'target'}` would write the columns of all tables"
         ) == finding.message
 
     @pytest.mark.parametrize(

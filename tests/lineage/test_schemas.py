@@ -78,6 +78,12 @@ def graph(tmp_path: Path) -> Graph:
     return Graph(told, tmp_path)
 
 
+SEED_COLUMNS = {
+    "id": {"name": "id", "index": 1, "type": "BIGINT"},
+    "name": {"name": "name", "index": 2, "type": "VARCHAR"},
+}
+
+
 def schemas(
     graph: Graph, catalog: Catalog | None = None, kept: Path | None = None, built: list[Node] | None = None
 ) -> Schemas:
@@ -266,6 +272,24 @@ def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:
     assert query is not None
     assert "id" not in query.columns
     assert not query.complete
+
+
+@pytest.mark.parametrize("is_built", [True, False])
+def test_catalog_after_a_run_without(graph: Graph, tmp_path: Path, is_built: bool) -> None:
+    """A seed that was there before the first run with lineage is known once there is a catalog, and stays known."""
+    seed, catalog = graph.node("seed.shop.raw"), {"seed.shop.raw": cataloged("raw", SEED_COLUMNS)}
+
+    def run(content: dict[str, Any], *, is_built: bool) -> TableColumns:
+        known = schemas(graph, Catalog({"nodes": content}), tmp_path / "columns.json", built=[])
+        if is_built:
+            known.ended(seed, is_written=True, is_new=False)
+        table = known.table(seed)
+        known._cache.save()
+        return table
+
+    assert not run({}, is_built=True).complete
+
+    assert TableColumns({"id": "BIGINT", "name": "VARCHAR"}) == run(catalog, is_built=is_built)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 0, "nodes": {}}', '{"version": 1}'])

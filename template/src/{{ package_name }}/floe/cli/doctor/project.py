@@ -165,11 +165,10 @@ def _sources(dbt_project: Path) -> Iterator[Path]:
     ]
     for project in (dbt_project, *packages):
         yield from (project / name for name in PROJECT_FILES if (project / name).is_file())
-        paths = PROJECT_FOLDERS | {
-            key: value for key, value in _document(project / "dbt_project.yml").items() if key.endswith("-paths")
-        }
-        for path in {path for several in paths.values() for path in several}:
-            yield from _files(project / path)
+        config = _document(project / "dbt_project.yml")
+        paths = PROJECT_FOLDERS | {key: value for key, value in config.items() if str(key).endswith("-paths")}
+        for path in {path for several in paths.values() if isinstance(several, list) for path in several}:
+            yield from _files(project / str(path))
 
 
 def _files(root: Path) -> Iterator[Path]:
@@ -203,7 +202,8 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
         return
     if not file.is_file():
         known = "lineage takes the columns of sources from their documentation"
-        yield Finding("catalog", "off", f"not in use: {known}. `dbt docs generate` would write all columns to {file}")
+        command = f"dbt docs generate --target-path {file.parent}"
+        yield Finding("catalog", "off", f"not in use: {known}. `{command}` would write the columns of all tables")
         return
     made = made_at(file, content)
     age = (datetime.now(UTC) - made).days

@@ -143,9 +143,12 @@ class Schemas:
         if table_id(node) in self._is_written or self._unknown_effect(node):
             return NOTHING
         last = self._cache.table(self._table_name(node))
-        if last and last.table and last.owner[:2] == table_id(node) and last.checksum == node.get("checksum"):
-            return last.table
-        return self._typed(node, self._columns(node))
+        is_same = last and last.owner[:2] == table_id(node) and last.checksum == node.get("checksum")
+        built = last.table if last and is_same else None
+        if built and built.complete:
+            return built
+        table = self._typed(node, self._columns(node))
+        return built if built and not table.complete else table
 
     def _same_since(self, node: Node, built: BuiltTable | None, *, is_new: bool | None) -> float:
         """Return the time since which a table that this run has built has had the same definition."""
@@ -261,7 +264,8 @@ class Schemas:
             return self._cataloged_seed(node)
         if self._is_new[key] or self._recreates_seeds:
             return self._seed_file(node)
-        return self._before[key] or self._cataloged_seed(node)
+        before = self._before[key]
+        return before if before and before.complete else self._cataloged_seed(node)
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
