@@ -110,7 +110,7 @@ def recipes(session: nox.Session) -> None:
         "pytest",
         "--override-ini=filterwarnings=error",  # pytest's settings name Dagster, which only the project installs here
         "--override-ini=addopts=--strict-markers",
-        *(session.posargs or ["--numprocesses=2", "tests/recipes"]),
+        *(session.posargs or ["--numprocesses=2", "--dist=worksteal", "tests/recipes"]),
     )
 
 

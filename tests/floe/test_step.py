@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.reconstruct import ReconstructableRepository
+from pipeline.floe.dbt.command import start
 from pipeline.floe.lineage.sources import run_context
 from pipeline.floe.settings import settings
 from pipeline.floe.step import Step, has_empty_selection, read_step
@@ -96,3 +99,13 @@ def test_empty_selection(job_name: str, selection: list[dg.AssetKey], expected: 
         dg.execute_job(repository.get_reconstructable_job(job_name), instance, IN_PROCESS, asset_selection=selection)
 
     assert [expected] == empty
+
+
+def test_empty_selection_builds_nothing() -> None:
+    """A run with an empty selection fails before dbt starts, with the command that lists what a selection matches."""
+    run: Any = SimpleNamespace(job_name="__ASSET_JOB", asset_selection=None, asset_check_selection=None)
+    context: Any = SimpleNamespace(run=run)
+    dbt: Any = None  # would fail if it was used
+
+    with pytest.raises(dg.Failure, match="dg list defs --assets"):
+        start(dbt, ["build"], context, {}, before=None)

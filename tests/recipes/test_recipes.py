@@ -56,22 +56,6 @@ def test_unnamed_file() -> None:
         read_recipes("## A recipe\n\n```python\nx = 1\n```\n")
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
-def test_recipe(project: Project, recipe: Recipe) -> None:
-    """The commands succeed, and the reader sees what the recipe promises."""
-    check = CHECKS[recipe.title]
-    check.before(project)
-    for block in recipe.blocks:
-        if block.language != "sh":
-            block.write(project.folder)
-            continue
-        code, output = project.sh(block.text)
-        project.output.append(output)
-        assert 0 == code, f"{block.text}\n{output[-5000:]}"
-
-    check.see(project)
-
-
 def test_code(built: Project, tmp_path: Path) -> None:
     """The files of each recipe pass the checks of the owner's CI."""
     folder = tmp_path / "my-pipeline"  # always the same, so that mypy only reads what differs
@@ -89,3 +73,19 @@ def test_code(built: Project, tmp_path: Path) -> None:
         shutil.rmtree(folder)
 
     assert {} == faults
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
+def test_recipe(project: Project, recipe: Recipe) -> None:
+    """The commands succeed, and the reader sees what the recipe promises."""
+    check = CHECKS[recipe.title]
+    check.before(project)
+    for block in recipe.blocks:
+        if block.language != "sh":
+            block.write(project.folder)
+            continue
+        code, output = project.sh(block.text)
+        project.output.append(output)
+        assert 0 == code, f"{block.text}\n{output[-5000:]}"
+
+    check.see(project)
