@@ -50,6 +50,20 @@ def test_failed_build(tmp_path: Path) -> None:
     assert third.left_out("model.shop.b")
 
 
+def test_older_documentation(tmp_path: Path) -> None:
+    """A documented column that a table lacks is not claimed, though its columns are not all known."""
+    (tmp_path / "dev.csv").write_text("id\n1\n")
+    built = run(
+        tmp_path,
+        "one",
+        models__a__sql=f"select 1 as key, * from read_csv('{tmp_path / 'dev.csv'}')",
+        models__a__yml="models: [{name: a, columns: [{name: key}, {name: gone, data_type: int}]}]",
+    )
+
+    assert ["key"] == built.schema("model.shop.a")
+    assert built.left_out("model.shop.a")
+
+
 def test_altered_below(tmp_path: Path) -> None:
     """A macro as a hook, and a header, may change anything: neither the table nor what reads it claims columns."""
     built = run(
@@ -168,6 +182,7 @@ def test_reloaded_seed(tmp_path: Path) -> None:
     (tmp_path / "columns.json").unlink()
     third = run(tmp_path, "three")
     assert "schema" not in third.output_facets("seed.shop.raw")
+    assert third.left_out("seed.shop.raw")
     assert "schema" not in third.output_facets("model.shop.below")
     assert third.left_out("model.shop.below")
 

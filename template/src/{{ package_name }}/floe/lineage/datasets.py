@@ -83,8 +83,11 @@ class DatasetBuilder:
             for name, table in tables.items()
         ]
 
-    def left_out(self, node: Node) -> list[str]:
-        """Return a message for each table that a node reads but `inputs` leaves out."""
+    def left_out(self, node: Node, *, is_written: bool) -> list[str]:
+        """Return a message for each table that a node reads but `inputs` leaves out, and for unknown columns.
+
+        `is_written` is whether the node has written its table.
+        """
         messages = [
             f"input: the SQL does not show whether it reads {table['unique_id']} of this run or the one deferred to"
             for table in self._graph.undecided(node)
@@ -94,6 +97,11 @@ class DatasetBuilder:
             for table in self._graph.tables_upstream(node)
             if self.name(table) is None
         ]
+        if is_written and self._has_older_columns(node):
+            messages.append(
+                "columns: not all columns of the table are known, because an earlier run may have created it; "
+                "run `dbt docs generate` to find them"
+            )
         return messages
 
     def started(self, node: Node) -> None:
@@ -142,6 +150,13 @@ class DatasetBuilder:
         }
         rows_known = query.rows_known and all(origin.table in names for origin in query.rows)
         return replace(query, columns={**query.columns, **unnamed}, rows_known=rows_known)
+
+    def _has_older_columns(self, node: Node) -> bool:
+        """Return whether a table may have other columns than its seed or its known query."""
+        if node["resource_type"] not in ASSETS or not is_table(node) or self._schemas.table(node).complete:
+            return False
+        query = self._schemas.query(node)
+        return query.complete and not query.problem if query else node["resource_type"] == "seed"
 
     def name(self, node: Node) -> DatasetName | None:
         """Return the OpenLineage name of a node's table or file, or None if it has no certain name."""

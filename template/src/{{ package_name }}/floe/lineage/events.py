@@ -208,7 +208,10 @@ class RunEventBuilder:
 
     def _end_facets(self, node: Node, event: NodeFinished, query: QueryLineage | None) -> dict[str, RunFacet]:
         datasets = detail(self._datasets)
-        source, left_out = (datasets.namespace, detail(datasets.left_out, node)) if datasets else ("", None)
+        source, left_out = "", None
+        if datasets:
+            is_written = event.outcome is Outcome.SUCCESS
+            source, left_out = datasets.namespace, detail(datasets.left_out, node, is_written=is_written)
         return self._facets.finished(node, event, detail(self._graph), source, query, left_out or ())
 
     def _reason(self, unique_id: str) -> str:

@@ -210,10 +210,11 @@ class Schemas:
                 return TableColumns(cataloged)
         elif cataloged := self._cataloged(node):
             return TableColumns(cataloged)
-        known = {name: column.type for name, column in query.columns.items()} if query else {}
-        listed = {name.lower() for name in known}
-        documented = {name: kind for name, kind in self._documented(node).items() if name.lower() not in listed}
-        return TableColumns(known | documented, complete=False)
+        if query:
+            return TableColumns({name: column.type for name, column in query.columns.items()}, complete=False)
+        # Documentation may be older than the SQL, so it counts only where there is none.
+        documented = self._documented(node) if kind == "source" or node.get("language") == "python" else {}
+        return TableColumns(documented, complete=False)
 
     def _stored(self, node: Node, columns: dict[str, str | None], *, in_order: bool) -> TableColumns:
         """Return the columns of a model's query as dbt stores them.
@@ -268,11 +269,11 @@ class Schemas:
         return before if before and before.complete else self._cataloged_seed(node)
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
-        """Return a seed as in the catalog, if its file has the same columns; otherwise only its documentation."""
+        """Return a seed as in the catalog, if its file has the same columns; otherwise nothing is known."""
         cataloged = self._cataloged(node)
         if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
             return TableColumns(cataloged)
-        return TableColumns(self._documented(node), complete=False)
+        return NOTHING
 
     def _seed_file(self, node: Node) -> TableColumns:
         file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
