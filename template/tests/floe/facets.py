@@ -24,6 +24,7 @@ JOB = "dbt_node jobType sourceCodeLocation"
 OWNED_JOB = f"{JOB} documentation ownership tags"
 SYMLINKS = "symlinks" if "orders" in names.OTHER_NAMES else ""
 TABLE = f"dataSource datasetType dbt_model documentation ownership schema tags {SYMLINKS}"
+TABLE_WITHOUT_COLUMNS = TABLE.replace("schema ", "")
 WRITTEN = f"{TABLE} columnLineage lifecycleStateChange version"
 
 FACETS: dict[str, Facets] = {
@@ -61,13 +62,13 @@ FACETS: dict[str, Facets] = {
         "output": f"{WRITTEN} dbt_exposures storage {'catalog symlinks' if names.CATALOG else ''}",
         "result of output": "outputStatistics",
     },
-    # A part of its column lineage is not certain.
+    # None of its columns is certain.
     "model.shop.customer_cohorts COMPLETE": {
         "run": f"{NODE_RUN} extractionError tags",
         "job": f"{OWNED_JOB} sql",
         "input": f"{TABLE} version",
         "result of input": "inputStatistics",
-        "output": f"{TABLE} dbt_exposures lifecycleStateChange version",
+        "output": f"{TABLE_WITHOUT_COLUMNS} dbt_exposures lifecycleStateChange version",
         "result of output": "outputStatistics",
     },
     "snapshot.shop.customer_history COMPLETE": {
@@ -92,7 +93,7 @@ FACETS: dict[str, Facets] = {
     "test.shop.fails FAIL": {
         "run": f"{NODE_RUN} errorMessage test",
         "job": f"{JOB} sql",
-        "input": f"{TABLE} dbt_exposures version",
+        "input": f"{TABLE_WITHOUT_COLUMNS} dbt_exposures version",
         "result of input": "dataQualityAssertions inputStatistics",
     },
     f"{SOURCE} COMPLETE": {

@@ -144,11 +144,11 @@ class Schemas:
             return NOTHING
         last = self._cache.table(self._table_name(node))
         is_same = last and last.owner[:2] == table_id(node) and last.checksum == node.get("checksum")
-        built = last.table if last and is_same else None
-        if built and built.complete:
-            return built
+        last_built = last.table if last and is_same else None
+        if last_built and last_built.complete:
+            return last_built
         table = self._typed(node, self._columns(node))
-        return built if built and not table.complete else table
+        return last_built if last_built and not table.complete else table
 
     def _same_since(self, node: Node, built: BuiltTable | None, *, is_new: bool | None) -> float:
         """Return the time since which a table that this run has built has had the same definition."""
