@@ -226,7 +226,7 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
             {"errorMessage": "column lineage: not all columns are known by name", "task": "columnLineage"},
             {
                 "errorMessage": "column lineage: the columns of elsewhere are not known; "
-                "run `dbt docs generate` to find them",
+                "build it in this project, or run `dbt docs generate`",
                 "task": "columnLineage",
             },
         ],
