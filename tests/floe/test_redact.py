@@ -277,6 +277,9 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("DUCKDB_PATH", "md:shop?motherduck_token=f00-bar-17", "f00-bar-17"),
         ("OPENLINEAGE__TRANSPORT", '\n {"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
         ("OPENLINEAGE__TRANSPORT__TRANSPORTS", '[{"auth": {"apiKey": "f00-bar-17"}}]', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT", '{"custom_headers": {"X-Tenant": "f00-bar-17"}}', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT__TRANSPORTS", '[{"custom_headers": {"X-Tenant": "f00-bar-17"}}]', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT__TRANSPORTS__MY-OWN__CUSTOM_HEADERS__X-Tenant", "f00-bar-17", "f00-bar-17"),
         ("ENCRYPTION_KEYS", "0th-er-18,f00-bar-17", "f00-bar-17"),
         ("ENCRYPTION_KEYS", '["0th-er-18", "f00-bar-17"]', "f00-bar-17"),
         ("MASTER_KEY1", "f00-bar-17", "f00-bar-17"),
@@ -385,6 +388,15 @@ def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> No
     monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
 
     assert "401 for key=[hidden]" == redact.redact(f"401 for key={value}")
+
+
+def test_yaml_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers are hidden under each key that names them; `custom_headers` is that of OpenLineage's client."""
+    text = "transport: {type: http, custom_headers: {X-Tenant: f00-bar-17}, headers: {X-Team: 0th-er-18}}\n"
+    (tmp_path / "openlineage.yml").write_text(text)
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+
+    assert "[hidden] and [hidden] of http" == redact.redact("f00-bar-17 and 0th-er-18 of http")
 
 
 def test_yaml_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -693,7 +705,7 @@ def test_broken_yaml_place(tmp_path: Path, settings: Settings) -> None:
 )
 def test_secrets_of_broken_yaml(line: str, tmp_path: Path) -> None:
     """The redactor knows the secrets of a file that is no YAML: dbt's own error about it quotes the lines."""
-    text = f"pipeline:\n  password: f00-bar-17\n  headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
+    text = f"pipeline:\n  password: f00-bar-17\n  custom_headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
     (tmp_path / "profiles.yml").write_text(text)
 
     shown = redact.redact(f"Syntax error near line 6\n{text}")

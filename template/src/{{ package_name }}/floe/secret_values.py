@@ -39,7 +39,7 @@ PATHS = {
 }
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
-OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
+OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__.*HEADERS__.+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
 PROXY = re.compile(r"(https?|all|ftp|socks|grpc)_proxy", re.IGNORECASE)
 # Up to the last @, because people write passwords into URLs without encoding them. `jdbc:postgresql` is a scheme too.
@@ -209,11 +209,16 @@ def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
             secrets.values |= values | {unquote(value) for value in values}
 
 
+def _is_headers(key: str) -> bool:
+    """Return whether a key's value is a mapping of headers, such as `custom_headers` of OpenLineage's client."""
+    return key.lower().endswith("headers")
+
+
 def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
-    """Add the values under secret keys and under `headers` as secrets, and all others as settings."""
+    """Add the values under secret keys and under headers as secrets, and all others as settings."""
     if isinstance(document, dict):
         for key, value in document.items():
-            is_hidden = hide or str(key).lower() == "headers" or is_credential(str(key))
+            is_hidden = hide or _is_headers(str(key)) or is_credential(str(key))
             _add_leaves(secrets, value, str(key), hide=is_hidden)
     elif isinstance(document, list):
         for value in document:
@@ -290,7 +295,7 @@ def _add_lines(secrets: Secrets, text: str) -> None:
         indentation = len(line) - len(line.lstrip())
         headers = None if headers is not None and indentation <= headers else headers
         for name, value in ENTRY.findall(line):
-            if name.lower() == "headers" and not value.strip():
+            if _is_headers(name) and not value.strip():
                 headers = indentation
             elif "env_var(" in value:
                 continue
