@@ -270,6 +270,7 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYmFyLTE3", "f00-bar-17"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YWI6ZjAwLWJhci0xNw", "f00-bar-17"),  # without padding
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYuRy", "f00-b\u00e4r"),  # Latin-1
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic f00-b\u00e4r-17", "f00-b\u00e4r-17"),  # not base64
         ("OPENLINEAGE__TRANSPORT", '{"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
         ("OPENLINEAGE_URL", "http://f00-bar-17@host", "http://f00-bar-17@host"),
         ("OPENLINEAGE_URL", "http://me:f00/b@r-17@host", "f00/b@r-17"),
@@ -415,6 +416,41 @@ def test_plain_in_base64(monkeypatch: pytest.MonkeyPatch, padding: str) -> None:
         header = base64.b64encode(f"{USER}:zw\u00f6lf".encode(encoding)).decode()
 
         assert header.rstrip("=") not in redact.redact(f"Basic {header.rstrip('=')}{padding}")
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        lambda word: quote(word, safe=""),
+        lambda word: quote(word, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
+        lambda word: word.replace("/", r"\/"),
+    ],
+    ids=["URL", "URL, lower case", "JSON"],
+)
+@pytest.mark.parametrize("user", ["", "me:", "you:"])
+def test_escaped_base64(monkeypatch: pytest.MonkeyPatch, user: str, escape: Callable[[str], str]) -> None:
+    """A secret in base64 is hidden as well where a URL or JSON escapes characters of its base64 form."""
+    secret = "f00~~??>>\u00bf\u00ff-bar\u00ff\u00ff"
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", secret)
+    encoded = base64.b64encode(f"{user}{secret}".encode()).decode()
+    assert "/" in encoded
+    assert "+" in encoded
+
+    assert "GET /x?auth=[hidden]&page=2" == redact.redact(f"GET /x?auth={escape(encoded)}&page=2").replace("%3D", "")
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nf00f00f00f00\nb4rb4rb4rb4r\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("text", [KEY, json.dumps({"type": "service_account", "private_key": KEY})])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])
+def test_key_in_base64(monkeypatch: pytest.MonkeyPatch, text: str, encode: Callable[[bytes], bytes]) -> None:
+    """A key that a variable holds in base64 is hidden as text as well, because its client decodes it."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", encode(text.encode()).decode())
+    shown = redact.redact(f"Could not parse {KEY!r} of service_account: line f00f00f00f00")
+
+    assert not [part for part in ("f00f00", "b4rb4r") if part in shown]
+    assert "of service_account: line [hidden]" in shown
 
 
 PLAIN = [
@@ -619,6 +655,9 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "group": lambda: ExceptionGroup("x", [ValueError("f00-bar-17"), ExceptionGroup("y", [OSError("f00-bar-17")])]),
     "file": lambda: OSError(2, "f00-bar-17", "/p/f00-bar-17", None, "/q/f00-bar-17"),
     "Failure": lambda: dg.Failure("f00-bar-17"),
+    "import": lambda: ImportError("f00-bar-17"),
+    "syntax": lambda: SyntaxError("f00-bar-17", ("x.py", 1, 1, "f00-bar-17")),
+    "decoding": lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "f00-bar-17"),
 }
 
 

@@ -6,7 +6,6 @@ Out: the secrets as written. `redact.py` derives the other forms in which they m
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -144,8 +143,15 @@ def _texts(settings: Settings) -> Iterator[str]:
 
 
 def _add_value(secrets: Secrets, value: str) -> None:
-    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key."""
+    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key.
+
+    A key may be in base64, in which clients such as dbt's for BigQuery accept it; then it is added as text as well.
+    """
     value = value.strip()
+    with suppress(ValueError):  # not base64, or not of a text
+        decoded = base64.b64decode("".join(value.split()), validate=True).decode()
+        if decoded.lstrip().startswith(("{", "[", "-----BEGIN")):
+            _add_value(secrets, decoded)
     secrets.values |= {
         value,
         re.sub(r"""^(["'])(.*)\1$""", r"\2", value),
@@ -173,7 +179,7 @@ def _add_header(secrets: Secrets, value: str) -> None:
     if credentials:
         secrets.values.add(credentials.strip())
     if scheme.lower() == "basic":
-        with suppress(binascii.Error):
+        with suppress(ValueError):
             encoded = credentials.strip().rstrip("=")
             decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
             user, _, password = _decode(decoded).partition(":")
