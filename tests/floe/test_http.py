@@ -708,6 +708,8 @@ def test_query(url: str) -> None:
         ),
         ("ReadTimeout: HTTPConnectionPool(host='h', port=5000): Read timed out.", "http://h:5000: no answer in time"),
         ("HTTPError: 404 Client Error: Not Found for url: http://h/x", "http://h/x: it has no such path (404)"),
+        ("ReadTimeout: HTTPConnectionPool(host='::1', port=5000): Read timed out.", "http://[::1]:5000: no answer"),
+        ("InvalidHeader: Content-Length contained multiple unmatching values (3, 5)", "its answer has two different"),
         ("TimeoutError: another process is sending the events in /x/lineage", "another process is sending the events"),
         ("ValueError: something else", "ValueError: something else"),
     ],

@@ -305,6 +305,14 @@ def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, te
     assert "f00" not in redact.redact(f"no entry for {text}")
 
 
+def test_nested_too_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable whose JSON is nested too deeply to be read does not break the redactor."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT", "[" * 20_000)
+
+    assert "no [hidden]" == redact.redact("no f00-bar-17")
+
+
 def test_short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of six characters or more is hidden; a shorter one, or a short one of JSON, is ordinary text."""
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b1\r\nb4r-18\nx-1")

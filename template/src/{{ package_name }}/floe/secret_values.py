@@ -314,6 +314,6 @@ def _add_lines(secrets: Secrets, text: str) -> None:
 
 
 def _read_json(text: str) -> Any:
-    with suppress(json.JSONDecodeError):
+    with suppress(json.JSONDecodeError, RecursionError):
         return json.loads(text)
     return None
