@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from openlineage.client import OpenLineageClient
 from openlineage.client.event_v2 import RunState
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from pipeline.floe.delivery.diagnosis import LINEAGE, OTLP, explain
 from pipeline.floe.lineage.endpoint import open_lineage
+from pipeline.floe.lineage.outbox import Outbox
 
 from tests.faults.drive import OVER_HTTP, environment, settings
 from tests.faults.server import faulty
@@ -108,6 +110,64 @@ def test_status(channel: str, raw: bytes, status: int, tmp_path: Path) -> None:
     assert explained.startswith(f"{url}/"), explained
     variable = "OPENLINEAGE_URL" if channel == "lineage" else "OTEL_EXPORTER_OTLP_ENDPOINT"
     assert f"it answered {status}, which is neither a success nor an error: check that {variable} " in explained
+
+
+@pytest.mark.parametrize("channel", OVER_HTTP)
+def test_cookies(channel: str, tmp_path: Path) -> None:
+    """Cookies are neither stored nor sent back, because a receiver could add to them without limit."""
+    requests: list[str] = []
+    raw = answer(200, Set_Cookie="planted=1; Path=/")
+    with environment(tmp_path / "state"), answering(raw, requests) as url:
+        counts = send(channel, url, items=ITEMS)
+        send(channel, url, items=ITEMS)
+
+    assert ITEMS == counts.sent
+    assert requests
+    assert "planted" not in "".join(requests)
+
+
+@pytest.mark.parametrize("location", ["http://[bad/", "//[::1"])
+def test_invalid_location(location: str, tmp_path: Path) -> None:
+    """A redirect to something that is no address is reported as a redirect, and does not blame the owner's URL."""
+    with environment(tmp_path / "state"), answering(answer(302, Location=location)) as url:
+        counts = send("lineage", url, items=ITEMS)
+
+    assert (0, ITEMS) == (counts.sent, counts.spooled)
+    assert "it redirects without naming an address (302)" in explain(counts.reason, LINEAGE)
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_refused_by_members(tmp_path: Path, *, goes_on: bool) -> None:
+    """An event that the members of a composite transport will never accept is dropped; otherwise it would block."""
+    with faulty() as server:
+        server.go_wrong(status=422, only=range(1))
+        transport = {
+            "type": "composite",
+            "continue_on_failure": goes_on,
+            "transports": [{"type": "http", "url": server.url, "retry": {"total": 0}}],
+        }
+        box = Outbox(OpenLineageClient(config={"transport": transport}), tmp_path, "a-run")
+        for number in range(ITEMS):
+            box.put(event(number, RunState.COMPLETE))
+        counts = box.close(soon())
+
+    assert (ITEMS - 1, 1, 0) == (counts.sent, counts.dropped, counts.spooled)
+    assert "422" in counts.reason
+
+
+@pytest.mark.parametrize("status", [422, 503])
+def test_refused_by_one_member(status: int, tmp_path: Path) -> None:
+    """An event that one member refuses and another cannot take now is sent again."""
+    with faulty() as server, faulty() as other:
+        server.go_wrong(status=422)
+        other.go_wrong(status=status)
+        members = [{"type": "http", "url": each.url, "retry": {"total": 0}} for each in (server, other)]
+        client = OpenLineageClient(config={"transport": {"type": "composite", "transports": members}})
+        box = Outbox(client, tmp_path, "a-run")
+        box.put(event(1, RunState.COMPLETE))
+        counts = box.close(soon())
+
+    assert ((1, 0) if status == 422 else (0, 1)) == (counts.dropped, counts.spooled)
 
 
 def rejection(number: int, message: str = "too old") -> ExportTraceServiceResponse:

@@ -189,13 +189,13 @@ def test_token(tmp_path: Path) -> None:
     assert (3, 3) == (counts.sent, len(server.events))
 
 
-@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("status", [200, 302, 404])
 @pytest.mark.parametrize("fault", [Fault.ENDLESS_BODY, Fault.SLOW_BODY])
 @pytest.mark.parametrize("auth", AUTH, ids=[auth["type"] for auth in AUTH])
 def test_endless_token(auth: dict[str, str], fault: Fault, status: int, tmp_path: Path) -> None:
     """Of a token endpoint's response, only a limited part is read; the event stays in the journal."""
     with faulty() as server, faulty() as tokens:
-        tokens.go_wrong(fault)
+        tokens.go_wrong(fault, status=302 if status == 302 else 200)
         tokens.take = lambda *_: status == 200  # type: ignore[method-assign]
         transport = {
             "type": "http",
@@ -570,14 +570,19 @@ def test_too_large(channel: str) -> None:
 
 
 @contextmanager
-def answering(raw: bytes) -> Iterator[str]:
-    """Serve a receiver that writes `raw` as its answer to each request, and keeps the connection open."""
+def answering(raw: bytes, requests: list[str] | None = None) -> Iterator[str]:
+    """Serve a receiver that writes `raw` as its answer to each request, and keeps the connection open.
+
+    The headers of each request are added to `requests`.
+    """
 
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            if requests is not None:
+                requests.append(str(self.headers))
             self.wfile.write(raw)
 
         def log_message(self, *_: Any) -> None:
@@ -703,6 +708,8 @@ def test_query(url: str) -> None:
         ),
         ("ReadTimeout: HTTPConnectionPool(host='h', port=5000): Read timed out.", "http://h:5000: no answer in time"),
         ("HTTPError: 404 Client Error: Not Found for url: http://h/x", "http://h/x: it has no such path (404)"),
+        ("ReadTimeout: HTTPConnectionPool(host='::1', port=5000): Read timed out.", "http://[::1]:5000: no answer"),
+        ("InvalidHeader: Content-Length contained multiple unmatching values (3, 5)", "its answer has two different"),
         ("TimeoutError: another process is sending the events in /x/lineage", "another process is sending the events"),
         ("ValueError: something else", "ValueError: something else"),
     ],

@@ -475,6 +475,34 @@ class TestDisk:
         assert (2, 5) == (counts.replayed, counts.dropped)
         assert [] == journals(tmp_path)
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '{"eventType": "START"}',
+            '{"eventType": "START", "run": {"runId": "run-id", "facets": "none"}}',
+            '{"eventType": "COMPLETE", "run": {"runId": "run-id"}}',
+            '{"eventType": "COMPLETE", "run": {"runId": "run-id"}, "text": "\udcff"}',
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["http", "file"])
+    def test_other_version(self, tmp_path: Path, line: str, kind: str) -> None:
+        """Lines that are not events of this version, however many, hold back no other and are sent or counted."""
+        dead(tmp_path / "lineage", event(1), event(1, RunState.COMPLETE))
+        for number in range(4):
+            file = tmp_path / "lineage" / f"a-run-{number}-1.ndjson"
+            text = " " + line.replace("run-id", f"run-{number}") + "\n"
+            file.write_text(text, encoding="utf-8", errors="surrogateescape")
+        log = tmp_path / "events.log"
+        with receiver() as server:
+            file_transport = {"type": "file", "log_file_path": str(log), "append": True}
+            to_file = OpenLineageClient(config={"transport": file_transport})
+            counts = replay((client(server.url) if kind == "http" else to_file).transport, tmp_path / "lineage", soon())
+            received = server.events if kind == "http" else [json.loads(text) for text in log.read_text().splitlines()]
+
+        assert ["START", "COMPLETE"] == [each["eventType"] for each in received if "job" in each]
+        assert 6 <= counts.replayed + counts.dropped
+        assert [] == journals(tmp_path / "lineage")
+
     def test_limit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """All journals together stay within their limit; events without room are sent or dropped, and counted."""
         monkeypatch.setattr(module, "FOLDER_BYTES", 2_000)

@@ -270,6 +270,7 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYmFyLTE3", "f00-bar-17"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YWI6ZjAwLWJhci0xNw", "f00-bar-17"),  # without padding
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic YTpmMDAtYuRy", "f00-b\u00e4r"),  # Latin-1
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic f00-b\u00e4r-17", "f00-b\u00e4r-17"),  # not base64
         ("OPENLINEAGE__TRANSPORT", '{"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
         ("OPENLINEAGE_URL", "http://f00-bar-17@host", "http://f00-bar-17@host"),
         ("OPENLINEAGE_URL", "http://me:f00/b@r-17@host", "f00/b@r-17"),
@@ -277,6 +278,9 @@ def test_lines(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         ("DUCKDB_PATH", "md:shop?motherduck_token=f00-bar-17", "f00-bar-17"),
         ("OPENLINEAGE__TRANSPORT", '\n {"auth": {"apiKey": "f00-bar-17"}}', "f00-bar-17"),
         ("OPENLINEAGE__TRANSPORT__TRANSPORTS", '[{"auth": {"apiKey": "f00-bar-17"}}]', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT", '{"custom_headers": {"X-Tenant": "f00-bar-17"}}', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT__TRANSPORTS", '[{"custom_headers": {"X-Tenant": "f00-bar-17"}}]', "f00-bar-17"),
+        ("OPENLINEAGE__TRANSPORT__TRANSPORTS__MY-OWN__CUSTOM_HEADERS__X-Tenant", "f00-bar-17", "f00-bar-17"),
         ("ENCRYPTION_KEYS", "0th-er-18,f00-bar-17", "f00-bar-17"),
         ("ENCRYPTION_KEYS", '["0th-er-18", "f00-bar-17"]', "f00-bar-17"),
         ("MASTER_KEY1", "f00-bar-17", "f00-bar-17"),
@@ -299,6 +303,14 @@ def test_other_places(monkeypatch: pytest.MonkeyPatch, name: str, value: str, te
     monkeypatch.setenv(name, value)
 
     assert "f00" not in redact.redact(f"no entry for {text}")
+
+
+def test_nested_too_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable whose JSON is nested too deeply to be read does not break the redactor."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    monkeypatch.setenv("OPENLINEAGE__TRANSPORT", "[" * 20_000)
+
+    assert "no [hidden]" == redact.redact("no f00-bar-17")
 
 
 def test_short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,6 +399,15 @@ def test_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> No
     assert "401 for key=[hidden]" == redact.redact(f"401 for key={value}")
 
 
+def test_yaml_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers are hidden under each key that names them; `custom_headers` is that of OpenLineage's client."""
+    text = "transport: {type: http, custom_headers: {X-Tenant: f00-bar-17}, headers: {X-Team: 0th-er-18}}\n"
+    (tmp_path / "openlineage.yml").write_text(text)
+    monkeypatch.setenv("OPENLINEAGE_CONFIG", str(tmp_path / "openlineage.yml"))
+
+    assert "[hidden] and [hidden] of http" == redact.redact("f00-bar-17 and 0th-er-18 of http")
+
+
 def test_yaml_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry without a value is no secret."""
     (tmp_path / "openlineage.yml").write_text("transport: {type: http, auth: {apiKey: null, token: true}}\n")
@@ -403,6 +424,41 @@ def test_plain_in_base64(monkeypatch: pytest.MonkeyPatch, padding: str) -> None:
         header = base64.b64encode(f"{USER}:zw\u00f6lf".encode(encoding)).decode()
 
         assert header.rstrip("=") not in redact.redact(f"Basic {header.rstrip('=')}{padding}")
+
+
+@pytest.mark.parametrize(
+    "escape",
+    [
+        lambda word: quote(word, safe=""),
+        lambda word: quote(word, safe="").replace("%2B", "%2b").replace("%2F", "%2f"),
+        lambda word: word.replace("/", r"\/"),
+    ],
+    ids=["URL", "URL, lower case", "JSON"],
+)
+@pytest.mark.parametrize("user", ["", "me:", "you:"])
+def test_escaped_base64(monkeypatch: pytest.MonkeyPatch, user: str, escape: Callable[[str], str]) -> None:
+    """A secret in base64 is hidden as well where a URL or JSON escapes characters of its base64 form."""
+    secret = "f00~~??>>\u00bf\u00ff-bar\u00ff\u00ff"
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", secret)
+    encoded = base64.b64encode(f"{user}{secret}".encode()).decode()
+    assert "/" in encoded
+    assert "+" in encoded
+
+    assert "GET /x?auth=[hidden]&page=2" == redact.redact(f"GET /x?auth={escape(encoded)}&page=2").replace("%3D", "")
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nf00f00f00f00\nb4rb4rb4rb4r\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("text", [KEY, json.dumps({"type": "service_account", "private_key": KEY})])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.encodebytes])
+def test_key_in_base64(monkeypatch: pytest.MonkeyPatch, text: str, encode: Callable[[bytes], bytes]) -> None:
+    """A key that a variable holds in base64 is hidden as text as well, because its client decodes it."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", encode(text.encode()).decode())
+    shown = redact.redact(f"Could not parse {KEY!r} of service_account: line f00f00f00f00")
+
+    assert not [part for part in ("f00f00", "b4rb4r") if part in shown]
+    assert "of service_account: line [hidden]" in shown
 
 
 PLAIN = [
@@ -607,6 +663,9 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "group": lambda: ExceptionGroup("x", [ValueError("f00-bar-17"), ExceptionGroup("y", [OSError("f00-bar-17")])]),
     "file": lambda: OSError(2, "f00-bar-17", "/p/f00-bar-17", None, "/q/f00-bar-17"),
     "Failure": lambda: dg.Failure("f00-bar-17"),
+    "import": lambda: ImportError("f00-bar-17"),
+    "syntax": lambda: SyntaxError("f00-bar-17", ("x.py", 1, 1, "f00-bar-17")),
+    "decoding": lambda: UnicodeDecodeError("utf-8", b"x", 0, 1, "f00-bar-17"),
 }
 
 
@@ -693,7 +752,7 @@ def test_broken_yaml_place(tmp_path: Path, settings: Settings) -> None:
 )
 def test_secrets_of_broken_yaml(line: str, tmp_path: Path) -> None:
     """The redactor knows the secrets of a file that is no YAML: dbt's own error about it quotes the lines."""
-    text = f"pipeline:\n  password: f00-bar-17\n  headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
+    text = f"pipeline:\n  password: f00-bar-17\n  custom_headers:\n    x-team: b4r-f00-18\n  host: db-1.net\n  {line}\n"
     (tmp_path / "profiles.yml").write_text(text)
 
     shown = redact.redact(f"Syntax error near line 6\n{text}")

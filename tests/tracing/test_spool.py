@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,36 @@ def test_slow_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < counts.spooled < 4_000
     assert counts.spooled % spool.SLICE == 0
     assert "within the time limit" in counts.reason
+
+
+def test_torn(tmp_path: Path) -> None:
+    """A span whose line a killed process has torn is counted as dropped, with the reason; the others are sent."""
+    with environment(tmp_path / "state"), faulty() as server:
+        server.go_wrong(Fault.REFUSE)
+        send("OTLP HTTP", server.url, items=3)
+        (file,) = (tmp_path / "state" / "traces").glob("*.ndjson")
+        first, second, third = file.read_bytes().splitlines(keepends=True)
+        file.write_bytes(first + second[: len(second) // 2] + b"\n" + third + b"\0" * 100)
+        server.go_wrong()
+        counts = send("OTLP HTTP", server.url, items=0)
+
+    assert (2, 2) == (counts.replayed, counts.dropped)
+    assert "torn" in counts.reason
+    assert not file.exists()
+
+
+def test_memory(tmp_path: Path) -> None:
+    """Reading a full spool takes little memory: its spans are read one after another."""
+    with environment(tmp_path / "state"), faulty() as server:
+        server.go_wrong(Fault.REFUSE)
+        run(server.url, 4_000)
+        (file,) = (tmp_path / "state" / "traces").glob("*.ndjson")
+        tracemalloc.start()
+        assert 4_000 == sum(1 for _ in SpanSpool(file.parent).backlog())
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert peak < file.stat().st_size / 4
 
 
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

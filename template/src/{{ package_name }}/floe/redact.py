@@ -45,7 +45,8 @@ SIGN = re.compile(
     r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
     re.IGNORECASE,
 )
-AROUND = r"[\w+/-]{0,400}PART[\w+/=-]*"  # the whole base64 word that contains a part
+# The whole base64 word that contains a part; in a URL, three of its characters are escaped.
+AROUND = r"(?:[\w+/-]|%2[BbFf]){0,400}PART(?:[\w+/=-]|%2[BbFf]|%3[Dd])*"
 LETTERS = re.compile(r"[A-Za-z0-9]+")  # which no encoding but base64 changes
 # Where a client has cut a text, such as PostgreSQL in `LINE 5: ...`, and the shortest part of a secret beside it.
 CUT = re.compile(r"[\s\[(<]{0,2}(?:\.{3,}|…)[\s\])>]{0,2}")
@@ -58,7 +59,8 @@ SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
 
 REDACTABLE = {str, bytes, list, tuple}  # not the metadata of Dagster's `Failure`, which must keep its types
-OS_ERROR = ("strerror", "filename", "filename2")
+# Attributes that only `OSError`, `ImportError`, `SyntaxError` and `UnicodeError` have, and that are not in `vars`.
+OWN_ATTRIBUTES = ("strerror", "filename", "filename2", "msg", "text", "reason")
 
 Redactor = Callable[[str], str]
 
@@ -112,8 +114,8 @@ def redact_error(error: BaseException | None) -> None:
         if (error := errors.pop()) is None or id(error) in seen:
             continue
         seen.add(id(error))
-        # The attributes, such as the command of a failed process, and those that only `OSError` has.
-        own = {"args": error.args, **{name: getattr(error, name, None) for name in OS_ERROR}, **vars(error)}
+        # The attributes, such as the command of a failed process, and those that only some classes have.
+        own = {"args": error.args, **{name: getattr(error, name, None) for name in OWN_ATTRIBUTES}, **vars(error)}
         for name, value in own.items():
             if type(value) in REDACTABLE and (shown := redact_values(value, hide)) != value:
                 with suppress(AttributeError, TypeError):  # a property of the class, or of another type
@@ -134,7 +136,7 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     targets += [(_anchor(pair), pair, "(?=@|%40)") for pair in sorted(pairs, key=len, reverse=True)]
     encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
     encoded |= {base64.b64encode(content).decode().rstrip("=") for pair in pairs for content in _encodings(pair)}
-    parts = sorted(encoded, key=len, reverse=True)
+    parts = sorted({form for word in encoded for form in _escaped(word)}, key=len, reverse=True)
     words = [re.compile(rf"{re.escape(word)}(?!\w)") for word in sorted(plain, key=len, reverse=True)]
     whole = "\0".join((*_uncut(secrets.values - plain), *parts))
 
@@ -276,6 +278,12 @@ def _base64(secret: str) -> Iterator[str]:
             inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
             yield inner
             yield inner.translate(str.maketrans("+/", "-_"))
+
+
+def _escaped(word: str) -> set[str]:
+    """Return a word in base64 as it stands in a text, in a URL and in JSON."""
+    in_url = quote(word, safe="")
+    return {word, in_url, in_url.replace("%2B", "%2b").replace("%2F", "%2f"), word.replace("/", r"\/")}
 
 
 def _encodings(text: str) -> set[bytes]:

@@ -6,7 +6,6 @@ Out: the secrets as written. `redact.py` derives the other forms in which they m
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -39,7 +38,7 @@ PATHS = {
 }
 USER = re.compile(r"(^|_)(user|username|login|client_id)$")
 OTLP_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
-OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__\w*HEADERS__\w+")
+OPENLINEAGE_HEADER = re.compile(r"OPENLINEAGE__.*HEADERS__.+")
 ENDPOINT = re.compile(r"OPENLINEAGE_URL|OPENLINEAGE__\w*URL|OTEL_EXPORTER_OTLP_(\w+_)?ENDPOINT")
 PROXY = re.compile(r"(https?|all|ftp|socks|grpc)_proxy", re.IGNORECASE)
 # Up to the last @, because people write passwords into URLs without encoding them. `jdbc:postgresql` is a scheme too.
@@ -144,8 +143,15 @@ def _texts(settings: Settings) -> Iterator[str]:
 
 
 def _add_value(secrets: Secrets, value: str) -> None:
-    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key."""
+    """Add a secret, each of its lines and entries, and the secret entries if it is JSON, such as an account's key.
+
+    A key may be in base64, in which clients such as dbt's for BigQuery accept it; then it is added as text as well.
+    """
     value = value.strip()
+    with suppress(ValueError):  # not base64, or not of a text
+        decoded = base64.b64decode("".join(value.split()), validate=True).decode()
+        if decoded.lstrip().startswith(("{", "[", "-----BEGIN")):
+            _add_value(secrets, decoded)
     secrets.values |= {
         value,
         re.sub(r"""^(["'])(.*)\1$""", r"\2", value),
@@ -173,7 +179,7 @@ def _add_header(secrets: Secrets, value: str) -> None:
     if credentials:
         secrets.values.add(credentials.strip())
     if scheme.lower() == "basic":
-        with suppress(binascii.Error):
+        with suppress(ValueError):
             encoded = credentials.strip().rstrip("=")
             decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
             user, _, password = _decode(decoded).partition(":")
@@ -209,11 +215,16 @@ def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
             secrets.values |= values | {unquote(value) for value in values}
 
 
+def _is_headers(key: str) -> bool:
+    """Return whether a key's value is a mapping of headers, such as `custom_headers` of OpenLineage's client."""
+    return key.lower().endswith("headers")
+
+
 def _add_leaves(secrets: Secrets, document: Any, name: str = "", *, hide: bool = False) -> None:
-    """Add the values under secret keys and under `headers` as secrets, and all others as settings."""
+    """Add the values under secret keys and under headers as secrets, and all others as settings."""
     if isinstance(document, dict):
         for key, value in document.items():
-            is_hidden = hide or str(key).lower() == "headers" or is_credential(str(key))
+            is_hidden = hide or _is_headers(str(key)) or is_credential(str(key))
             _add_leaves(secrets, value, str(key), hide=is_hidden)
     elif isinstance(document, list):
         for value in document:
@@ -290,7 +301,7 @@ def _add_lines(secrets: Secrets, text: str) -> None:
         indentation = len(line) - len(line.lstrip())
         headers = None if headers is not None and indentation <= headers else headers
         for name, value in ENTRY.findall(line):
-            if name.lower() == "headers" and not value.strip():
+            if _is_headers(name) and not value.strip():
                 headers = indentation
             elif "env_var(" in value:
                 continue
@@ -303,6 +314,6 @@ def _add_lines(secrets: Secrets, text: str) -> None:
 
 
 def _read_json(text: str) -> Any:
-    with suppress(json.JSONDecodeError):
+    with suppress(json.JSONDecodeError, RecursionError):
         return json.loads(text)
     return None

@@ -27,6 +27,10 @@ FAULTS = (
         "the file {file} does not exist: correct REQUESTS_CA_BUNDLE, or remove it",
     ),
     (
+        r"Content-Length contained",
+        "its answer has two different lengths: check that {url} names a receiver, and any proxy before it",
+    ),
+    (
         r"InvalidHeader|in header (?:value|name)|codec can't encode|[Ii]llegal (?:header|metadata)",
         "a header has a character that HTTP does not allow, such as a line break or a euro sign: correct {header}",
     ),
@@ -136,6 +140,7 @@ def explain(error: str, hints: dict[str, str]) -> str:
         return cause
     if pool := POOL.search(error):
         scheme, host, port, path = pool.groups("")
+        host = f"[{host}]" if ":" in host else host  # IPv6
         # Through a proxy, the pool is that of the proxy, and the path is the whole address.
         return f"{path}: {cause}" if path.startswith("http") else f"{scheme.lower()}://{host}:{port}{path}: {cause}"
     url = URL.search(error)

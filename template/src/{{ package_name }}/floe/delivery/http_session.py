@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import zlib
+from contextlib import suppress
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -23,7 +25,19 @@ class RedirectError(UnexpectedStatusError):
     """The receiver has accepted nothing and names another address."""
 
 
-class HttpSession(requests.Session):
+class DirectSession(requests.Session):
+    """A session that follows no redirects and stores no cookies, which a receiver could add to without limit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Return None: the owner's headers are for this receiver, and a redirected POST may become a GET."""
+        # With an address, requests would also read the whole body, even if it is not to follow.
+
+
+class HttpSession(DirectSession):
     """A session for one receiver.
 
     Attributes:
@@ -39,9 +53,6 @@ class HttpSession(requests.Session):
         self.body = b""
         self.content_type = ""
         self._reads_bodies = True
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Return None: the owner's headers are for this receiver, and a redirected POST may become a GET."""
 
     def mount(self, prefix: str, adapter: BaseAdapter) -> None:
         """Add an adapter without its retries after bad statuses."""
@@ -93,7 +104,8 @@ def post_directly(url: str, *, timeout: float = TOKEN_SECONDS, **kwargs: Any) ->
     deadline = time.monotonic() + timeout
     headers = {"Accept-Encoding": "gzip", **kwargs.pop("headers", {})}
     options = {**kwargs, "headers": headers, "allow_redirects": False, "stream": True}
-    response = requests.post(url, timeout=timeout, **options)
+    with DirectSession() as session:
+        response = session.post(url, timeout=timeout, **options)
     try:
         _refuse_unexpected(response)
         # The body of an error is not needed.
@@ -134,7 +146,8 @@ def _refuse_unexpected(response: requests.Response) -> None:
     if not 300 <= response.status_code < 400:
         raise UnexpectedStatusError(answer)
     if location := response.headers.get("Location"):
-        answer += f" and redirects to {_address(urljoin(response.url, location))}"
+        with suppress(ValueError):  # not an address
+            answer += f" and redirects to {_address(urljoin(response.url, location))}"
     raise RedirectError(f"{answer}; redirects are not followed")
 
 

@@ -257,7 +257,7 @@ def _size(file: Path) -> int:
 
 def _content(raw: bytes) -> Mapping[str, Any] | None:
     try:
-        content = json.loads(raw)
+        content = json.loads(raw.decode())
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

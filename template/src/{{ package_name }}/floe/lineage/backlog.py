@@ -116,11 +116,12 @@ def end_of(start: Mapping[str, Any], at: datetime, message: str) -> str:
     facet = Serde.to_dict(error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="python"))
     facet["_producer"] = start.get("producer", facet["_producer"])
     run = start["run"]
+    facets = run.get("facets")
     end = {
         **start,
         "eventType": RunState.ABORT.value,
         "eventTime": max(at.isoformat(), str(start.get("eventTime"))),
-        "run": {**run, "facets": {**(run.get("facets") or {}), "errorMessage": facet}},
+        "run": {**run, "facets": {**(facets if isinstance(facets, dict) else {}), "errorMessage": facet}},
     }
     return json.dumps(end)
 
@@ -146,7 +147,7 @@ def _entries(journal: Journal, own_run: str | None, ended_anywhere: Callable[[],
         if state in TERMINAL:
             ended.add(run_id)
             starts.pop(run_id, None)
-        elif state == RunState.START.value and run_id not in ended:
+        elif state == RunState.START.value and run_id and run_id not in ended:
             starts[run_id] = line.offset
     for run_id, offset in starts.items():
         if run_id != own_run and run_id not in ended_anywhere():

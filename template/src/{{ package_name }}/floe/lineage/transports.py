@@ -50,7 +50,7 @@ def sender(transport: Transport) -> Send:
 
     # The client's own transports take events as objects and convert them to JSON again, which takes a third of the
     # time of sending one. Over HTTP, the usual transport, the text is sent unchanged.
-    emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(run_event(text))
+    emit = _posted(transport) if type(transport) is HttpTransport else lambda text: transport.emit(_parsed(text))
 
     def send(text: str) -> None:
         errors.clear()
@@ -58,13 +58,17 @@ def sender(transport: Transport) -> Send:
             emit(text)
         except Exception as error:
             if errors:
-                raise ConnectionError("; ".join(map(one_line, errors))) from error
-            response = getattr(error, "response", None)
-            if getattr(response, "status_code", None) in REFUSALS:
+                kind = RefusedError if all(map(_is_refusal, errors)) else ConnectionError
+                raise kind("; ".join(map(one_line, errors))) from error
+            if _is_refusal(error):
                 raise RefusedError(str(error)) from error
             raise
 
     return send
+
+
+def _is_refusal(error: Exception) -> bool:
+    return getattr(getattr(error, "response", None), "status_code", None) in REFUSALS
 
 
 def _recorded(errors: list[Exception], emit: Callable[[RunEvent], Any], event: RunEvent) -> Any:
@@ -150,6 +154,18 @@ def _members(transport: Transport) -> Iterator[Transport]:
     for member in (*getattr(transport, "transports", ()), *named):
         if isinstance(member, Transport):
             yield member
+
+
+def _parsed(text: str) -> RunEvent:
+    """Return an event from a journal, which another version may have written.
+
+    Raises:
+        RefusedError: It is not a run event of this version of the client, and never will be.
+    """
+    try:
+        return run_event(text)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"a line of a journal is not a run event: {one_line(error)}") from error
 
 
 def run_event(text: str) -> RunEvent:

@@ -8,7 +8,7 @@ from pathlib import Path
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
-from ..delivery.channel import Channel
+from ..delivery.channel import Channel, RefusedError
 from .exporters import OtlpSender, OtlpTarget
 from .spool import SpanSpool, SpooledSpan
 
@@ -24,8 +24,15 @@ class SpanChannel(Channel[ReadableSpan | SpooledSpan]):
         self._spool = SpanSpool(folder)
 
     def send(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
-        """Send spans; raise the errors of `OtlpSender.send`."""
-        self._sender.send([item.span if isinstance(item, SpooledSpan) else item for item in items])
+        """Send spans; raise the errors of `OtlpSender.send`.
+
+        Raises:
+            RefusedError: The line of a spooled span is torn.
+        """
+        spans = [item.span if isinstance(item, SpooledSpan) else item for item in items]
+        if None in spans:
+            raise RefusedError("a line of the spool is torn, so its span is lost")
+        self._sender.send([span for span in spans if span])
 
     def acknowledge(self, items: Sequence[ReadableSpan | SpooledSpan]) -> None:
         """Mark the spans that were spooled as sent or refused."""
