@@ -229,7 +229,8 @@ def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
         problems.append("column lineage: not all columns that determine the rows are known")
     if problems:
         problems += [
-            f"column lineage: the columns of {table} are not known; build it in this project, or run `dbt docs generate`"
+            f"column lineage: the columns of {table} are not known; "
+            "build it in this project, or run `dbt docs generate`"
             for table in query.open_tables
         ]
     return problems
