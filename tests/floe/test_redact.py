@@ -313,6 +313,14 @@ def test_nested_too_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no [hidden]" == redact.redact("no f00-bar-17")
 
 
+def test_half_of_a_surrogate_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that no encoding has, as JSON can write it, does not break the redactor."""
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-bar-17")
+    monkeypatch.setenv("DBT_ENV_SECRET_KEYFILE", r'{"private_key": "\ud800n0t-f0r-u"}')
+
+    assert "no [hidden], no [hidden]" == redact.redact("no f00-bar-17, no \ud800n0t-f0r-u")
+
+
 def test_short_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of six characters or more is hidden; a shorter one, or a short one of JSON, is ordinary text."""
     monkeypatch.setenv("WAREHOUSE_PASSWORD", "f00-b1\r\nb4r-18\nx-1")

@@ -233,7 +233,7 @@ def _uncut(secrets: Iterable[str]) -> Iterator[str]:
         if not secret.startswith(("{", "[")) and "\n" not in secret:
             ascii_only = json.dumps(secret)[1:-1]
             as_utf_8 = json.dumps(secret, ensure_ascii=False)[1:-1]
-            yield from {secret, secret.replace("'", "''"), ascii_only, as_utf_8, quote(secret, "", errors=BYTES)}
+            yield from {secret, secret.replace("'", "''"), ascii_only, as_utf_8, quote(_utf_8(secret), "")}
 
 
 def _hide_parts(text: str, whole: str) -> str:
@@ -288,7 +288,15 @@ def _escaped(word: str) -> set[str]:
 
 def _encodings(text: str) -> set[bytes]:
     """Return the bytes of a text in UTF-8, and in Latin-1 if it can be encoded, as requests does with a password."""
-    encoded = {text.encode(errors=BYTES)}
+    encoded = {_utf_8(text)}
     with suppress(UnicodeEncodeError):
         encoded.add(text.encode("latin-1"))
     return encoded
+
+
+def _utf_8(text: str) -> bytes:
+    """Return a text in UTF-8, even if JSON has given it half of a surrogate pair."""
+    try:
+        return text.encode(errors=BYTES)
+    except UnicodeEncodeError:
+        return text.encode(errors="surrogatepass")
