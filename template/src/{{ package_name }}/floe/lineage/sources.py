@@ -24,7 +24,8 @@ from ..settings import Settings
 from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand
 from .columns.cache import ColumnCache
-from .columns.schemas import Schemas, SeedTypes
+from .columns.schemas import Schemas
+from .columns.seeds import SeedTypes
 from .custom_facets import ColumnClassificationDatasetFacet
 from .datasets import DatasetBuilder
 from .events import RunEventBuilder

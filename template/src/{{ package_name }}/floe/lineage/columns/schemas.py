@@ -12,15 +12,13 @@ columns behind `select *` from an undocumented source, and that an incremental t
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TypeVar
 
 from ...dbt.catalog import Catalog
@@ -31,11 +29,9 @@ from .cache import BuiltTable, ColumnCache
 from .hooks import unknown_effect
 from .kept_tables import kept_columns
 from .materializations import read_back, unknown_materialization
+from .seeds import SeedFiles, SeedTypes
 from .snapshots import with_snapshot_columns
 
-# A seed's file and node -> the types of its columns from dbt's adapter.
-SeedTypes = Callable[[Path, Node], Mapping[str, str]]
-SEED_BYTES = 1024 * 1024  # dbt's own limit for hashing a seed; the types of larger ones are not worth reading the file
 SQLGLOT = version("sqlglot")
 K = TypeVar("K")
 V = TypeVar("V")
@@ -66,7 +62,7 @@ class Schemas:
         self._dialect = dialect
         self._cache = column_cache
         self._catalog = catalog
-        self._seed_types = seed_types
+        self._seed_files = SeedFiles(dialect, column_cache, seed_types)
         self._tables: dict[tuple[str, str], TableColumns] = {}
         self._queries: dict[tuple[str, str], QueryLineage | None] = {}
         self._digests: dict[tuple[str, str], str] = {}
@@ -264,33 +260,16 @@ class Schemas:
         if not self._is_own(node) or key not in self._is_written:
             return self._cataloged_seed(node)
         if self._is_new[key] or self._recreates_seeds:
-            return self._seed_file(node)
+            return self._seed_files.columns(node, self._cache_key(node))
         before = self._before[key]
         return before if before and before.complete else self._cataloged_seed(node)
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise nothing is known."""
         cataloged = self._cataloged(node)
-        if cataloged and cataloged.keys() == self._seed_file(node).columns.keys():
+        if cataloged and cataloged.keys() == self._seed_files.columns(node, self._cache_key(node)).columns.keys():
             return TableColumns(cataloged)
         return NOTHING
-
-    def _seed_file(self, node: Node) -> TableColumns:
-        file = Path(node.get("root_path") or ".") / node.get("original_file_path", "")
-        if not file.is_file():
-            return NOTHING
-        checksum = node.get("checksum") or {}
-        if checksum.get("name") == "path":  # dbt does not hash the content of large seeds
-            checksum = {**checksum, "changed": file.stat().st_mtime_ns}
-        key = json.dumps([checksum, node.get("config", {}).get("column_types"), self._dialect])
-        if (cached := self._cache.get(self._cache_key(node), key)) is None:
-            types = dict(self._seed_types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
-            cached = [[name, types.get(name)] for name in _names(_header(file, node), types)]
-            self._cache.put(self._cache_key(node), key, cached)
-        # If the engine turns unquoted names into upper case, dbt quotes a seed's header only if configured to.
-        quoted = fold("a", self._dialect) == "a" or bool(node.get("config", {}).get("quote_columns"))
-        columns = {fold(name, self._dialect, quoted=quoted): data_type for name, data_type in cached}
-        return TableColumns(columns) if columns else NOTHING
 
     def _read(self, node: Node) -> QueryLineage | None:
         if problem := self._unknown_effect(node):
@@ -350,15 +329,3 @@ def _forget_if_raised(known: dict[K, V], key: K) -> Iterator[None]:
     except BaseException:
         del known[key]
         raise
-
-
-def _header(file: Path, node: Node) -> list[str]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        return next(csv.reader(lines, delimiter=node.get("config", {}).get("delimiter") or ","), [])
-
-
-def _names(header: Sequence[str], types: Mapping[str, str]) -> Sequence[str]:
-    """Return the names that dbt gives to the columns of a seed; it renames blank and repeated ones."""
-    if all(name and name == name.strip() for name in header) and len({name.lower() for name in header}) == len(header):
-        return header
-    return list(types) if len(types) == len(header) else ()
