@@ -21,7 +21,6 @@ LAYERS = 10
 ROWS = 100
 TESTED = 5  # every so many tables
 NAME = "bench"
-PROFILE = "warehouse"
 
 COLUMNS = {
     "id": "Key of the row.",
@@ -133,7 +132,7 @@ def dbt_project(folder: Path, tables: int, others: Mapping[str, str] = MappingPr
     config = {
         "name": NAME,
         "version": "1.0",
-        "profile": PROFILE,
+        "profile": NAME,  # as the rendered profiles.yml has it
         "models": {NAME: {"+materialized": "table"}},
         "flags": {"send_anonymous_usage_stats": False},
     }
