@@ -87,7 +87,7 @@ def test_python_models(tmp_path: Path) -> None:
     traceback = """Runtime Error in model {0} (models/{0}.py)
   Python model failed:
   Traceback (most recent call last):
-    File "/tmp/x.py", line 9, in model
+    File "models/x.py", line 9, in model
       return orders.df()
   ModuleNotFoundError: No module named 'pandas'
 """
