@@ -190,6 +190,34 @@ def test_reloaded_seed(tmp_path: Path) -> None:
     assert ["key", "name"] == columns(tmp_path, "raw") == fourth.schema("seed.shop.raw")
 
 
+@pytest.mark.parametrize("selected", [(), ("--select", "below")], ids=["all", "model"])
+def test_seed_that_is_older_than_lineage(tmp_path: Path, selected: tuple[str, ...]) -> None:
+    """A model that names columns of a seed has them, spelled as in the seed's file, though the seed has no schema."""
+    below = "select ID, upper(raw.Name) as Label from {{ ref('raw') }} where Region = 'EU'"
+    run(
+        tmp_path,
+        "one",
+        seeds__raw__csv="Id,name,region\n1,Ada,EU\n",
+        models__below__sql="{{ config(materialized='table') }}" + f"{below} union {below}",
+    )
+    (tmp_path / "columns.json").unlink()
+
+    second = run(tmp_path, "two")
+    assert "schema" not in second.output_facets("seed.shop.raw")
+    assert second.left_out("seed.shop.raw")
+    last = run(tmp_path, "three", "build", *selected)
+
+    assert ["Id", "Label"] == columns(tmp_path, "below") == last.schema("model.shop.below")
+    lineage = last.output_facets("model.shop.below")["columnLineage"]
+    direct = {
+        name: {origin["field"] for origin in field["inputFields"] if origin["transformations"][0]["type"] == "DIRECT"}
+        for name, field in lineage["fields"].items()
+    }
+    assert {"Id": {"Id"}, "Label": {"name"}} == direct
+    assert {"Id", "name", "region"} == {origin["field"] for origin in lineage["dataset"]}
+    assert not last.left_out("model.shop.below")
+
+
 def test_external(tmp_path: Path) -> None:
     """What is read from a file has the types that DuckDB finds there, and its partitions are the last columns."""
     select = "select 1::smallint as id, 2::decimal(9, 2) as amount from {{ ref('s') }}"

@@ -22,7 +22,7 @@ from ...delivery.state_folder import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage, TableColumns
 
 # Version of the file format and of the SQL reading; increase it when either changes.
-VERSION = 6
+VERSION = 7
 # The end of the name of a file with the tables whose builds a process has started, a name in JSON per line.
 STARTED = ".started"
 
@@ -80,7 +80,7 @@ class ColumnCache:
     def put_table(self, name: str, built: BuiltTable) -> None:
         """Store a table that has been built, or whose columns are no longer known."""
         table = built.table
-        columns = [list(table.columns.items()), table.complete, table.in_order] if table else None
+        columns = [list(table.columns.items()), table.complete, table.in_order, table.spellings] if table else None
         self.put(_table(name), "", [built.owner, built.checksum, built.definition, built.since, columns])
 
     def forget_tables(self) -> None:
@@ -179,5 +179,5 @@ def _table(name: str) -> str:
 
 def _built_table(value: Any) -> BuiltTable:
     owner, checksum, definition, since, table = value
-    columns = TableColumns(dict(table[0]), *table[1:]) if table else None
+    columns = TableColumns(dict(table[0]), *table[1:3], tuple(table[3])) if table else None
     return BuiltTable(tuple(owner), checksum, definition, since, columns)

@@ -84,11 +84,13 @@ class TableColumns:
         columns: Types by column, as far as they are known.
         complete: Whether these are all columns.
         in_order: Whether they are in the order of the table.
+        spellings: How other columns are spelled, if they are there: a query that runs and names one shows that it is.
     """
 
     columns: Mapping[str, str | None]
     complete: bool = True
     in_order: bool = True
+    spellings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,15 +254,19 @@ class Schemas:
     def _seed(self, node: Node) -> TableColumns:
         """Return the columns of a seed's table, which are those of its file only if this run has created the table.
 
-        Otherwise dbt empties and fills the table that is there, and its names and types stay.
+        Otherwise dbt empties and fills the table that is there, and its names and types stay. DuckDB fills it by
+        position, so the file only shows how a column is spelled that a model selects.
         """
         key = table_id(node)
         if not self._is_own(node) or key not in self._is_written:
             return self._cataloged_seed(node)
+        file = self._seed_files.columns(node, self._cache_key(node))
         if self._is_new[key] or self._recreates_seeds:
-            return self._seed_files.columns(node, self._cache_key(node))
+            return file
         before = self._before[key]
-        return before if before and before.complete else self._cataloged_seed(node)
+        if before and before.complete:
+            return before
+        return replace(self._cataloged_seed(node), spellings=tuple(file.columns))
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise nothing is known."""
@@ -308,7 +312,7 @@ class Schemas:
         key = table_id(node)
         if key not in self._digests:
             table = self.table(node)
-            text = json.dumps([list(table.columns.items()), table.complete, table.in_order])
+            text = json.dumps([list(table.columns.items()), table.complete, table.in_order, table.spellings])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
 

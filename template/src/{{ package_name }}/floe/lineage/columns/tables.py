@@ -27,25 +27,25 @@ class Tables:
             for start in range(max(len(parts) - 1, 1)):
                 self._keys[parts[start:]] = None if parts[start:] in self._keys else key
 
-    def relation(self, table: exp.Table) -> Relation | None:
-        """Return the relation of a table, or None if it is a function that reads no known table."""
-        key = self._keys.get(_parts(table, self._names.dialect))
+    def relation(self, named: exp.Table) -> Relation | None:
+        """Return the relation that a table's name stands for, or None if it is a function that reads no known table."""
+        key = self._keys.get(_parts(named, self._names.dialect))
         if key is None:
-            if not isinstance(table.this, exp.Identifier):
+            if not isinstance(named.this, exp.Identifier):
                 return None
-            self.open[".".join(part.name for part in table.parts)] = None
+            self.open[".".join(part.name for part in named.parts)] = None
             return Relation()
-        columns = self._tables[key]
-        if not columns.complete:
+        table = self._tables[key]
+        if not table.complete:
             self.open[key] = None
         return Relation(
             [
                 NamedColumn(name, ColumnLineage(frozenset({Origin(key, name)}), data_type))
-                for name, data_type in columns.columns.items()
+                for name, data_type in (dict.fromkeys(table.spellings) | dict(table.columns)).items()
             ],
-            columns.complete,
+            table.complete,
             partial(self._unlisted, key),
-            in_order=columns.in_order,
+            in_order=table.in_order,
         )
 
     def _unlisted(self, key: str, column: str) -> ColumnLineage:
