@@ -35,8 +35,9 @@ from pipeline.floe.dbt.profile import ProfileError, describe_missing_connection,
 from pipeline.floe.delivery.diagnosis import EndpointError
 from pipeline.floe.lineage.endpoint import lineage_client
 from pipeline.floe.lineage.outbox import Outbox
+from pipeline.floe.redact import redaction
+from pipeline.floe.redact.secret_values import is_credential, read_secrets
 from pipeline.floe.run import observe
-from pipeline.floe.secret_values import is_credential, read_secrets
 from pipeline.floe.settings import Settings
 from pipeline.floe.settings import settings as default
 from pipeline.floe.step import Step
@@ -198,7 +199,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     """Use a profile of the owner's own, JSON logs, and a state folder of the test's own."""
     (tmp_path / "profiles.yml").write_text(PROFILE)
     own = replace(default, dbt_profiles_dir=tmp_path, secret_variables=("MOTHERDUCK_TOKEN", "OPENLINEAGE_API_KEY"))
-    monkeypatch.setattr(redact, "settings", own)
+    monkeypatch.setattr(redaction, "settings", own)
     monkeypatch.setenv("LOG_FORMAT", "json")
     monkeypatch.setenv("FLOE_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("WAREHOUSE_USER", USER)

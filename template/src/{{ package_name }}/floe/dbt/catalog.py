@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..secret_values import YamlFileError, read_yaml
+from ..redact.yaml_files import YamlFileError, read_yaml
 from .artifacts import generated_at
 from .deferral import option
 from .manifest_graph import Node, relation

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..secret_values import ProfileVariable, is_credential, profile_variables
+from ..redact.secret_values import ProfileVariable, is_credential, profile_variables
 from ..settings import Settings
 from .profile import ProfileError, read_output
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..secret_values import YamlFileError, profile_variables, read_yaml
+from ..redact.secret_values import profile_variables
+from ..redact.yaml_files import YamlFileError, read_yaml
 from ..settings import Settings
 
 

@@ -18,7 +18,7 @@ from openlineage.client.transport.http import HttpTransport
 from ..delivery.counts import one_line
 from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
 from ..delivery.limits import TIMEOUT_SECONDS
-from ..secret_values import YamlFileError, read_yaml
+from ..redact.yaml_files import YamlFileError, read_yaml
 from ..settings import Settings, lineage_is_off, openlineage_files
 from .outbox import Outbox
 from .transports import http_transports, remove_silent, synchronous

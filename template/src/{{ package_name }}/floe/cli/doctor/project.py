@@ -18,7 +18,7 @@ from typing import Any
 from ...dbt.catalog import CatalogError, catalog_file, made_at, read_catalog
 from ...dbt.profile import ProfileError, profiles_file, read_output, variables
 from ...delivery.sender import THREAD_PREFIX
-from ...secret_values import YamlFileError, read_yaml
+from ...redact.yaml_files import YamlFileError, read_yaml
 from ...settings import ROOT, Settings
 from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 

@@ -80,8 +80,8 @@ class ColumnCache:
     def put_table(self, name: str, built: BuiltTable) -> None:
         """Store a table that has been built, or whose columns are no longer known."""
         table = built.table
-        columns = [list(table.columns.items()), table.complete, table.in_order, table.spellings] if table else None
-        self.put(_table(name), "", [built.owner, built.checksum, built.definition, built.since, columns])
+        known = [list(table.columns.items()), table.complete, table.in_order, table.spellings] if table else None
+        self.put(_table(name), "", [built.owner, built.checksum, built.definition, built.since, known])
 
     def forget_tables(self) -> None:
         """Record, also on disk, that the columns of all tables may have changed."""
@@ -179,5 +179,8 @@ def _table(name: str) -> str:
 
 def _built_table(value: Any) -> BuiltTable:
     owner, checksum, definition, since, table = value
-    columns = TableColumns(dict(table[0]), *table[1:3], tuple(table[3])) if table else None
-    return BuiltTable(tuple(owner), checksum, definition, since, columns)
+    if table is None:
+        return BuiltTable(tuple(owner), checksum, definition, since)
+    columns, complete, in_order, spellings = table
+    known = TableColumns(dict(columns), complete=complete, in_order=in_order, spellings=tuple(spellings))
+    return BuiltTable(tuple(owner), checksum, definition, since, known)

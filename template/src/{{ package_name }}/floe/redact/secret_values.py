@@ -1,6 +1,6 @@
 """The secret values, and the texts of public settings.
 
-Out: the secrets as written. `redact.py` derives the other forms in which they may occur in a text.
+Out: the secrets as written. `secret_forms.py` derives the other forms in which they may occur in a text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import yaml
 
-from .settings import ROOT, Settings, openlineage_files
+from ..settings import ROOT, Settings, openlineage_files
 
 # Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
@@ -51,7 +51,6 @@ URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 PARAMETER = re.compile(r"""(?:^|[?&;,\s])(?=([\w.-]+)\s*=\s*(?:(["'])(.*?)\2|([^&;#\s]+)))""")
 # An entry of YAML in any line; the lookahead makes those of a mapping in braces overlap.
 ENTRY = re.compile(r"""([\w-]+)["']?[ \t]*:(?=[ \t]+(.*)|$)""")
-QUOTED = re.compile(r"""(['"])(?:(<[a-z ]+>|.)|.*?)\1""")  # in PyYAML's errors; the group is `<scalar>` or a character
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
 
 
@@ -254,33 +253,6 @@ def profile_variables(document: Any, *, secret: bool = False) -> Iterator[Profil
         for match in ENV_VAR.finditer(document):
             default = None if match["comma"] is None else match["default"] or ""
             yield ProfileVariable(match["name"], default, secret or is_credential(match["name"]))
-
-
-class YamlFileError(Exception):
-    """A YAML file cannot be read; the message names the file and the place, and quotes nothing of the content."""
-
-
-def read_yaml(file: Path) -> Any:
-    """Return a file's content.
-
-    Raises:
-        YamlFileError: It cannot be read. PyYAML's own error quotes the line, which may hold a secret.
-    """
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        # The names of aliases and tags are quoted, and a password that starts with `*` or `!` is read as one.
-        problem = QUOTED.sub(lambda match: match[0] if match[2] else "…", error.problem or "its syntax is wrong")
-        mark = error.problem_mark or error.context_mark
-        reason = f"{problem}, line {mark.line + 1}, column {mark.column + 1}" if mark else problem
-    except (yaml.YAMLError, UnicodeDecodeError):
-        reason = "it contains characters that are not text in UTF-8"
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    except ValueError:
-        reason = "a date or a number in it does not exist: quote it"
-    # Raised outside the except clauses, so that no traceback shows PyYAML's error as the cause.
-    raise YamlFileError(f"{file} cannot be read; correct it: {reason}")
 
 
 def _read_yaml(secrets: Secrets, file: Path) -> list[Any]:

@@ -18,16 +18,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache
-from html.entities import codepoint2name
 from typing import Any
 from urllib.parse import quote
 
+from ..settings import settings
+from .secret_forms import BYTES, as_utf_8, base64_forms, base64_texts, encodings, pattern_of, unescaped_part
 from .secret_values import read_secrets
-from .settings import settings
 
 HIDDEN = "[hidden]"
 ANSI_CODES = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal, which may stand within a secret
-BYTES = "surrogateescape"
 # A secret is plain if it is shorter than `SHORTEST`, or has only words or only digits and is shorter than
 # `SHORTEST_WORD`.
 SHORTEST = 6
@@ -47,14 +46,9 @@ SIGN = re.compile(
 )
 # The whole base64 word that contains a part; in a URL, three of its characters are escaped.
 AROUND = r"(?:[\w+/-]|%2[BbFf]){0,400}PART(?:[\w+/=-]|%2[BbFf]|%3[Dd])*"
-LETTERS = re.compile(r"[A-Za-z0-9]+")  # which no encoding but base64 changes
 # Where a client has cut a text, such as PostgreSQL in `LINE 5: ...`, and the shortest part of a secret beside it.
 CUT = re.compile(r"[\s\[(<]{0,2}(?:\.{3,}|…)[\s\])>]{0,2}")
 SHORTEST_PART = 8
-# The beginnings of escapes. Each may itself be escaped, but not without limit: that would take forever on some texts.
-SLASHES, PERCENT, AMPERSAND = r"\\{1,8}", "%(?:25){0,4}", "&(?:amp;){0,4}"
-UP_TO_8_SLASHES, ZEROS = r"\\{0,8}", "0{0,4}"
-CONTROLS = {"\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r"}
 SIGN_CHARACTERS = 40  # maximum length of a sign
 CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
 
@@ -132,11 +126,11 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     plain = {secret for secret in secrets.values if is_plain(secret, public)}
     pairs = [f"{user}:{secret}" for user in secrets.users for secret in plain]
     # Longest first, because one may be the beginning of another. The @ after a pair stays.
-    targets = [(_anchor(secret), secret, "") for secret in sorted(secrets.values - plain, key=len, reverse=True)]
-    targets += [(_anchor(pair), pair, "(?=@|%40)") for pair in sorted(pairs, key=len, reverse=True)]
-    encoded = {part for secret in secrets.values - plain for part in _base64(secret)}
-    encoded |= {base64.b64encode(content).decode().rstrip("=") for pair in pairs for content in _encodings(pair)}
-    parts = sorted({form for word in encoded for form in _escaped(word)}, key=len, reverse=True)
+    targets = [(unescaped_part(secret), secret, "") for secret in sorted(secrets.values - plain, key=len, reverse=True)]
+    targets += [(unescaped_part(pair), pair, "(?=@|%40)") for pair in sorted(pairs, key=len, reverse=True)]
+    encoded = {part for secret in secrets.values - plain for part in base64_forms(secret)}
+    encoded |= {base64.b64encode(content).decode().rstrip("=") for pair in pairs for content in encodings(pair)}
+    parts = sorted({form for word in encoded for form in base64_texts(word)}, key=len, reverse=True)
     words = [re.compile(rf"{re.escape(word)}(?!\w)") for word in sorted(plain, key=len, reverse=True)]
     whole = "\0".join((*_uncut(secrets.values - plain), *parts))
 
@@ -146,7 +140,7 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
         # Hardly any text has a secret, and searching for letters is a hundred times as fast as a pattern.
         for anchor, secret, tail in targets:
             if anchor in text:
-                text = _pattern(secret, tail).sub(HIDDEN, text)
+                text = pattern_of(secret, tail).sub(HIDDEN, text)
         for part in parts:
             if part in text:  # replace the whole base64 word, not its middle
                 text = re.sub(AROUND.replace("PART", re.escape(part)), HIDDEN, text)
@@ -176,64 +170,13 @@ def _has_sign(match: re.Match[str]) -> bool:
     return bool(SIGN.search(match.string[max(0, start - SIGN_CHARACTERS) : start]))
 
 
-def _anchor(secret: str) -> str:
-    """Return the longest part of a secret that is the same in every encoding of text."""
-    return max(LETTERS.findall(secret), key=len, default="")
-
-
-@lru_cache(maxsize=1024)
-def _pattern(secret: str, tail: str) -> re.Pattern[str]:
-    """Return the pattern of a secret as text, and as escaped, once or repeatedly, for another format."""
-    return re.compile("".join(map(_character, re.findall(r"\\+|[^\\]", secret))) + tail)
-
-
-def _character(character: str) -> str:
-    """Return the pattern of one character, or of a row of backslashes.
-
-    It covers JSON of any library, repr of Python and others, URLs and forms, HTML and XML, SQL, shells and CSV.
-    """
-    if LETTERS.fullmatch(character):
-        return character
-    if character[0] == "\\":
-        size = len(character)
-        escaped = f"(?:{SLASHES}u005c|{PERCENT}5c|{AMPERSAND}(?:#0?92|#x0?5c);)"
-        return rf"(?:\\{_times(size, 8 * size)}|(?i:{escaped}{_times(size, size)}))"
-    code = ord(character)
-    # A variable is not necessarily UTF-8.
-    utf_8 = character.encode(errors=BYTES if 0xDC80 <= code <= 0xDCFF else "surrogatepass")
-    utf_16 = character.encode("utf-16-be", errors="surrogatepass")
-    numbers = [utf_8, bytes([code])] if 0x80 <= code <= 0xFF else [utf_8]
-    names = f"|{codepoint2name[code]}" if code in codepoint2name else "|apos" * (character == "'")
-    escapes = [
-        "".join(f"{SLASHES}u{utf_16[at : at + 2].hex()}" for at in range(0, len(utf_16), 2)),
-        rf"{SLASHES}(?:U{code:08x}|u\x7b{ZEROS}{code:x}\x7d)",
-        *("".join(f"{PERCENT}{byte:02x}" for byte in encoded) for encoded in numbers),
-        *("".join(f"{SLASHES}x{byte:02x}" for byte in encoded) for encoded in numbers),
-        f"{AMPERSAND}(?:#{ZEROS}{code}|#x{ZEROS}{code:x}{names});",
-    ]
-    raw = UP_TO_8_SLASHES + re.escape(character)
-    if character in "'\"":  # doubled in SQL and CSV; in a shell, one of its own kind is quoted by the other
-        other = "'\""[character == "'"]
-        other = UP_TO_8_SLASHES + other
-        raw = f"{raw}{other}{raw}{other}{raw}|{raw}{raw}|{raw}"
-    if character == " ":
-        raw += r"|\+"
-    if character in CONTROLS:
-        raw += f"|{SLASHES}{CONTROLS[character]}"
-    return f"(?:{raw}|(?i:{'|'.join(escapes)}))"
-
-
-def _times(least: int, most: int) -> str:
-    return "".join(("{", str(least), ",", str(most), "}"))
-
-
 def _uncut(secrets: Iterable[str]) -> Iterator[str]:
     """Yield the texts of which a part is redacted, each in its usual forms; the parts of a document are secrets too."""
     for secret in secrets:
         if not secret.startswith(("{", "[")) and "\n" not in secret:
             ascii_only = json.dumps(secret)[1:-1]
-            as_utf_8 = json.dumps(secret, ensure_ascii=False)[1:-1]
-            yield from {secret, secret.replace("'", "''"), ascii_only, as_utf_8, quote(_utf_8(secret), "")}
+            unicode = json.dumps(secret, ensure_ascii=False)[1:-1]
+            yield from {secret, secret.replace("'", "''"), ascii_only, unicode, quote(as_utf_8(secret), "")}
 
 
 def _hide_parts(text: str, whole: str) -> str:
@@ -267,36 +210,3 @@ def _shared(take: Callable[[int], str], whole: str) -> int:
 def _beginnings(whole: str) -> set[str]:
     """Return the shortest parts, because `whole` is too long to be searched at every ellipsis."""
     return {whole[at : at + SHORTEST_PART] for at in range(len(whole) - SHORTEST_PART + 1)}
-
-
-def _base64(secret: str) -> Iterator[str]:
-    """Yield the base64 forms of a secret at any position in the encoded text, as in `user:password`."""
-    for content in _encodings(secret):
-        for offset in range(3):
-            encoded = base64.b64encode(b"\0" * offset + content).decode().rstrip("=")
-            # The first and last characters also depend on the text around the secret.
-            inner = encoded[(0, 2, 3)[offset] : -1 if (offset + len(content)) % 3 else None]
-            yield inner
-            yield inner.translate(str.maketrans("+/", "-_"))
-
-
-def _escaped(word: str) -> set[str]:
-    """Return a word in base64 as it stands in a text, in a URL and in JSON."""
-    in_url = quote(word, safe="")
-    return {word, in_url, in_url.replace("%2B", "%2b").replace("%2F", "%2f"), word.replace("/", r"\/")}
-
-
-def _encodings(text: str) -> set[bytes]:
-    """Return the bytes of a text in UTF-8, and in Latin-1 if it can be encoded, as requests does with a password."""
-    encoded = {_utf_8(text)}
-    with suppress(UnicodeEncodeError):
-        encoded.add(text.encode("latin-1"))
-    return encoded
-
-
-def _utf_8(text: str) -> bytes:
-    """Return a text in UTF-8, even if JSON has given it half of a surrogate pair."""
-    try:
-        return text.encode(errors=BYTES)
-    except UnicodeEncodeError:
-        return text.encode(errors="surrogatepass")
