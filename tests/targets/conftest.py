@@ -12,17 +12,17 @@ from tools.rendering import TARGETS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--target`, and `--row` for what a session shows at its end."""
-    parser.addoption("--target", choices=TARGETS, help="build this target only")
-    parser.addoption("--row", type=Path, help="file that takes the row of the target in the table of results")
+    """Add `--target`, and `--rows` for what a session shows at its end."""
+    parser.addoption("--target", choices=TARGETS, action="append", help="build this target only; may be repeated")
+    parser.addoption("--rows", type=Path, help="folder that takes each target's row in the table of results")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each test that builds the targets in turn; all tests of a target run on one engine."""
     if "built" in metafunc.fixturenames or "running_project" in metafunc.fixturenames:
-        chosen = metafunc.config.getoption("--target")
-        targets = [chosen] if chosen else TARGETS
-        metafunc.parametrize("running_project", targets, indirect=True, scope="session")
+        targets = metafunc.config.getoption("--target") or TARGETS
+        grouped = [pytest.param(target, marks=pytest.mark.xdist_group(target)) for target in targets]
+        metafunc.parametrize("running_project", grouped, indirect=True, scope="session", ids=targets)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def built(running_project: Project, request: pytest.FixtureRequest) -> Built:
     first = build(running_project)
     refunded_on = change(seeds)
     second = build(running_project)
-    if file := request.config.getoption("--row"):
+    if folder := request.config.getoption("--rows"):
         engine = running_project.engine
         row = {
             "target": running_project.target,
@@ -69,7 +69,7 @@ def built(running_project: Project, request: pytest.FixtureRequest) -> Built:
             "second build": f"{second.seconds:.0f} s",
             "total": f"{time.monotonic() - started:.0f} s",
         }
-        file.write_text(json.dumps(row))
+        (folder / f"{running_project.target}.json").write_text(json.dumps(row))
     return Built(running_project, counts, refunded_on, first, second)
 
 
