@@ -720,6 +720,42 @@ sys.exit(main.main())
         assert ["Database Error in model x", "no such column: b", "A", "B", "C"] == [line.strip() for line in shown]
         assert "    … and 2 more lines in the event's errorMessage" == rest
 
+    def test_show_node(self, tmp_path: Path) -> None:
+        """A node's events are shown alone, with each column of its table, what it is made of, and what is unknown."""
+        from openlineage.client.event_v2 import OutputDataset, RunState
+        from openlineage.client.facet_v2 import column_lineage_dataset, extraction_error_run, schema_dataset
+
+        from tests.floe.test_journal import dead, event
+
+        def origin(field: str, kind: str) -> column_lineage_dataset.InputField:
+            step = column_lineage_dataset.Transformation(kind, "IDENTITY")
+            return column_lineage_dataset.InputField("duckdb:///w", "w.main.raw_orders", field, [step])
+
+        ended = event(1, RunState.COMPLETE)
+        total = column_lineage_dataset.Fields([origin("amount", "DIRECT"), origin("currency", "INDIRECT")])
+        facets = {
+            "schema": schema_dataset.SchemaDatasetFacet([schema_dataset.SchemaDatasetFacetFields("id", "INTEGER")]),
+            "columnLineage": column_lineage_dataset.ColumnLineageDatasetFacet(
+                {"id": column_lineage_dataset.Fields([origin("id", "DIRECT")]), "total": total},
+                dataset=[origin("status", "INDIRECT")],
+            ),
+        }
+        ended.outputs = [OutputDataset("duckdb:///w", "w.main.job1", facets=facets)]
+        error = extraction_error_run.Error("column lineage: not all columns are known", task="columnLineage")
+        ended.run.facets = {"extractionError": extraction_error_run.ExtractionErrorRunFacet(1, 1, [error])}
+        dead(tmp_path, ended, event(2))
+
+        _, line, *columns = last_run(tmp_path, "job1")
+
+        assert line.endswith("→ w.main.job1  (not sent)")
+        assert [
+            "    id     INTEGER ← raw_orders.id",
+            "    total ← raw_orders.amount",
+            "    The rows depend on raw_orders.status",
+            "    Not known: column lineage: not all columns are known",
+        ] == columns
+        assert 1 == len([*last_run(tmp_path, "ob1")])
+
 
 @pytest.mark.parametrize("is_empty", [False, True])
 def test_missing_project(tmp_path: Path, *, is_empty: bool) -> None:

@@ -36,7 +36,9 @@ def main() -> int:
     lineage = commands.add_parser("lineage", help="show sent events, and send waiting ones").add_subparsers(
         required=True, metavar="command"
     )
-    lineage.add_parser("show", help="show the events of the last run").set_defaults(run=_show)
+    show = lineage.add_parser("show", help="show the events of the last run, or the columns of one table")
+    show.add_argument("node", nargs="?", metavar="NODE", help="a model, seed or snapshot, such as orders")
+    show.set_defaults(run=_show)
     replay = lineage.add_parser("replay", help="send the unsent events of earlier runs, and end runs left open")
     replay.description = "Exit code: 0 if all events arrived, 1 otherwise."
     replay.set_defaults(run=_replay)
@@ -133,12 +135,15 @@ def _prepare(_: argparse.Namespace) -> int:
     return 0
 
 
-def _show(_: argparse.Namespace) -> int:
+def _show(arguments: argparse.Namespace) -> int:
     from ..lineage.endpoint import journal_folder
     from .show import last_run
 
-    lines = list(last_run(journal_folder(settings)))
+    lines = list(last_run(journal_folder(settings), arguments.node))
     _say("\n".join(lines) or "No run has sent lineage yet: run `uv run floe doctor` to check whether it would.")
+    if arguments.node and len(lines) == 1:
+        _say(f"The last run has no event of {arguments.node!r}: run `uv run floe lineage show` for all names.")
+        return 1
     return 0
 
 

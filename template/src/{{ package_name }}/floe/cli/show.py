@@ -1,8 +1,8 @@
-"""The command `floe lineage show`: the events of the last run, both sent and waiting."""
+"""The command `floe lineage show`: the events of the last run, both sent and waiting, and a table's columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ MESSAGE_LINES = 5
 STATE_MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
 
 
-def last_run(folder: Path) -> Iterator[str]:
-    """Yield a heading and the events of the newest journal with their errors, or nothing if there is no journal."""
+def last_run(folder: Path, node: str | None = None) -> Iterator[str]:
+    """Yield a heading and the events of the newest journal with their errors, or nothing if there is no journal.
+
+    With `node`, the name of a dbt node, yield its events alone, with the columns of what it has written.
+    """
     files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
     if not files:
         return
@@ -22,8 +25,12 @@ def last_run(folder: Path) -> Iterator[str]:
     events = [(line.content, line.is_waiting) for line in read_lines(file) if line.content]
     yield f"{file}: {len(events)} events, {sum(is_waiting for _, is_waiting in events)} not sent"
     for event, is_waiting in events:
+        if node is not None and not _is_of(event, node):
+            continue
         yield _line(event) + ("  (not sent)" if is_waiting else "")
         yield from _message(event)
+        if node is not None:
+            yield from _columns(event)
 
 
 def _line(event: Mapping[str, Any]) -> str:
@@ -35,6 +42,40 @@ def _line(event: Mapping[str, Any]) -> str:
     if state != "START" and (inputs or outputs):
         line += f"  {inputs} → {outputs or 'nothing'}"
     return line
+
+
+def _is_of(event: Mapping[str, Any], node: str) -> bool:
+    """Return whether an event is of a node, named by its unique id or by the last parts of it."""
+    return f".{event.get('job', {}).get('name')}".endswith(f".{node}")
+
+
+def _columns(event: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the columns of what a node has written, each with its origins, and what is not known about them."""
+    for dataset in event.get("outputs", []):
+        facets = dataset.get("facets", {})
+        lineage = facets.get("columnLineage", {})
+        origins = {name: _direct(field.get("inputFields", [])) for name, field in lineage.get("fields", {}).items()}
+        types = {field["name"]: field.get("type") for field in facets.get("schema", {}).get("fields", [])}
+        names = list(types | origins)
+        width = max(map(len, names), default=0)
+        for name in names:
+            shown = f"{name:<{width}}  {types.get(name) or ''}".rstrip()
+            yield f"    {shown}" + (f" ← {origins[name]}" if origins.get(name) else "")
+        if rows := _origins(lineage.get("dataset", [])):
+            yield f"    The rows depend on {rows}"
+    for error in event.get("run", {}).get("facets", {}).get("extractionError", {}).get("errors", []):
+        yield f"    Not known: {error.get('errorMessage')}"
+
+
+def _direct(fields: Iterable[Mapping[str, Any]]) -> str:
+    """Return the columns of which a value is made, without those that only decide on it, such as a condition's."""
+    return _origins(
+        field for field in fields if any(step.get("type") == "DIRECT" for step in field.get("transformations", []))
+    )
+
+
+def _origins(fields: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{str(field.get('name')).rpartition('.')[2]}.{field.get('field')}" for field in fields)
 
 
 def _message(event: Mapping[str, Any]) -> Iterator[str]:
