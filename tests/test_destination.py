@@ -122,6 +122,20 @@ def test_message_names_the_dbt_project(
     assert f"It builds the dbt project of {found}/dbt_project.yml. Next:" in capsys.readouterr().err
 
 
+def test_message_names_the_other_dbt_projects(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of several dbt projects next to each other the first is built, and the message names the others."""
+    for name in ("sales", "finance", "web", "sales/dbt_packages/utils"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "dbt_project.yml").write_text(DBT_PROJECT)
+
+    copier.run_copy(str(template), tmp_path / "pipeline", data={"start_from": "existing"}, defaults=True)
+
+    built = "It builds the dbt project of ../finance/dbt_project.yml. Not chosen: ../sales, ../web. Next:"
+    assert built in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("start", ["sample", "empty", "existing"])
 def test_refuses_to_overwrite(template: Path, repository: Path, start: str) -> None:
     """A folder with files that the template would write is refused, and nothing is written."""
