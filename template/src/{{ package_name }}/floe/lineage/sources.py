@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
@@ -159,14 +160,17 @@ def _ignore(_: str) -> None:
 
 def _catalog(command: DbtCommand) -> Catalog:
     """Return the catalog of the last `dbt docs generate`, and that of the run that the command defers to."""
-    contents = []
+    deferral = command.deferral
+    own = _content(lambda: catalog_file(command.invocation.project_dir, command.arguments))
+    return Catalog(own, _content(lambda: deferral.catalog_file) if deferral else {})
+
+
+def _content(file: Callable[[], Path]) -> Mapping[str, Any]:
     try:
-        contents.append(read_catalog(catalog_file(command.invocation.project_dir, command.arguments)))
-        if command.deferral:
-            contents.append(read_catalog(command.deferral.catalog_file))
+        return read_catalog(file())
     except CatalogError as error:
         logger.warning("Lineage continues without dbt's catalog: %s", error)
-    return Catalog(*contents)
+        return {}
 
 
 def _seed_types(invocation: DbtCliInvocation) -> SeedTypes:

@@ -52,6 +52,7 @@ class ColumnCache:
     def __init__(self, file: Path | None) -> None:
         self._file = file
         self._started_file = file.with_name(f"{file.name}.{uuid4().hex}{STARTED}") if file else None
+        self._has_folder = False
         self._entries: dict[str, Any] | None = None
         self._changes: dict[str, Any] = {}
 
@@ -68,7 +69,9 @@ class ColumnCache:
         """Record on disk that a build of a table has started, which may change it even if this process is killed."""
         if self._started_file:
             with contextlib.suppress(OSError):
-                make_state_folder(self._started_file.parent)
+                if not self._has_folder:
+                    make_state_folder(self._started_file.parent)
+                    self._has_folder = True
                 with self._started_file.open("a", encoding="utf-8") as stream:
                     stream.write(f"{json.dumps(name)}\n")
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,12 +21,12 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from ...dbt.catalog import Catalog
-from ...dbt.deferral import DEFERRED
-from ...dbt.manifest_graph import Graph, Node, config_of, materialized, relation, relation_text, table_id
+from ...dbt.manifest_graph import Graph, Node, materialized, relation, relation_text, table_id
 from . import QueryLineage, TableColumns, fold, read_query
 from .cache import BuiltTable, ColumnCache
 from .hooks import unknown_effect
 from .kept_tables import kept_columns
+from .last_changes import LastChanges, is_own, owner
 from .materializations import read_back, unknown_materialization
 from .seeds import SeedFiles, SeedTypes
 from .snapshots import with_snapshot_columns
@@ -69,8 +68,7 @@ class Schemas:
         self._is_written: dict[tuple[str, str], bool] = {}
         self._is_new: dict[tuple[str, str], bool] = {}
         self._before: dict[tuple[str, str], TableColumns | None] = {}
-        # The time since which a table that this run has built, and all that it reads, has had the same definition.
-        self._since: dict[tuple[str, str], float] = {}
+        self._changes = LastChanges(graph, column_cache, self._table_name)
 
     def started(self, node: Node) -> None:
         """Record that dbt starts to build a node's table."""
@@ -86,10 +84,10 @@ class Schemas:
         self._is_written[key] = is_written
         self._is_new[key] = bool(is_new)
         # If it is not certain that the table was there before, its columns in an earlier run prove nothing.
-        is_same = is_new is False and built and built.owner == _owner(node)
+        is_same = is_new is False and built and built.owner == owner(node)
         self._before[key] = built.table if built and is_same else None
-        self._since[key] = self._same_since(node, built, is_new=is_new) if is_written else time.time()
-        self._cache.put_table(name, BuiltTable(since=self._since[key]))
+        self._changes.built(node, built, is_written=is_written, is_new=is_new)
+        self._cache.put_table(name, BuiltTable(since=self._changes.last(node)))
         self._tables.pop(key, None)
         self._queries.pop(key, None)
         self._digests.pop(key, None)
@@ -129,11 +127,11 @@ class Schemas:
 
     def _table(self, node: Node) -> TableColumns:
         """Return the columns of a table: as built by this run, as built last, or, after a failed build, none."""
-        if not self._is_own(node) or self._is_written.get(table_id(node)):
+        if not is_own(node) or self._is_written.get(table_id(node)):
             table = NOTHING if self._unknown_effect(node) else self._typed(node, self._columns(node))
-            if self._is_own(node):
-                since = self._since[table_id(node)]
-                built = BuiltTable(_owner(node), node.get("checksum"), self._definition(node), since, table)
+            if is_own(node):
+                definition, since = self._changes.definition(node), self._changes.last(node)
+                built = BuiltTable(owner(node), node.get("checksum"), definition, since, table)
                 self._cache.put_table(self._table_name(node), built)
             return table
         if table_id(node) in self._is_written or self._unknown_effect(node):
@@ -146,41 +144,9 @@ class Schemas:
         table = self._typed(node, self._columns(node))
         return last_built if last_built and not table.complete else table
 
-    def _same_since(self, node: Node, built: BuiltTable | None, *, is_new: bool | None) -> float:
-        """Return the time since which a table that this run has built has had the same definition."""
-        if built is None:
-            # Rows were added to a table of which only the catalog can tell.
-            return 0.0 if is_new is False else time.time()
-        if is_new is False:
-            is_same = config_of(node).get("on_schema_change") != "sync_all_columns"
-        else:
-            is_same = built.definition == self._definition(node)
-        if not is_same or built.owner != _owner(node):
-            return time.time()
-        upstream = () if is_new is False else self._graph.tables_upstream(node)
-        return max([built.since, *map(self._last_change, upstream)])
-
-    def _last_change(self, node: Node) -> float:
-        """Return the time of the last known change of a table's definition; an older catalog tells nothing about it."""
-        if not self._is_own(node):
-            return float(node.get(DEFERRED) or 0.0)
-        key = table_id(node)
-        if key not in self._since and (built := self._cache.table(self._table_name(node))):
-            return built.since
-        return self._since.get(key, 0.0)
-
     def _cataloged(self, node: Node) -> dict[str, str | None]:
         """Return a table's columns as in the catalog, unless the table may have changed since."""
-        return self._catalog.columns(node, since=self._last_change(node))
-
-    def _definition(self, node: Node) -> str:
-        """Return a hash of everything that a node itself says about the columns of its table."""
-        parts = [self._graph.compiled_sql(node), node.get("checksum"), config_of(node), self._documented(node)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-    def _is_own(self, node: Node) -> bool:
-        """Return whether runs of this project build a node's table, rather than others, from which dbt defers."""
-        return node["resource_type"] != "source" and not node.get(DEFERRED)
+        return self._catalog.columns(node, since=self._changes.last(node))
 
     def _unknown_effect(self, node: Node) -> str | None:
         if node["resource_type"] == "source":
@@ -200,7 +166,7 @@ class Schemas:
             if query and query.complete:
                 columns = {name: column.type for name, column in query.columns.items()}
                 return self._stored(node, columns, in_order=query.in_order)
-            if _has_contract(node) and self._is_written.get(table_id(node), not self._is_own(node)):
+            if _has_contract(node) and self._is_written.get(table_id(node), not is_own(node)):
                 return self._stored(node, self._documented(node), in_order=False)
             if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
@@ -258,7 +224,7 @@ class Schemas:
         position, so the file only shows how a column is spelled that a model selects.
         """
         key = table_id(node)
-        if not self._is_own(node) or key not in self._is_written:
+        if not is_own(node) or key not in self._is_written:
             return self._cataloged_seed(node)
         file = self._seed_files.columns(node, self._cache_key(node))
         if self._is_new[key] or self._recreates_seeds:
@@ -266,7 +232,8 @@ class Schemas:
         before = self._before[key]
         if before and before.complete:
             return before
-        return replace(self._cataloged_seed(node), spellings=tuple(file.columns))
+        cataloged = self._cataloged_seed(node)
+        return cataloged if cataloged.complete else replace(cataloged, spellings=tuple(file.columns))
 
     def _cataloged_seed(self, node: Node) -> TableColumns:
         """Return a seed as in the catalog, if its file has the same columns; otherwise nothing is known."""
@@ -280,7 +247,7 @@ class Schemas:
             return QueryLineage(problem=problem)
         if node["resource_type"] == "seed":
             return None
-        if self._is_own(node) and not self._is_written.get(table_id(node)):
+        if is_own(node) and not self._is_written.get(table_id(node)):
             return None  # the table has been made of other SQL
         sql = self._graph.compiled_sql(node) if node.get("language") != "python" else None
         if sql is None:
@@ -315,10 +282,6 @@ class Schemas:
             text = json.dumps([list(table.columns.items()), table.complete, table.in_order, table.spellings])
             self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[key]
-
-
-def _owner(node: Node) -> tuple[str, str, str]:
-    return (*table_id(node), materialized(node))
 
 
 def _has_contract(node: Node) -> bool:
