@@ -27,7 +27,7 @@ LANES = (
     *(f"targets({target})" for target in QUICK_TARGETS),
 )
 # Too slow for that: run before a release, and after a change that concerns them.
-BY_HAND = (*(f"targets({target})" for target in SLOW_TARGETS), "recipes", "sql")
+BY_HAND = (*(f"targets({target})" for target in SLOW_TARGETS), "recipes", "sql", "deploy")
 ROWS: list[dict[str, str]] = []  # collected by the session `targets`
 
 nox.needs_version = ">=2025.5"
@@ -215,6 +215,13 @@ def faults(session: nox.Session) -> None:
         return
     session.run("pytest", "tests/faults", "tests/faults/slow/test_runs.py", env={"FLOE_FUZZ": "10000"})
     session.run("python", "-m", "tests.faults.table", "--file=benchmarks/faults.md")
+
+
+@nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Build images from the rendered Dockerfile, start compose.yaml's processes from them, run; needs root, buildah."""
+    install_all(session, "tests")
+    session.run("pytest", "--override-ini=addopts=--strict-markers", *(session.posargs or ["-rA", "tests/deploy"]))
 
 
 @nox.session(default=False)

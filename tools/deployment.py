@@ -28,18 +28,17 @@ WEBSERVER_URL = "http://127.0.0.1:3000"
 # In new namespaces: mount what a container has, make the rest read-only, and become a user without capabilities.
 ENTER = """
 set -e
-root=$1 volume=$2 hosts=$3 folder=$4
-shift 4
+root=$1 volume=$2 hosts=$3 folder=$4 user=$5
+shift 5
 mount --bind "$root" "$root"
 mount --rbind /dev "$root/dev"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --bind "$volume" "$root/var/lib/floe"
-touch "$hosts"
 mount --bind "$hosts" "$root/etc/hosts"
 mount -o remount,bind,ro "$root"
-exec setpriv --no-new-privs chroot --userspec=%d:0 --groups= "$root" env --chdir="$folder" -i "$@"
-""" % USER  # noqa: UP031 - the braces and quotes belong to the shell
+exec setpriv --no-new-privs chroot --userspec="$user:0" --groups= "$root" env --chdir="$folder" -i "$@"
+"""
 LAUNCH = """
 mutation ($location: String!, $assets: [AssetKeyInput!]!) {
   launchPipelineExecution(executionParams: {
@@ -227,7 +226,7 @@ def _entering(image: Image, command: Sequence[str], variables: Mapping[str, str]
     assignments = [f"{name}={value}" for name, value in (image.environment | variables).items()]
     hosts = volume.parent / "hosts"
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    enter = ["bash", "-c", ENTER, "enter", str(image.root), str(volume), str(hosts), image.working_dir]
+    enter = ["bash", "-c", ENTER, "enter", str(image.root), str(volume), str(hosts), image.working_dir, str(USER)]
     return [*namespaces, *enter, *assignments, *command]
 
 

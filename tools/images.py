@@ -39,11 +39,16 @@ class Image:
     working_dir: str
     labels: dict[str, str]
     user: str
+    container: str
 
     @property
     def size(self) -> int:
         """Return the bytes of its files."""
         return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
+
+    def remove(self) -> None:
+        """Remove the unpacked copy; the image stays in the store."""
+        buildah("rm", self.container)
 
 
 def buildah(*arguments: str | Path, cwd: Path | None = None) -> str:
@@ -102,6 +107,7 @@ def unpack(name: str) -> Image:
         config["WorkingDir"],
         config["Labels"],
         config["User"],
+        container,
     )
 
 
