@@ -85,6 +85,22 @@ class Service:
         """Return the lines that it has printed, on both streams."""
         return self.log.read_text(errors="replace").splitlines()
 
+    @property
+    def memory(self) -> int:
+        """Return the bytes of memory of all its processes now, each with the share of what several processes use."""
+        processes, total = [self.process.pid], 0
+        while processes:
+            folder = Path(f"/proc/{processes.pop()}")
+            try:
+                processes += [
+                    int(child) for task in folder.glob("task/*/children") for child in task.read_text().split()
+                ]
+                found = re.search(r"^Pss:\s+(\d+) kB", (folder / "smaps_rollup").read_text(), re.MULTILINE)
+            except OSError:  # it has ended
+                continue
+            total += int(found[1]) * 1024 if found else 0
+        return total
+
     def stop(self, seconds: float = 60) -> int:
         """Send SIGTERM to its process 1, wait, and return the exit code.
 
@@ -120,6 +136,7 @@ class Deployment:
         names = " ".join(self.compose["services"])
         (folder / "hosts").write_text(f"127.0.0.1 localhost {names}\n")
         self.services: dict[str, Service] = {}
+        self.peaks: dict[str, int] = {}  # of memory while something is waited for, by service
 
     def start(self, name: str) -> Service:
         """Start a service with the command and the variables of compose.yaml."""
@@ -165,6 +182,8 @@ class Deployment:
                 log = "\n".join(self.services[name].lines[-30:])
                 msg = f"{name} {'ended' if ended else f'took more than {seconds:g} s'}:\n{log}"
                 raise DeploymentError(msg)
+            for service, process in self.services.items():
+                self.peaks[service] = max(self.peaks.get(service, 0), process.memory)
             time.sleep(1)
 
     def launch(self) -> str:
@@ -223,7 +242,7 @@ def ask(query: str, **variables: object) -> dict[str, Any]:
 
 def _entering(image: Image, command: Sequence[str], variables: Mapping[str, str], volume: Path) -> list[str]:
     """Return the command that runs `command` in the image."""
-    assignments = [f"{name}={value}" for name, value in (image.environment | variables).items()]
+    assignments = [f"{name}={value}" for name, value in (image.environment | dict(variables)).items()]
     hosts = volume.parent / "hosts"
     namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
     enter = ["bash", "-c", ENTER, "enter", str(image.root), str(volume), str(hosts), image.working_dir, str(USER)]

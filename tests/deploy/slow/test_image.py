@@ -116,6 +116,10 @@ def test_user(deployed: Deployed) -> None:
 
 def test_run(deployed: Deployed, record_property: Say) -> None:
     """A run from the queue is green; its lineage and its spans arrive."""
+    services = deployed.deployment.services
+    idle = {name: service.memory for name, service in services.items()}
+    deployed.deployment.peaks.clear()
+
     run_id = deployed.deployment.launch()
 
     assert "SUCCESS" == deployed.deployment.finished(run_id)
@@ -126,7 +130,8 @@ def test_run(deployed: Deployed, record_property: Say) -> None:
     record_property(
         "summary",
         f"run from the queue on {deployed.target}: {len(deployed.receiver.events)} events,"
-        f" {len(deployed.receiver.spans)} spans",
+        f" {len(deployed.receiver.spans)} spans; memory in MB, idle and at most during the run:"
+        f" {', '.join(f'{name} {idle[name] >> 20} {deployed.deployment.peaks[name] >> 20}' for name in services)}",
     )
 
 
