@@ -136,7 +136,9 @@ def test_run(deployed: Deployed, record_property: Say) -> None:
 
 
 def test_two_runs(deployed: Deployed) -> None:
-    """Two runs at once succeed; if the warehouse is a file, the second waits in the queue, and the daemon says so."""
+    """Two runs at once on a warehouse that is a file: the second waits in the queue, and the daemon says so."""
+    if deployed.target != LOCAL:
+        pytest.skip("runs that build the same models at once are up to the owner: see docs/deploy.md")
     before = len(deployed.deployment.services[DAEMON].lines)
     runs = [deployed.deployment.launch() for _ in range(2)]
     together: set[tuple[str, ...]] = set()
@@ -149,10 +151,9 @@ def test_two_runs(deployed: Deployed) -> None:
     deployed.deployment.wait(have_ended, 400, DAEMON)
 
     assert ["SUCCESS"] * 2 == [status(run_id) for run_id in runs]
-    if deployed.target == LOCAL:
-        assert ("STARTED", "STARTED") not in together
-        lines = deployed.deployment.services[DAEMON].lines[before:]
-        assert [] != [line for line in lines if "warehouse" in line and "blocked" in line.lower()], lines
+    assert ("STARTED", "STARTED") not in together
+    lines = deployed.deployment.services[DAEMON].lines[before:]
+    assert [] != [line for line in lines if "warehouse" in line and "blocked" in line.lower()], lines
 
 
 def test_logs(deployed: Deployed) -> None:
