@@ -66,7 +66,7 @@ def buildah(*arguments: str | Path, cwd: Path | None = None) -> str:
         check=False,
     )
     if done.returncode:
-        msg = f"buildah {arguments[0]}: {(done.stdout + done.stderr)[-3000:]}"
+        msg = f"buildah {arguments[0]}: {done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         raise RuntimeError(msg)
     return done.stdout.strip()
 
@@ -83,13 +83,15 @@ def check_programs() -> None:
         raise MissingError(msg)
 
 
-def build(project: Path, name: str) -> Image:
-    """Build the Dockerfile of a project as it is, and unpack the image."""
+def build(context: Path, name: str, file: str = "Dockerfile") -> Image:
+    """Build a Dockerfile as it is, and unpack the image; `file` is relative to the context."""
     check_programs()
-    text = (project / "Dockerfile").read_text()
+    text = (context / file).read_text()
     for base in dict.fromkeys(re.findall(r"^FROM (\S+)", text, re.MULTILINE)):
         _make_stand_in(base)
-    buildah("build", "--layers=false", "--pull=never", "--format=docker", "--tag", name, ".", cwd=project)
+    ignored = [f"--ignorefile={file}.dockerignore"] if (context / f"{file}.dockerignore").exists() else []
+    options = ["--layers=false", "--pull=never", "--format=docker", f"--file={file}", f"--tag={name}", *ignored]
+    buildah("build", *options, ".", cwd=context)
     return unpack(name)
 
 

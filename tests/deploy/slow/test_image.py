@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tools.deployment import CODE_SERVER, DAEMON, USER, WEBSERVER, Deployment, status
+from tools.deployment import CODE_SERVER, DAEMON, USER, WEBSERVER, Deployment, Service, status
 from tools.engines import engine_for, running
 from tools.images import Image, build, check_programs
 from tools.receiver import Receiver, receiver
@@ -170,6 +172,38 @@ def test_stop(deployed: Deployed, record_property: Say) -> None:
 
     assert max(seconds.values()) < 30
     record_property("summary", f"SIGTERM to end: {', '.join(f'{name} {took:.1f} s' for name, took in seconds.items())}")
+
+
+def test_existing(template: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The image of a project beside an existing dbt project has both, without secrets; its code server needs no variables."""
+    check_programs()
+    folder = tmp_path_factory.mktemp("existing")
+    folder.chmod(0o755)
+    sample = render(template, folder / "sample", project_name="pipeline")
+    repository = folder / "repository"
+    answers = {"start_from": "existing", "dbt_project_dir": "../transform", "folder_in_repository": "pipeline"}
+    project = render(template, repository / "pipeline", project_name="pipeline", deployment="compose", **answers)
+    shutil.copytree(sample / "dbt", repository / "transform", ignore=shutil.ignore_patterns("profiles.yml"))
+    for secret in (repository / ".env", project / ".env", repository / "transform" / ".env"):
+        secret.write_text("DAGSTER_POSTGRES_PASSWORD=secret\n")
+    [settings] = yaml.safe_load_all((project / "compose.yaml").read_text())
+    of_image = settings["x-image"]["build"]
+
+    image = build(project / of_image["context"], "localhost/existing:test", of_image["dockerfile"])
+    deployment = Deployment(image, project, folder / "deployment", {"DAGSTER_POSTGRES_PASSWORD": PASSWORD})
+    try:
+        deployment.services[CODE_SERVER] = Service(image, image.command, {}, deployment.volume)
+        deployment.wait(lambda: deployment.is_healthy(image.health_check), 180, CODE_SERVER)
+    finally:
+        deployment.stop()
+        files = {path.name for path in (image.root / "app").rglob("*") if ".venv" not in path.parts}
+        image.remove()
+    assert {
+        "manifest.json",
+        "dbt_project.yml",
+        "uv.lock",
+    } <= files  # the build has made a lock file, since there was none
+    assert ".env" not in files
 
 
 def _is_object(line: str) -> bool:
