@@ -69,7 +69,8 @@ class Pod:
         """Start `command` in the read-only folder `project`, with nothing but `variables` and a PATH."""
         self.name = f"pod-{uuid4().hex[:8]}"
         self.log = log
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **variables}
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        environment = {"PATH": path, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **variables}
         assignments = [f"{name}={value}" for name, value in environment.items()]
         enter = ["bash", "-c", ENTER, "enter", self.name, str(project), "env", "-i", *assignments, *command]
         namespaces = ["unshare", "--uts", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]

@@ -62,11 +62,11 @@ def endpoints(server: Receiver) -> dict[str, str]:
     return {"OPENLINEAGE_URL": server.url, "OTEL_EXPORTER_OTLP_ENDPOINT": server.url}
 
 
-def until(condition: Callable[[], object], seconds: float = 90) -> None:
-    """Wait until a condition holds."""
+def until(condition: Callable[[], object], pod: pods.Pod, seconds: float = 90) -> None:
+    """Wait until a condition holds, while the pod is alive."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert pod.process.poll() is None and time.monotonic() < deadline, pod.output[-5000:]
         time.sleep(0.1)
 
 
@@ -115,7 +115,7 @@ def test_term(image: Path, volume: Path) -> None:
         ((run_id, command),) = pods.create_runs(image, runs.ALL, 1, variables, runs.IN_PROCESS).items()
         opened(volume)
         pod = pods.Pod(image, command, variables, volume / "log")
-        until(lambda: any(event["job"]["name"] == "model.pipeline.slow" for event in server.events))
+        until(lambda: any(event["job"]["name"] == "model.pipeline.slow" for event in server.events), pod)
         pod.terminate()
         began = time.monotonic()
         pod.wait(30)  # the grace period of Kubernetes

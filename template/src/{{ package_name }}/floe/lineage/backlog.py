@@ -136,7 +136,7 @@ def _in_order(entries: Iterable[Entry], held_back: set[str]) -> Iterator[Entry]:
 
 
 def _entries(journal: Journal, own_run: str | None, ended_anywhere: Callable[[], set[str]]) -> list[Entry]:
-    last_write = datetime.fromtimestamp(journal.file.stat().st_mtime, UTC)
+    last_write = datetime.fromtimestamp(journal.last_beat, UTC)
     starts: dict[str, int] = {}
     ended: set[str] = set()
     entries = []
