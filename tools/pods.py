@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -92,8 +93,10 @@ class Pod:
 
     def kill(self) -> None:
         """Kill all its processes at once."""
-        os.kill(self._first(), signal.SIGKILL)
-        self.process.wait(30)
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError, IndexError):
+                os.kill(self._first(), signal.SIGKILL)
+            self.process.wait(30)
 
     def _first(self) -> int:
         """Return the pod's process 1, whose death is that of all its processes."""
@@ -106,6 +109,12 @@ def writable(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o777)
     return folder
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user write what root has created in a folder."""
+    for path in folder.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
 
 
 def variables(volume: Path) -> dict[str, str]:
@@ -135,6 +144,6 @@ def create_runs(
         text=True,
         check=False,
     )
-    assert 0 == done.returncode, done.stderr
+    done.check_returncode()
     lines = [line.removeprefix("RUN ") for line in done.stdout.splitlines() if line.startswith("RUN ")]
     return dict(json.loads(line) for line in lines)

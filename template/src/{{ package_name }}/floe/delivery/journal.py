@@ -93,7 +93,7 @@ class Journal:
         try:
             lock = try_lock(descriptor, file)
             is_foreign = is_of_other_host(_token(file))
-            # Within a host, the lock is enough. Between hosts, the journal must be silent, and renaming it has one winner.
+            # Within a host, the lock is enough. Between hosts, the journal must be stale, and only one can rename it.
             is_certain = lock is Lock.HELD and not is_foreign
             if lock is not Lock.REFUSED and (is_certain or is_stale(descriptor, file.parent)):
                 claimed = file.rename(_renamed(file)) if is_foreign else file

@@ -1,8 +1,8 @@
 """The liveness of processes that share a state folder, on one host or on several.
 
-On one host, the lock on a file says whether its process is alive. Between hosts, such as the pods of a cluster, locks of
-a shared volume may be local to each host, and process ids repeat. So the name of a file contains the host, and a living
-process touches its files every few seconds. All times compared are those of the volume, since clocks differ.
+On one host, the lock on a file says whether its process is alive. Between hosts, such as the pods of a cluster, the
+locks of a shared volume may be local to each host, and process ids repeat. So the name of a file contains the host, and
+a living process touches its files every few seconds. Only times of the volume are compared, because clocks differ.
 """
 
 from __future__ import annotations

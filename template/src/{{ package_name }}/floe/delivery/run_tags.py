@@ -11,6 +11,8 @@ from pathlib import Path
 from ..step import Context
 from .state_folder import lock_until, make_state_folder
 
+# Says that the run's end was sent. Dagster does not show tags that begin with a dot.
+ENDED_TAG = ".floe/end"
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
