@@ -135,9 +135,10 @@ def test_term(image: Path, volume: Path) -> None:
 def test_two_at_once(image: Path, volume: Path) -> None:
     """Of two runs on one DuckDB file, the second waits, says so, and then builds as well."""
     command = [sys.executable, "launch.py", runs.ALL, json.dumps(runs.IN_PROCESS), "{}"]
-    variables = pods.variables(volume) | {"SLOW_ROWS": "500000000"}
+    variables = pods.variables(volume)
     with receiver() as server:
-        first = pods.Pod(image, command, variables | endpoints(server), volume / "first.log")
+        slow = {"SLOW_ROWS": "4000000000"}  # takes longer than a start
+        first = pods.Pod(image, command, variables | endpoints(server) | slow, volume / "first.log")
         until(lambda: any(event["job"]["name"] == "model.pipeline.slow" for event in server.events), first)
         second = pods.Pod(image, command, variables, volume / "second.log")
         until(lambda: "Another run is using" in second.output, second)

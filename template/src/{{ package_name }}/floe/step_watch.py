@@ -144,7 +144,7 @@ class StepWatch(logging.Handler):
                 watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
         self._close(run)
 
-    def _close(self, run: RunEnd | None) -> None:
+    def _close(self, run: RunEnd | None = None) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
         closed: dict[str, Counts] = {}
         for watcher in self.watchers:
