@@ -169,6 +169,6 @@ class StepWatch(logging.Handler):
             self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
-            tags[ENDED_TAG] = "sent"
+            tags[ENDED_TAG] = self.step.run_id
         if not add_counts(self._context, tags, self._settings.state_dir, deadline):
             self._context.log.warning("Another process holds a lock, so the run's tags floe/* may lack some counts.")

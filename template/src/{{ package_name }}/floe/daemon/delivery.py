@@ -27,7 +27,7 @@ from ..redact import redact
 from ..settings import Settings, lineage_is_off, otlp_is_off
 from ..tracing.endpoint import open_spans, resource_of, span_folder
 from ..tracing.spans import Handoff, SpanBuilder
-from .lost_runs import LostRun, lost_runs
+from .lost_runs import LostRun, has_ended, lost_runs
 
 SECONDS = 20.0  # for one call; Dagster ends a sensor that takes more than a minute
 # After this time, a process that Dagster has given up has either reported the end itself, or never will.
@@ -66,7 +66,7 @@ class Sensor:
         if not self._traces_are_off and (ended or journals(span_folder(self._settings))):
             counts["traces"] = self._send_spans(ended)
         for run in ended:
-            self._instance.add_run_tags(run.run_id, {ENDED_TAG: "sent by the daemon"})
+            self._instance.add_run_tags(run.run_id, {ENDED_TAG: run.run_id})
         forget_old_marks(self._folder)
         return _summary(counts, ended, postponed), not postponed
 
@@ -86,7 +86,7 @@ class Sensor:
             return OpenRun.LOST
         if not run.is_finished:
             return OpenRun.GOES_ON
-        return OpenRun.ENDED if ENDED_TAG in run.tags or run.is_success else OpenRun.LOST
+        return OpenRun.ENDED if has_ended(run) or run.is_success else OpenRun.LOST
 
     def _may_end_otherwise(self, run: LostRun) -> bool:
         """Return whether a process of the run may still report the end itself, or a journal holds events of it."""

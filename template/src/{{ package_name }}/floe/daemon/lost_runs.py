@@ -60,11 +60,16 @@ class LostRun:
         return self.steps[0].step.run_id
 
 
+def has_ended(run: dg.DagsterRun) -> bool:
+    """Return whether a process has sent the run's end."""
+    return run.tags.get(ENDED_TAG) == run.run_id
+
+
 def lost_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[LostRun]:
     """Yield the lost runs that Dagster has updated after `since`."""
     filters = dg.RunsFilter(statuses=LOST_STATUSES, updated_after=since)
     for record in instance.get_run_records(filters, limit=LIMIT):
-        if ENDED_TAG not in record.dagster_run.tags and (lost := _lost_run(instance, record)):
+        if not has_ended(record.dagster_run) and (lost := _lost_run(instance, record)):
             yield lost
 
 

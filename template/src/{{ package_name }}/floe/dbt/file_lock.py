@@ -19,6 +19,7 @@ from .profile import ProfileError, read_output
 
 POLL_SECONDS = 0.2
 VARIABLE = "DUCKDB_PATH"
+JINJA = "{" * 2
 # dbt's commands that do not connect.
 UNCONNECTED = {"clean", "deps", "init", "list", "ls", "parse"}
 
@@ -75,6 +76,6 @@ def _database(settings: Settings) -> Path | None:
     path = str(output.get("path") or "")
     if VARIABLE in path:
         path = os.environ.get(VARIABLE, "")
-    if output.get("type") != DUCKDB.adapter or not path or ":" in path or "{{" in path:
+    if output.get("type") != DUCKDB.adapter or not path or ":" in path or JINJA in path:
         return None
     return settings.dbt_project_dir / path
