@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -69,7 +70,8 @@ class Pod:
         """Start `command` in the read-only folder `project`, with nothing but `variables` and a PATH."""
         self.name = f"pod-{uuid4().hex[:8]}"
         self.log = log
-        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **variables}
+        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        environment = {"PATH": path, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **variables}
         assignments = [f"{name}={value}" for name, value in environment.items()]
         enter = ["bash", "-c", ENTER, "enter", self.name, str(project), "env", "-i", *assignments, *command]
         namespaces = ["unshare", "--uts", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
@@ -91,8 +93,10 @@ class Pod:
 
     def kill(self) -> None:
         """Kill all its processes at once."""
-        os.kill(self._first(), signal.SIGKILL)
-        self.process.wait(30)
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError, IndexError):
+                os.kill(self._first(), signal.SIGKILL)
+            self.process.wait(30)
 
     def _first(self) -> int:
         """Return the pod's process 1, whose death is that of all its processes."""
@@ -105,6 +109,12 @@ def writable(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o777)
     return folder
+
+
+def open_to_all(folder: Path) -> None:
+    """Let every user write what root has created in a folder."""
+    for path in folder.rglob("*"):
+        path.chmod(0o777 if path.is_dir() else 0o666)
 
 
 def variables(volume: Path) -> dict[str, str]:
@@ -134,6 +144,6 @@ def create_runs(
         text=True,
         check=False,
     )
-    assert 0 == done.returncode, done.stderr
+    done.check_returncode()
     lines = [line.removeprefix("RUN ") for line in done.stdout.splitlines() if line.startswith("RUN ")]
     return dict(json.loads(line) for line in lines)

@@ -47,7 +47,7 @@ class Settings:
     def dbt_manifest(self) -> Path:
         """Return the file of dbt's manifest.
 
-        In production, it may be part of an image while dbt's artifacts go to another folder, since images are read-only.
+        In production, it may be part of an image, which is read-only, while dbt's artifacts go to another folder.
         """
         own, image = (folder / "manifest.json" for folder in (self.dbt_artifacts_dir, self.dbt_image_dir))
         return image if self.dbt_target == "prod" and not own.exists() and image.exists() else own
