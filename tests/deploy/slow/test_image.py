@@ -175,7 +175,7 @@ def test_stop(deployed: Deployed, record_property: Say) -> None:
 
 
 def test_existing(template: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The image of a project beside an existing dbt project has both, without secrets; its code server needs no variables."""
+    """The image of a project beside an existing dbt project has both and no secrets; its server needs no variables."""
     check_programs()
     folder = tmp_path_factory.mktemp("existing")
     folder.chmod(0o755)
