@@ -27,7 +27,7 @@ LANES = (
     "quick_targets",
 )
 # Too slow for that: run before a release, and after a change that concerns them.
-BY_HAND = (*(f"targets({target})" for target in SLOW_TARGETS), "recipes", "sql")
+BY_HAND = (*(f"targets({target})" for target in SLOW_TARGETS), "recipes", "sql", "deploy")
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv"
@@ -231,6 +231,13 @@ def faults(session: nox.Session) -> None:
         return
     session.run("pytest", "tests/faults", "tests/faults/slow/test_runs.py", env={"FLOE_FUZZ": "10000"})
     session.run("python", "-m", "tests.faults.table", "--file=benchmarks/faults.md")
+
+
+@nox.session(default=False)
+def deploy(session: nox.Session) -> None:
+    """Build images from the rendered Dockerfile, start compose.yaml's processes from them, run; needs root, buildah."""
+    install_all(session, "tests")
+    session.run("pytest", "--override-ini=addopts=--strict-markers", *(session.posargs or ["-rA", "tests/deploy"]))
 
 
 @nox.session(default=False)

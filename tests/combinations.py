@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from tools.rendering import REPOSITORY, render
 
 Tree = Mapping[str, str]  # relative path -> SHA-256 of the file's bytes
 PROJECT_NAME = "pipeline"
+# Questions whose answers are not crossed with all others, because they change files of their own: each combination of
+# the others gets one of them.
+SPREAD = ("deployment",)
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def _answered(
         values = [read(question[key]) for key in ("default", "placeholder") if key in question]
         if name == "folder_in_repository":  # a dbt project beside needs a repository that contains both
             values = values[:1] if ".." in told.context["dbt_project_dir"] else values[1:]
+    if name in SPREAD:
+        values = [values[zlib.crc32(str(told).encode()) % len(values)]]
     for value in values:
         context = {**told.context, name: value}
         if not is_asked:  # copier neither validates nor stores it

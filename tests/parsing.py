@@ -35,7 +35,13 @@ def _dotenv(text: str) -> dict[str, str | None]:
     return {binding.key: binding.value for binding in bindings if binding.key}
 
 
-# dbt parses .sql, where it belongs to a project; .gitignore and .dockerignore are lists of any lines.
+def _yaml(text: str) -> Any:
+    """Return the document of a text, or a list if there are several, as kubectl takes them."""
+    documents = list(yaml.safe_load_all(text))
+    return documents[0] if len(documents) == 1 else documents
+
+
+# dbt parses .sql, where it belongs to a project, and hadolint a Dockerfile; .gitignore and .dockerignore are any lines.
 PARSERS: dict[str, Callable[[str], Any]] = {
     ".csv": _csv,
     ".dockerignore": str.splitlines,
@@ -47,8 +53,9 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     ".sql": str,
     ".svg": ET.fromstring,
     ".toml": tomllib.loads,
-    ".yaml": yaml.safe_load,
-    ".yml": yaml.safe_load,
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    "Dockerfile": str.splitlines,
 }
 
 

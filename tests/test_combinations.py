@@ -15,7 +15,7 @@ from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import default_settings
 from jinja2 import UndefinedError, nodes
 
-from tests.combinations import Combination, Rendered, Tree, free_text, questions
+from tests.combinations import SPREAD, Combination, Rendered, Tree, combinations, free_text, questions
 from tests.parsing import anchors, fault, leftover, links, parse, scalars
 from tools.rendering import REPOSITORY, render, snapshot
 
@@ -66,6 +66,16 @@ class TestAll:
         }
 
         assert [] == [name for name in free_text() if name in deciding and "placeholder" not in questions()[name]]
+
+    @pytest.mark.parametrize("name", SPREAD)
+    def test_pairs(self, template: Path, name: str) -> None:
+        """An answer that is not crossed with all others meets each of them in at least one combination."""
+        found = combinations(template)
+        pairs = {(each.asked[name], answer) for each in found for answer in each.asked.items() if answer[0] != name}
+        values = {value for value, _ in pairs}
+
+        assert values == set(questions()[name]["choices"].values())
+        assert pairs == {(value, answer) for value in values for _, answer in pairs}
 
     def test_twice(self, rendered: Rendered) -> None:
         """The same answers give the same bytes, in another process and in another folder."""
@@ -183,12 +193,14 @@ class TestFiles:
         assert [] == faults(rendered, check)
 
     def test_no_absolute_path(self, rendered: Rendered) -> None:
-        """No path of a machine stands in a file, but for the template's own in copier's."""
+        """No path of a machine is in a file, except for the template's own in copier's, and those of the image."""
         here = [REPOSITORY, rendered.template, rendered.store.parent, Path.home(), Path.cwd()]
         of_any = r"(?<![\w.:/~}])/(?:home|Users|root|tmp|private|var|usr|opt|etc|mnt|srv)/|\b[A-Z]:\\"
-        pattern = re.compile("|".join([*(re.escape(f"{path}/") for path in here), of_any]))
+        machine = "|".join(re.escape(f"{path}/") for path in here)
+        in_container = re.compile(r"Dockerfile|compose\.yaml|deploy/|docs/deploy\.md|\.github/workflows/image\.yml")
 
         def check(path: str, text: str, _: Combination) -> str:
+            pattern = re.compile(machine if in_container.match(path) else f"{machine}|{of_any}")
             found = pattern.search(text.replace(f"_src_path: {rendered.template}\n", "") if path == ANSWERS else text)
             return text[found.start() :].split("\n")[0] if found else ""
 

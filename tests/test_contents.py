@@ -84,7 +84,7 @@ class TestData:
 
     def test_yaml(self, rendered: Rendered, record_property: Say) -> None:
         """Yamllint passes."""
-        found = by_name(rendered, "*.yml")
+        found = by_name(rendered, "*.yml") | by_name(rendered, "*.yaml")
 
         assert [] == [
             f"{path}: {problem}"

@@ -33,7 +33,7 @@ def test_broken(template: Path, tmp_path: Path) -> None:
     for before, after in (
         ("redshift, databricks, postgres, spark]", "redshift, databricks, spark]"),
         ("gRPC - usually port 4317: grpc", "gRPC - usually port 4317: grpcs"),
-        ("'otlp_protocol', 'update_workflow'", "'otlp_protocol', 'weekly_updates'"),
+        ("'deployment', 'update_workflow'", "'deployment', 'weekly_updates'"),
         ("update_workflow:\n", "weekly_updates:\n"),
         ("'update_workflow' if update_workflow else ''", "''"),
         ('"team:data"', '"team:platform"'),

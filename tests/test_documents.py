@@ -153,9 +153,10 @@ class TestDependabot:
         assert len(folders) > 1
 
     def test_project(self, project: Path) -> None:
-        """A project's own settings cover its workflows and its pyproject.toml, both at the root."""
-        assert {"uv": ["/"], "github-actions": ["/"]} == self.directories(project / ".github" / "dependabot.yml")
-        assert (project / "pyproject.toml").is_file()
+        """A project's own settings cover its workflows, pyproject.toml, Dockerfile and compose.yaml, at the root."""
+        ecosystems = ("uv", "github-actions", "docker", "docker-compose")
+        assert {name: ["/"] for name in ecosystems} == self.directories(project / ".github" / "dependabot.yml")
+        assert all((project / name).is_file() for name in ("pyproject.toml", "Dockerfile", "compose.yaml"))
 
 
 class TestLicence:

@@ -20,6 +20,7 @@ LAYERS = (
     "run_outcome",
     "watcher",
     "lineage tracing",
+    "daemon",
     "step_watch observer",
     "run",
     "manifest translator",

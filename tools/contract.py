@@ -45,11 +45,14 @@ def contract(template: Path) -> Contract:
     options = {name: True for name, question in questions.items() if question["type"] == "bool"}
     with tempfile.TemporaryDirectory() as folder:
         for start in choices["start_from"]:
-            whole = Path(folder) / start / "my-pipeline"
-            render(template, whole, start_from=start, otlp_endpoint="http://localhost:4318", **options)
-            names = (path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
+            names: set[str] = set()
+            for deployment in choices["deployment"]:
+                whole = Path(folder) / start / deployment / "my-pipeline"
+                chosen = {"start_from": start, "deployment": deployment, "otlp_endpoint": "http://localhost:4318"}
+                render(template, whole, **chosen, **options)
+                names |= {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
+                defaults |= answers_of(whole)
             paths[start] = sorted(name for name in names if not OWNERS.match_file(name))
-            defaults |= answers_of(whole)
         defaults |= answers_of(render(template, Path(folder) / "my-pipeline"))
     for name in FROM_SURROUNDINGS:
         defaults.pop(name, None)

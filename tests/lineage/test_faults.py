@@ -143,6 +143,7 @@ def observe(folder: Path) -> Observed:
     # Within a git repository, events have paths from its root on: nox keeps temporary files below the template's.
     for path in (target, *(target.relative_to(parent) for parent in reversed(target.parent.parents))):
         text = text.replace(str(path), "target")
+    tags = {name: value.replace(run_id, RUN_ID) for name, value in tags.items()}
     return Observed(json.loads(text), endpoint.spans, tags, log)
 
 
@@ -230,7 +231,8 @@ def changed(observed: Observed, truth: Observed) -> list[str]:
 
 def test_whole(truth: Observed) -> None:
     """Without a fault nothing is lost, and the tags do not mention it."""
-    assert {"floe/lineage": "118 sent", "floe/traces": "60 sent", "floe/metrics": "1 sent"} == truth.tags
+    counts = {"floe/lineage": "118 sent", "floe/traces": "60 sent", "floe/metrics": "1 sent"}
+    assert {**counts, ".floe/end": RUN_ID} == truth.tags
 
 
 def test_no_json(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +276,7 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watcher, "run_event_builder", fail)
     observed = observe(tmp_path / "run")
 
-    traces = {"floe/traces": "60 sent", "floe/metrics": "1 sent"}
+    traces = {"floe/traces": "60 sent", "floe/metrics": "1 sent", ".floe/end": RUN_ID}
     assert {"floe/lineage": "2 sent (detail lost for 1 node)", **traces} == observed.tags
     assert 60 == len(observed.spans)
     assert "ValueError: planted in run_event_builder" in observed.log[-1].getMessage()

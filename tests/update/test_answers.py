@@ -161,6 +161,41 @@ def test_on_and_off(
     assert before == tree(project)
 
 
+DEPLOYMENTS = ["none", "compose", "kubernetes", "none"]
+
+
+@pytest.mark.parametrize("target", ["duckdb", "postgres"])
+def test_deployment(released: Path, tmp_path: Path, renders: Renders, target: str) -> None:
+    """From none to compose, to kubernetes and back, a project is always what it would be from the start."""
+    project = start(released, tmp_path / "project", compute_target=target, deployment=DEPLOYMENTS[0])
+    before = tree(project)
+
+    for deployment in DEPLOYMENTS[1:]:
+        switch(project, deployment=deployment)
+
+        assert deployment == answers_of(project)["deployment"]
+        assert renders(project) == tree(project, owners=False)
+        assert (deployment != "none") == (project / "Dockerfile").exists()
+        assert set() == conflicts(project)
+        commit(project)
+
+    assert before == tree(project)
+
+
+def test_own_image(released: Path, tmp_path: Path) -> None:
+    """An owner's own Dockerfile and compose.yaml survive an update that adds the template's, as a visible conflict."""
+    project = start(released, tmp_path / "project", deployment="none")
+    for name in ("Dockerfile", "compose.yaml"):
+        (project / name).write_text(f"# {MINE}\n")
+    commit(project)
+
+    switch(project, deployment="compose")
+
+    for name in ("Dockerfile", "compose.yaml"):
+        assert MINE in (project / name).read_text()
+    assert {"Dockerfile", "compose.yaml"} <= conflicts(project)
+
+
 def owners_files(project: Path) -> dict[str, str]:
     """Return the text of each file of a project that is its owner's."""
     return {

@@ -13,6 +13,7 @@ from ..project import dbt_project
 @dbt_assets(
     manifest=load_manifest(dbt_project),
     project=dbt_project,
+    pool="warehouse",  # limits how many runs use the warehouse at once, where the instance has a limit
     dagster_dbt_translator=FloeTranslator(),
 )
 def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
 from .dbt.debug_log import DebugLog
 from .dbt.failure_summary import summarize
+from .dbt.file_lock import DatabaseLock
 from .dbt.log_records import read_events
 from .dbt.manifest_graph import is_executed, materialized
 from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
@@ -53,6 +54,7 @@ class Observer:
         self._bad_ends: list[NodeFinished] = []
         self._log: DebugLog | None = None
         self._command: DbtCommand | None = None
+        self._lock: DatabaseLock | None = None
         self._guard = FaultGuard()
         with self._guard():
             self._watch = StepWatch.of(context, settings, self._guard)
@@ -86,6 +88,10 @@ class Observer:
                 with self._guard(watcher.name):
                     self._records.append((watcher.name, watcher.attach(command)))
 
+    def hold(self, lock: DatabaseLock | None) -> None:
+        """Hold the lock of the database until the command ends."""
+        self._lock = lock
+
     def handle(self, raw: Mapping[str, Any]) -> None:
         """Pass a raw event to the watchers."""
         with self._guard():
@@ -107,6 +113,8 @@ class Observer:
         if self._ended:
             return
         self._ended = True
+        if self._lock:
+            self._lock.release()
         raised = end.message
         with self._guard():
             reason = raised and self._tracker.reason(raised, is_of_dbt=is_of_dbt)

@@ -14,13 +14,15 @@ from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .assets.translator import FloeTranslator
+from .daemon.sensor import unsent_sensor
 from .dbt.caches import cache_dbt_version, cache_output_keys
-from .dbt.command import start
+from .dbt.command import dbt_command, limit_termination, start
+from .dbt.file_lock import lock_database
 from .dbt.prepare import environment, load_manifest
 from .redact import redact
 from .settings import settings
 
-__all__ = ["FloeTranslator", "load_manifest", "observe"]
+__all__ = ["FloeTranslator", "load_manifest", "observe", "unsent_sensor"]
 
 
 def observe(
@@ -52,8 +54,10 @@ def observe(
     try:
         cache_dbt_version(dbt)
         cache_output_keys(context)
+        observer.hold(lock_database(settings, dbt_command(args), context.log))
         with environment(observer.environment()):
             invocation = start(dbt, args, context, kwargs, before=observer.last_target)
+        limit_termination(invocation)
     except BaseException as error:
         observer.finish(error)
         raise

@@ -26,6 +26,7 @@ class Settings:
     owner: str
     dbt_project_dir: Path
     dbt_artifacts_dir: Path
+    dbt_image_dir: Path
     dbt_profiles_dir: Path
     dbt_profile: str
     dbt_target: str
@@ -41,6 +42,15 @@ class Settings:
     def state_dir(self) -> Path:
         """Return the folder for data that outlives a run: unsent lineage events and the columns of models."""
         return Path(os.environ.get("FLOE_STATE_DIR") or ROOT / ".floe")
+
+    @property
+    def dbt_manifest(self) -> Path:
+        """Return the file of dbt's manifest.
+
+        In production, it may be part of an image, which is read-only, while dbt's artifacts go to another folder.
+        """
+        own, image = (folder / "manifest.json" for folder in (self.dbt_artifacts_dir, self.dbt_image_dir))
+        return image if self.dbt_target == "prod" and not own.exists() and image.exists() else own
 
 
 def read_settings(file: Path = FILE) -> Settings:
@@ -59,6 +69,7 @@ def read_settings(file: Path = FILE) -> Settings:
             dbt_project_dir=_path(document["dbt"]["project_dir"]),
             dbt_artifacts_dir=_path(document["dbt"]["project_dir"])
             / _first("DBT_TARGET_PATH", str(_path(document["dbt"]["artifacts_dir"]))),
+            dbt_image_dir=_path(document["dbt"]["artifacts_dir"]),
             dbt_profiles_dir=_path(document["dbt"]["profiles_dir"]),
             dbt_profile=_first("DBT_PROFILE", document["dbt"]["profile"]),
             dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
@@ -136,6 +147,14 @@ def _put_dbt_on_path() -> None:
         os.environ["PATH"] = f"{folder}{os.pathsep}{path}"
 
 
+def _set_home(folder: Path) -> None:
+    """Make `folder` the home of a user without one, such as the arbitrary user of a container; dbt fails without."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = str(folder)
+
+
 def _silence_grpc() -> None:
     """Keep gRPC's core from writing its own lines to standard error, which are not JSON; it reads this when imported.
 
@@ -149,6 +168,7 @@ def _is_set_to(variable: str, value: str) -> bool:
 
 
 settings = read_settings()
+_set_home(settings.state_dir)
 _silence_grpc()
 _put_dbt_on_path()
 _set_absolute_warehouse()

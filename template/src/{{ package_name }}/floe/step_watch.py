@@ -20,12 +20,12 @@ import dagster as dg
 from .dbt.node_events import Outcome
 from .delivery.counts import Counts
 from .delivery.limits import BUDGET_SECONDS
-from .delivery.run_tags import add_counts
+from .delivery.run_tags import ENDED_TAG, add_counts
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
 from .redact import redact
-from .run_outcome import StepEnd, run_end, step_end
+from .run_outcome import RunEnd, StepEnd, run_end, step_end
 from .settings import Settings
 from .step import Context, read_step
 from .tracing.watcher import MetricsWatcher, TraceWatcher
@@ -142,9 +142,9 @@ class StepWatch(logging.Handler):
         for watcher in self.watchers:
             with self.guard(watcher.name):
                 watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
-        self._close()
+        self._close(run)
 
-    def _close(self) -> None:
+    def _close(self, run: RunEnd | None = None) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
         closed: dict[str, Counts] = {}
         for watcher in self.watchers:
@@ -156,9 +156,9 @@ class StepWatch(logging.Handler):
             self.guard.add_to(closed[name], name)
         with self.guard():
             names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
-            self._report({name: closed.get(name) for name in names}, deadline)
+            self._report({name: closed.get(name) for name in names}, run, deadline)
 
-    def _report(self, counts: dict[str, Counts | None], deadline: float) -> None:
+    def _report(self, counts: dict[str, Counts | None], run: RunEnd | None, deadline: float) -> None:
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
@@ -168,5 +168,7 @@ class StepWatch(logging.Handler):
         else:
             self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
+        if run:
+            tags[ENDED_TAG] = self.step.run_id
         if not add_counts(self._context, tags, self._settings.state_dir, deadline):
             self._context.log.warning("Another process holds a lock, so the run's tags floe/* may lack some counts.")

@@ -7,6 +7,7 @@ recommends, and get it back afterwards, so that what they build is still an outp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from ..step import Context, has_empty_selection
 # dbt's commands that take Dagster's selection, and those that do not.
 SELECTING = {"build", "clone", "compile", "list", "ls", "run", "seed", "show", "snapshot", "test"}
 UNSELECTING = {"clean", "debug", "deps", "docs", "init", "parse", "retry", "run-operation", "source"}
+
+# How long dagster-dbt waits for dbt after an interruption. Kubernetes kills a pod after 30 seconds, in which the end of
+# the run has to be sent as well. The default of 25 seconds leaves too little time.
+TERMINATION_VARIABLE = "DAGSTER_DBT_TERMINATION_TIMEOUT_SECONDS"
+TERMINATION_SECONDS = 15.0
 
 NOTHING_SELECTED = (
     "No asset matches the selection of this run, so Dagster would build all assets. Check the selection with "
@@ -57,6 +63,12 @@ def start(
     invocation = dbt.cli(args, **{"manifest": manifest, "dagster_dbt_translator": translator, **kwargs})
     invocation.context, invocation.project = context, project
     return invocation
+
+
+def limit_termination(invocation: DbtCliInvocation) -> None:
+    """Leave time to report the end of a run that is interrupted, unless the owner has chosen a limit."""
+    if TERMINATION_VARIABLE not in os.environ:
+        invocation.termination_timeout_seconds = TERMINATION_SECONDS
 
 
 def dbt_command(args: Sequence[str]) -> str:

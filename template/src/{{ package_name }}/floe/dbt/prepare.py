@@ -68,13 +68,12 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
         FileNotFoundError: It is missing and the dbt output is `prod`, where the image must contain it.
         ParseError: dbt cannot parse the project.
     """
-    if not project.manifest_path.exists():
+    file = settings.dbt_manifest
+    if not file.exists():
         if project.target == "prod":
-            raise FileNotFoundError(
-                f"{project.manifest_path} is missing: run `DBT_TARGET=prod floe prepare` when you build the image"
-            )
+            raise FileNotFoundError(f"{file} is missing: run `DBT_TARGET=prod floe prepare` when you build the image")
         _parse_or_log(project)
-    manifest: dict[str, Any] = orjson.loads(restored(project.manifest_path.read_bytes(), settings))
+    manifest: dict[str, Any] = orjson.loads(restored(file.read_bytes(), settings))
     return manifest
 
 

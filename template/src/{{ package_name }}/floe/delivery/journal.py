@@ -2,9 +2,9 @@
 
 A journal is a file of JSON lines, one per item. A line begins with a space while the item is waiting, and with a tab
 once it no longer needs sending. Both are blank in JSON, and acknowledging a line needs no space on a full disk. A
-process holds a lock on its journal as long as it lives. A journal that can be locked belongs to a dead process, and
-whoever locks it sends the rest. Each item is one call of `write` without fsync: the lines of a killed process survive,
-but a power cut may lose some.
+process locks its journal and touches it as long as it lives: see `liveness.py`. Whoever claims the journal of a dead
+process sends the rest. Each item is one call of `write` without fsync: the lines of a killed process survive, but a
+power cut may lose some.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +20,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from .limits import FOLDER_BYTES
-from .state_folder import make_state_folder, try_lock
+from .liveness import heartbeat, is_of_other_host, is_stale, own_token
+from .state_folder import Lock, make_state_folder, try_lock
 
 # The last journal whose items have all been sent or refused, kept for inspection.
 LAST_JOURNAL = "last.ndjson"
-STALE_SECONDS = 86_400  # Windows has no such lock; a journal unchanged for this long belongs to a dead process
 WAITING, SENT = b" ", b"\t"
 FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0)
 
@@ -49,6 +47,7 @@ class Journal:
         file: The file.
         error: The first error of the disk, which none of the methods raises.
         waiting: Offsets of the items that are not acknowledged.
+        last_beat: The time of the volume when its process was last known to be alive, in seconds.
     """
 
     def __init__(self, file: Path, descriptor: int, room: int) -> None:
@@ -57,10 +56,14 @@ class Journal:
         self.error = ""
         self.waiting: set[int] = set()
         self._descriptor: int | None = descriptor
-        self._size = os.fstat(descriptor).st_size
+        status = os.fstat(descriptor)
+        self.last_beat = status.st_mtime
+        self._size = status.st_size
+        self._is_changed = self._size == 0
         self._limit = self._size + room
         self._is_torn = self._size > 0  # a dead process may have torn its last line
         self._lock = threading.Lock()
+        heartbeat.add(file)
 
     @classmethod
     def create(cls, folder: Path, name: str) -> Journal:
@@ -71,11 +74,11 @@ class Journal:
         """
         make_state_folder(folder)
         room = FOLDER_BYTES - sum(map(_size, journals(folder)))
-        file = folder / f"{name}-{time.time_ns()}-{uuid4().hex[:8]}.ndjson"
+        file = folder / f"{name}-{time.time_ns()}-{own_token()}.ndjson"
         descriptor = os.open(file, FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        if try_lock(descriptor, file):
+        if try_lock(descriptor, file) is not Lock.REFUSED:
             return cls(file, descriptor, room)
-        # Another process took it for a dead one's just before it was locked, or the disk does not support locks.
+        # Another process took it for a dead one's just before it was locked.
         os.close(descriptor)
         raise OSError(errno.ENOLCK, "the journal could not be locked", str(file))
 
@@ -83,14 +86,23 @@ class Journal:
     def claim(cls, file: Path) -> Journal | None:
         """Return the journal of a dead process; None if that process is alive or another one has claimed it."""
         try:
-            if sys.platform == "win32" and time.time() - file.stat().st_mtime < STALE_SECONDS:
-                return None
             descriptor = os.open(file, FLAGS)
         except OSError:
             return None
-        if try_lock(descriptor, file):
-            return cls(file, descriptor, FOLDER_BYTES)
-        os.close(descriptor)
+        claimed = None
+        try:
+            lock = try_lock(descriptor, file)
+            is_foreign = is_of_other_host(_token(file))
+            # Within a host, the lock is enough. Between hosts, the journal must be stale, and only one can rename it.
+            is_certain = lock is Lock.HELD and not is_foreign
+            if lock is not Lock.REFUSED and (is_certain or is_stale(descriptor, file.parent)):
+                claimed = file.rename(_renamed(file)) if is_foreign else file
+                return cls(claimed, descriptor, FOLDER_BYTES)
+        except OSError:  # another host was faster
+            return None
+        finally:
+            if claimed is None:
+                os.close(descriptor)
         return None
 
     def append(self, text: str) -> int | None:
@@ -159,6 +171,10 @@ class Journal:
         with self._lock:
             if self._descriptor is None:
                 return
+            heartbeat.remove(self.file)
+            if not self._is_changed:  # only looked at: its process is as dead as before
+                with suppress(OSError):
+                    os.utime(self.file, (self.last_beat, self.last_beat))
             os.close(self._descriptor)
             self._descriptor = None
             if keep_as_last and not self.waiting:
@@ -209,6 +225,7 @@ class Journal:
         if self._descriptor is None:
             return 0
         try:
+            self._is_changed = True
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             written = os.write(self._descriptor, data)
         except OSError as error:
@@ -246,6 +263,16 @@ def read_lines(file: Path) -> Iterator[Line]:
             if raw.strip():
                 yield Line(offset, _content(raw), not raw.startswith(SENT))
             offset += len(raw)
+
+
+def _token(file: Path) -> str:
+    """Return the token of the process that has created or claimed a journal."""
+    return file.stem.rpartition("-")[2]
+
+
+def _renamed(file: Path) -> Path:
+    """Return the path of a journal after this process has claimed it."""
+    return file.with_name(f"{file.stem.rpartition('-')[0]}-{own_token()}{file.suffix}")
 
 
 def _size(file: Path) -> int:

@@ -11,6 +11,8 @@ LINGER_SECONDS = 1.0  # the time that a batch waits for more items
 REST_SECONDS = 10.0  # the pause of a channel whose endpoint fails
 TOKEN_SECONDS = 10  # fetching a token
 BODY_SECONDS = 0.5  # reading a response
+BEAT_SECONDS = 5.0  # after which a living process touches its files again
+STALE_SECONDS = 60.0  # after which an untouched file of another host belongs to a dead process
 
 FAILURES = 3  # in a row, after which the endpoint is to blame rather than the item
 

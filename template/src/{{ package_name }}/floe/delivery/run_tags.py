@@ -11,6 +11,9 @@ from pathlib import Path
 from ..step import Context
 from .state_folder import lock_until, make_state_folder
 
+# Says that the end of a run was sent. The value is the run's id, because Dagster copies tags to a run that repeats it.
+# Dagster does not show tags that begin with a dot.
+ENDED_TAG = ".floe/end"
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from openlineage.client.serde import Serde
 
 from ..delivery.journal import Journal, Line, claimed, journals, read_lines
 from ..delivery.state_folder import folder_lock
+from .ended_runs import mark_ended
 
 TERMINAL = {RunState.COMPLETE.value, RunState.FAIL.value, RunState.ABORT.value}
 KILLED = "The process exited without reporting a result (killed, out of memory, host lost, or disk full)."
 OPEN_JOURNALS = 64  # limit for those that wait for a second try, since each holds a file open
+
+
+class OpenRun(Enum):
+    """The state of a run that a dead process has left open."""
+
+    LOST = "it ends now"
+    GOES_ON = "another process continues it, or will"
+    ENDED = "another process has ended it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,22 @@ class Entry:
                 self.journal.erase(self.start)
 
 
-def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> Iterator[Entry]:
+def all_lost(_: str) -> OpenRun:
+    """Say of each run that it ends now: nothing is known about it."""
+    return OpenRun.LOST
+
+
+def unsent(
+    folder: Path,
+    own_run: str | None = None,
+    deadline: float = 0.0,
+    state_of: Callable[[str], OpenRun] = all_lost,
+) -> Iterator[Entry]:
     """Yield the unsent events of dead processes, oldest first, and an end for each run that they left open.
 
     An event that the consumer does not acknowledge holds back the later events of its run. It is yielded again after
     all others, as long as some are acknowledged in the meantime. The run `own_run` gets no end, because it continues in
-    this process.
+    this process. Of other open runs, `state_of` says whether they get one.
 
     Raises:
         TimeoutError: Another process was still replaying at `deadline` of `time.monotonic`. Without a deadline, nothing
@@ -80,20 +100,23 @@ def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> I
             return
         retries: list[Entry] = []
         open_journals: list[Journal] = []
+        with_open_runs: set[Journal] = set()  # the START of a run that goes on has to stay
         runs_of_closed: set[str] = set()
         held_back: set[str] = set()
         ended = cache(lambda: _ended_runs(folder))  # read at most once, and only if a run is open
         for journal in claimed(folder):
             stack.enter_context(closing(journal))
-            entries = _entries(journal, own_run, ended)
+            entries, goes_on = _entries(journal, own_run, ended, state_of)
             yield from _in_order(entries, held_back)
             still_waiting = [entry for entry in entries if entry.is_waiting]
+            if goes_on:
+                with_open_runs.add(journal)
             if still_waiting and len(open_journals) < OPEN_JOURNALS:
                 open_journals.append(journal)
                 retries += still_waiting
             else:
                 runs_of_closed.update(entry.run_id for entry in still_waiting)
-                journal.close(keep_as_last=True)
+                journal.close(keep_as_last=not goes_on)
         while retries:
             yield from _in_order(retries, set(runs_of_closed))
             still_waiting = [entry for entry in retries if entry.is_waiting]
@@ -101,7 +124,7 @@ def unsent(folder: Path, own_run: str | None = None, deadline: float = 0.0) -> I
                 break
             retries = still_waiting
         for journal in open_journals:
-            journal.close(keep_as_last=True)
+            journal.close(keep_as_last=journal not in with_open_runs)
 
 
 def run_of(line: Line) -> tuple[str, str]:
@@ -135,8 +158,11 @@ def _in_order(entries: Iterable[Entry], held_back: set[str]) -> Iterator[Entry]:
             held_back.add(entry.run_id)
 
 
-def _entries(journal: Journal, own_run: str | None, ended_anywhere: Callable[[], set[str]]) -> list[Entry]:
-    last_write = datetime.fromtimestamp(journal.file.stat().st_mtime, UTC)
+def _entries(
+    journal: Journal, own_run: str | None, ended_anywhere: Callable[[], set[str]], state_of: Callable[[str], OpenRun]
+) -> tuple[list[Entry], bool]:
+    """Return the entries of a journal, with the ends of lost runs, and whether one of its runs goes on."""
+    last_write = datetime.fromtimestamp(journal.last_beat, UTC)
     starts: dict[str, int] = {}
     ended: set[str] = set()
     entries = []
@@ -149,11 +175,20 @@ def _entries(journal: Journal, own_run: str | None, ended_anywhere: Callable[[],
             starts.pop(run_id, None)
         elif state == RunState.START.value and run_id and run_id not in ended:
             starts[run_id] = line.offset
+    goes_on = False
     for run_id, offset in starts.items():
-        if run_id != own_run and run_id not in ended_anywhere():
+        if run_id == own_run or run_id in ended_anywhere():
+            continue
+        open_run = state_of(run_id)
+        goes_on |= open_run is OpenRun.GOES_ON
+        if open_run is OpenRun.LOST:
             end = end_of(json.loads(journal.text(offset)), last_write, KILLED)
             entries.append(Entry(run_id, journal, journal.append_or_hold(end), end))
-    return entries
+            mark_ended(journal.file.parent, run_id)
+    for run_id in ended:
+        if journal.file.name.startswith(run_id):  # the Dagster run, whose process could not tell Dagster that it ended
+            mark_ended(journal.file.parent, run_id)
+    return entries, goes_on
 
 
 def _ended_runs(folder: Path) -> set[str]:

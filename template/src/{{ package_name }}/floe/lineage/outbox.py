@@ -24,7 +24,8 @@ from ..delivery.journal import Journal, Line, journals, read_lines
 from ..delivery.limits import SPOOL_SECONDS
 from ..delivery.sender import Delivery
 from ..redact import redact_json, redactor
-from .backlog import Entry, end_of, run_of, unsent
+from .backlog import Entry, OpenRun, all_lost, end_of, run_of, unsent
+from .ended_runs import forget_old_marks, mark_ended
 from .event_json import as_json
 from .transports import Send, sender
 
@@ -43,6 +44,7 @@ class Outbox:
         self._run_id = run_id
         self._open: dict[str, tuple[RunEvent, int | None]] = {}  # run id -> its START, and the START's offset
         self._error = ""
+        self._has_ended = False  # the Dagster run, as far as this process knows
         self._redact = redactor()
         self._journal: Journal | None = None
         try:
@@ -69,6 +71,9 @@ class Outbox:
         self._open.pop(self._run_id, None)  # another attempt or step ends the Dagster run
         for run_id, (start, offset) in self._open.items():
             self._deliver(run_id, end_of(Serde.to_dict(start), datetime.now(UTC), UNREPORTED), offset)
+        if self._has_ended:
+            mark_ended(self._folder, self._run_id)  # in case that the process is killed before Dagster knows
+        forget_old_marks(self._folder)
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
@@ -82,6 +87,7 @@ class Outbox:
         except Exception:  # such as half a surrogate pair in a message, which the client's own conversion accepts
             text = Serde.to_json(event)
         run_id = event.run.runId
+        self._has_ended |= run_id == self._run_id and event.eventType is not RunState.START
         if event.eventType is RunState.START:
             self._open[run_id] = (event, self._deliver(run_id, text))
         else:
@@ -150,9 +156,25 @@ class _JournalTransport(Transport):
         self._take(event)
 
 
-def replay(transport: Transport, folder: Path, deadline: float) -> Counts:
-    """Send the events of dead processes until `deadline` of `time.monotonic`, and end the runs that they left open."""
-    channel = LineageChannel(sender(transport), unsent(folder, deadline=deadline - SPARE_SECONDS))
+def replay(
+    transport: Transport,
+    folder: Path,
+    deadline: float,
+    state_of: Callable[[str], OpenRun] = all_lost,
+    *,
+    waits: bool = True,
+) -> Counts:
+    """Send the events of dead processes until `deadline` of `time.monotonic`, and end the runs that they left open.
+
+    Args:
+        transport: The transport.
+        folder: The folder of the journals.
+        deadline: The end.
+        state_of: Says which of the open runs end.
+        waits: Whether to wait for another process that is doing the same; otherwise, leave everything to it.
+    """
+    wait_until = deadline - SPARE_SECONDS if waits else 0.0
+    channel = LineageChannel(sender(transport), unsent(folder, deadline=wait_until, state_of=state_of))
     return Delivery(channel).close(deadline)
 
 

@@ -57,8 +57,10 @@ class DerivedIds(IdGenerator):
 class SpanBuilder:
     """A builder of the spans of one step that runs dbt."""
 
-    def __init__(self, step: Step, resource: Resource, processor: SpanProcessor) -> None:
-        """Start the step's span; `processor` receives each span that ends."""
+    def __init__(
+        self, step: Step, resource: Resource, processor: SpanProcessor, started_at: datetime | None = None
+    ) -> None:
+        """Start the step's span, by default now; `processor` receives each span that ends."""
         self._run_step = step
         self._shared = step_attributes(step)
         self._redact = redactor()
@@ -74,7 +76,7 @@ class SpanBuilder:
         self._step = self._child(
             NonRecordingSpan(self._context(run_span_id(step.run_id))),
             f"step {step.key}",
-            None,
+            started_at,
             {"dagster.step.key": step.key},
             step.span_id,
         )
@@ -113,10 +115,16 @@ class SpanBuilder:
                 self._record_node(command, event, attributes, upstream, statements)
 
     def end(
-        self, outcome: Outcome, message: str | None, *, run_outcome: Outcome | None, run_message: str | None = None
+        self,
+        outcome: Outcome,
+        message: str | None,
+        *,
+        run_outcome: Outcome | None,
+        run_message: str | None = None,
+        at: datetime | None = None,
     ) -> None:
-        """End the step's span, and also the run's if this step ends the run."""
-        _end(self._step, outcome, message, None)
+        """End the step's span, by default now, and also the run's if this step ends the run."""
+        _end(self._step, outcome, message, at)
         if run_outcome:
             outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
@@ -128,7 +136,7 @@ class SpanBuilder:
                 start_time=_nanoseconds(self._run_step.run_started_at),
                 attributes=redact_values(self._shared, self._redact),
             )
-            _end(run, run_outcome, run_message, None)
+            _end(run, run_outcome, run_message, at)
 
     def _record_node(
         self,

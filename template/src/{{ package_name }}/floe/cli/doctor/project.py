@@ -128,7 +128,7 @@ def _late(*, has_started: bool) -> Finding:
 
 def manifest(settings: Settings, _: float) -> Iterator[Finding]:
     """Report the age of dbt's manifest, and whether it matches the project's current files."""
-    file = settings.dbt_artifacts_dir / "manifest.json"
+    file = settings.dbt_manifest
     if not file.is_file():
         if settings.dbt_target == "prod":
             message = f"{file} is missing: run `DBT_TARGET=prod uv run floe prepare` when you build the image"

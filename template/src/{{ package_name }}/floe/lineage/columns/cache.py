@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -133,7 +132,7 @@ class ColumnCache:
         """Write the file completely or not at all; a full or read-only disk only costs the next run time."""
         if self._file is None:
             return
-        temporary = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        temporary = self._file.with_name(f"{self._file.name}.{uuid4().hex}")  # a process id is not unique over hosts
         with contextlib.suppress(OSError):
             started = self._started_files()
             # Another process may have written its tables since this one has read the file.
