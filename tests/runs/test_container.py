@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import dagster as dg
 import pytest
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import LaunchRunContext
 
 from tools import pods, runs
 from tools.receiver import Receiver, receiver
@@ -151,3 +158,78 @@ def test_two_at_once(image: Path, volume: Path) -> None:
         assert "PASS=54 WARN=0 ERROR=0" in pod.output, pod.output[-3000:]
     waited = next(line for line in second.output.splitlines() if "Waited " in line)
     assert str(volume / "warehouse.duckdb") in json.loads(waited)["event"]
+
+
+def test_launched(image: Path, volume: Path) -> None:
+    """A run that K8sRunLauncher launches ends green in a pod; the API server is an emulator, the pod a process here."""
+    kmock = pytest.importorskip("kmock", reason="not among the packages of this session")
+    dagster_k8s = pytest.importorskip("dagster_k8s", reason="not among the packages of this session")
+    with receiver() as server, emulator(kmock) as (url, objects):
+        variables = pods.variables(volume) | endpoints(server)
+        ((run_id, _),) = pods.create_runs(image, runs.ALL, 1, variables, runs.IN_PROCESS).items()
+        configuration = volume / "kubeconfig"
+        configuration.write_text(json.dumps(kubeconfig(url)))
+        with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(volume / "dagster"))) as instance:
+            launcher = dagster_k8s.K8sRunLauncher(
+                service_account_name="dagster",
+                instance_config_map="dagster-instance",
+                job_image="pipeline:1",
+                dagster_home=str(volume / "dagster"),
+                load_incluster_config=False,
+                kubeconfig_file=str(configuration),
+            )
+            launcher.register_instance(instance)
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+            (job,) = (dict(made) for key, made in objects.items() if "jobs" in str(key[0]))
+            (container,) = job["spec"]["template"]["spec"]["containers"]
+            pods.open_to_all(volume)
+            command = [*(container.get("command") or []), *(container.get("args") or [])]
+            pod = pods.Pod(image, command, variables, volume / "log")
+            code = pod.wait(180)
+            ended = instance.get_run_by_id(run_id)
+
+    assert 0 == code, pod.output[-3000:]
+    assert ended is not None
+    assert (dg.DagsterRunStatus.SUCCESS, "pipeline:1") == (ended.status, container["image"])
+    assert f"{len(server.events)} sent" == ended.tags["floe/lineage"]
+    assert 2 == [event["run"]["runId"] for event in server.events].count(run_id)
+
+
+@contextmanager
+def emulator(kmock: Any) -> Iterator[tuple[str, Any]]:
+    """Serve an emulated API server of Kubernetes that knows jobs and pods; return its URL and its objects."""
+    started, ended = threading.Event(), threading.Event()
+    serving: dict[str, Any] = {}
+
+    async def serve() -> None:
+        api = kmock.KubernetesEmulator()
+        for name, kind in {"batch/v1/jobs": "Job", "v1/pods": "Pod"}.items():
+            api.resources[name] = kmock.ResourceInfo(kind=kind, namespaced=True)
+        async with api, kmock.Server(api) as port:
+            serving.update(url=str(port.url), objects=api.objects)
+            started.set()
+            while not ended.is_set():
+                await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert started.wait(30)
+    try:
+        yield serving["url"], serving["objects"]
+    finally:
+        ended.set()
+        thread.join()
+
+
+def kubeconfig(url: str) -> dict[str, Any]:
+    """Return the configuration of a client of an API server without authentication."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "emulator",
+        "clusters": [{"name": "emulator", "cluster": {"server": url}}],
+        "users": [{"name": "nobody", "user": {}}],
+        "contexts": [{"name": "emulator", "context": {"cluster": "emulator", "user": "nobody"}}],
+    }

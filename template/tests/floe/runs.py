@@ -95,7 +95,7 @@ def run_recorded(
     error: BaseException | None = FAILURE,
     tags_before: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """Observe the recorded dbt command; return the tags that the Dagster run gets.
+    """Observe the recorded dbt command; return the tags of the Dagster run that Dagster shows.
 
     Args:
         folder: A folder for what dbt writes.
@@ -125,7 +125,7 @@ def run_recorded(
         observer.handle(event)
     with more_time(patience):
         observer.finish(error)
-    return tags
+    return {name: value for name, value in tags.items() if not name.startswith(".")}
 
 
 def send_recorded(folder: Path, **options: Any) -> Sent:

@@ -42,6 +42,7 @@ def own(tmp_path: Path) -> Settings:
         settings,
         dbt_project_dir=tmp_path,
         dbt_artifacts_dir=tmp_path / "target",
+        dbt_image_dir=tmp_path / "image",
         dbt_profiles_dir=tmp_path,
         dbt_profile="",
         dbt_target="dev",
@@ -136,6 +137,15 @@ def test_manifest_wrong(text: str, state: str, words: str, own: Settings) -> Non
 def test_manifest_missing(target: str, state: str, own: Settings) -> None:
     """Without a manifest only production is wrong, where nothing makes one."""
     assert one(doctor_of_project.manifest, replace(own, dbt_target=target)).state == state
+
+
+def test_manifest_of_image(own: Settings) -> None:
+    """In production, the manifest may be the image's, while dbt's artifacts go to another folder."""
+    production = replace(own, dbt_target="prod")
+    production.dbt_image_dir.mkdir()
+    (production.dbt_image_dir / "manifest.json").write_text("{}")
+    assert str(production.dbt_image_dir) in one(doctor_of_project.manifest, production).message
+    assert one(doctor_of_project.manifest, replace(own, dbt_target="dev")).state == "off"
 
 
 def test_catalog(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

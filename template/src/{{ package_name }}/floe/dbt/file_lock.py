@@ -1,7 +1,7 @@
 """The lock of a DuckDB file, for which a dbt command waits while another run uses the file.
 
-DuckDB lets only one process open a file for writing, and dbt would fail at once. The lock is a file next to the
-database, and ends with its process. Only runs through `observe` take it, so dbt by hand still fails.
+DuckDB lets only one process open a file for writing, and dbt would fail at once. The lock is a file in the state folder
+and ends with its process. Only runs through `observe` take it, so dbt by hand still fails.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import time
+from hashlib import sha256
 from pathlib import Path
-from typing import IO, Any
 
-from ..delivery.state_folder import Lock, try_lock
+from ..delivery.state_folder import Lock, make_state_folder, try_lock
 from ..settings import Settings
 from ..warehouse import DUCKDB
 from .profile import ProfileError, read_output
@@ -30,15 +30,15 @@ _held: set[Path] = set()
 class DatabaseLock:
     """The lock of one database file, held by this process."""
 
-    def __init__(self, file: Path, stream: IO[Any]) -> None:
+    def __init__(self, file: Path, descriptor: int) -> None:
         self._file = file
-        self._stream = stream
+        self._descriptor = descriptor
         _held.add(file)
 
     def release(self) -> None:
         """Let the next run use the file."""
         _held.discard(self._file)
-        self._stream.close()
+        os.close(self._descriptor)
 
 
 def lock_database(settings: Settings, command: str, log: logging.Logger) -> DatabaseLock | None:
@@ -46,25 +46,26 @@ def lock_database(settings: Settings, command: str, log: logging.Logger) -> Data
     file = None if command in UNCONNECTED else _database(settings)
     if file is None or file in _held:
         return None
-    lock_file = file.with_name(f"{file.name}.lock")
+    lock_file = settings.state_dir / f"{sha256(str(file).encode()).hexdigest()[:16]}.lock"
     try:
-        stream = lock_file.open("a")
-    except OSError:  # DuckDB cannot write there either, and dbt says so
+        make_state_folder(settings.state_dir)
+        descriptor = os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError:  # without a state folder, dbt fails as it would by hand
         return None
     began = time.monotonic()
     is_waiting = False
     try:
-        while try_lock(stream.fileno(), lock_file) is Lock.REFUSED:
+        while try_lock(descriptor, lock_file) is Lock.REFUSED:
             if not is_waiting:
                 is_waiting = True
                 log.info("Another run is using %s. This run waits for it, because DuckDB allows one at a time.", file)
             time.sleep(POLL_SECONDS)
     except BaseException:
-        stream.close()
+        os.close(descriptor)
         raise
     if is_waiting:
         log.info("Waited %.0f seconds for %s.", time.monotonic() - began, file)
-    return DatabaseLock(file, stream)
+    return DatabaseLock(file, descriptor)
 
 
 def _database(settings: Settings) -> Path | None:
@@ -78,4 +79,4 @@ def _database(settings: Settings) -> Path | None:
         path = os.environ.get(VARIABLE, "")
     if output.get("type") != DUCKDB.adapter or not path or ":" in path or JINJA in path:
         return None
-    return settings.dbt_project_dir / path
+    return (settings.dbt_project_dir / path).resolve()
