@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,7 +88,7 @@ def received(server: FaultyServer) -> dict[str, list[str]]:
     return dict(states)
 
 
-def test_ten_killed(project: Path, disk: Path, record_property: pytest.RecordProperty) -> None:
+def test_ten_killed(project: Path, disk: Path, record_property: Callable[[str, str], None]) -> None:
     """Ten runs on hosts of their own are killed while the receiver is dead; later, the daemon's sensor sends all."""
     image = runs.copy(project, disk / "project")
     volume = pods.writable(disk / "volume")
@@ -105,7 +105,8 @@ def test_ten_killed(project: Path, disk: Path, record_property: pytest.RecordPro
         assert 0 == prepared.wait(90), prepared.output
         created = pods.create_runs(image, runs.ALL, PODS, variables, runs.IN_PROCESS)
         pods.open_to_all(volume)
-        waiting, alive = list(created.items()), []
+        waiting = list(created.items())
+        alive: list[tuple[float, pods.Pod]] = []
         while waiting or alive:
             while waiting and len(alive) < AT_ONCE:
                 run_id, command = waiting.pop()
