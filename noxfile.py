@@ -240,7 +240,7 @@ def deploy(session: nox.Session) -> None:
     session.run(
         "pytest",
         "--override-ini=addopts=--strict-markers",
-        "-p=no:kmock",  # its plugin wants pytest-asyncio, and the tests start its server themselves
+        "-pno:kmock",  # its plugin wants pytest-asyncio, and the tests start its server themselves
         *(session.posargs or ["-rA", "tests/deploy", "tests/runs/test_container.py"]),
     )
 
