@@ -47,8 +47,10 @@ class Image:
         return sum(path.lstat().st_size for path in self.root.rglob("*") if path.is_file() and not path.is_symlink())
 
     def remove(self) -> None:
-        """Remove the unpacked copy; the image stays in the store."""
+        """Remove the image and what its build has left, except for the base images."""
         buildah("rm", self.container)
+        buildah("rmi", self.name)
+        buildah("rmi", "--prune")
 
 
 def buildah(*arguments: str | Path, cwd: Path | None = None) -> str:

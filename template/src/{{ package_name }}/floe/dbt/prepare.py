@@ -68,7 +68,9 @@ def load_manifest(project: DbtProject) -> dict[str, Any]:
         FileNotFoundError: It is missing and the dbt output is `prod`, where the image must contain it.
         ParseError: dbt cannot parse the project.
     """
-    file = settings.dbt_manifest
+    # Only the first project's manifest may be in the image alone: another one has a folder of its own.
+    is_first = project.manifest_path == settings.dbt_artifacts_dir / "manifest.json"
+    file = settings.dbt_manifest if is_first else project.manifest_path
     if not file.exists():
         if project.target == "prod":
             raise FileNotFoundError(f"{file} is missing: run `DBT_TARGET=prod floe prepare` when you build the image")
