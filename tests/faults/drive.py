@@ -185,7 +185,7 @@ def fill(folder: Path) -> None:
 def step(
     channel: str, url: str, target: Path, nodes: int, state: Path, at: dict[int, Callable[[], None]]
 ) -> tuple[float, list[str], dict[str, str]]:
-    """Run a step; return its duration, its warnings and the run's tags.
+    """Run a step; return its duration, its warnings and the run's tags that Dagster shows.
 
     `at` holds what is called before the event of that number, or `AT_CLOSE`.
     """
@@ -203,7 +203,8 @@ def step(
         if AT_CLOSE in at:
             at[AT_CLOSE]()
         observer.finish(None)
-        return time.perf_counter() - began, list(warnings), tags
+        shown = {name: value for name, value in tags.items() if not name.startswith(".")}
+        return time.perf_counter() - began, list(warnings), shown
 
 
 def heal(channel: str, server: FaultyServer, state: Path) -> int:
