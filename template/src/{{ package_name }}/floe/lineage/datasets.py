@@ -100,7 +100,7 @@ class DatasetBuilder:
         if is_written and self._has_older_columns(node):
             messages.append(
                 "columns: not all columns of the table are known, because an earlier run may have created it; "
-                "run `dbt docs generate`"
+                "run `dbt docs generate`, or build it once with `--full-refresh`"
             )
         return messages
 
