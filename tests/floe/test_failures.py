@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
+from pipeline.floe.dbt.command import NOTHING_SELECTED
 from pipeline.floe.dbt.failures import dbt_message
 from pipeline.floe.observer import Observer
 from pipeline.floe.run_outcome import command_end, step_end
@@ -132,8 +133,9 @@ def test_early_end(tmp_path: Path) -> None:
         ([], DagsterDbtCliRuntimeError(PREAMBLE.format(code=1) + PARSED + "Compilation Error\n  x"), False),
         (model(1, MODEL, "no such column"), ERROR, False),
         (HOOK_FAILS, ERROR, False),
+        ([], dg.Failure(NOTHING_SELECTED), False),
     ],
-    ids=["no connection", "no dbt", "not parsed", "model", "hook"],
+    ids=["no connection", "no dbt", "not parsed", "model", "hook", "nothing selected"],
 )
 def test_hint(raws: list[dict[str, Any]], error: Exception, tmp_path: Path, *, is_shown: bool) -> None:
     """What the profile reads is shown where dbt may not have reached the warehouse, and nowhere else."""

@@ -226,7 +226,7 @@ CONTENTS: dict[tuple[str, str, str], Any] = {
             {"errorMessage": "column lineage: not all columns are known by name", "task": "columnLineage"},
             {
                 "errorMessage": "column lineage: the columns of elsewhere are not known; "
-                "run `dbt docs generate`, or add a source's columns to its YAML, or build the table with `--full-refresh`",
+                "run `dbt docs generate`, document a source's columns, or build the table with `--full-refresh`",
                 "task": "columnLineage",
             },
         ],

@@ -19,6 +19,7 @@ import orjson
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from .dbt.command import NOTHING_SELECTED
 from .dbt.debug_log import DebugLog
 from .dbt.failure_summary import summarize
 from .dbt.file_lock import DatabaseLock
@@ -142,7 +143,8 @@ class Observer:
 
     def _may_lack_warehouse(self, message: str) -> bool:
         """Return whether dbt may have failed to connect, which it does after parsing and before the first node."""
-        return not self._has_reached_nodes and not PARSE_ERROR.search(message)
+        is_other_error = PARSE_ERROR.search(message) or NOTHING_SELECTED in message
+        return not self._has_reached_nodes and not is_other_error
 
     def _record(self, events: Iterator[DbtEvent]) -> None:
         for event in events:

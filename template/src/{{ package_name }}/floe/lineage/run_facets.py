@@ -230,7 +230,7 @@ def _columns_left_out(node: Node, query: QueryLineage | None) -> list[str]:
     if problems:
         problems += [
             f"column lineage: the columns of {table} are not known; "
-            "run `dbt docs generate`, or add a source's columns to its YAML, or build the table with `--full-refresh`"
+            "run `dbt docs generate`, document a source's columns, or build the table with `--full-refresh`"
             for table in query.open_tables
         ]
     return problems
