@@ -282,7 +282,7 @@ def test_no_secret_is_shown(project: Project) -> None:
 
 
 def test_env_example_lists_what_the_profile_asks_for(project: Project) -> None:
-    """.env.example sets nothing when copied; its names are those of the profile and the standard ones."""
+    """.env.example sets nothing when copied; its names are the profile's, the deployment's and the standard ones."""
     text = (project.root / ".env.example").read_text()
     assert {} == dotenv_values(stream=StringIO(text))
     names = dotenv_values(stream=StringIO(re.sub(r"(?m)^# (\w+=)$", r"\1", text)))
@@ -293,7 +293,9 @@ def test_env_example_lists_what_the_profile_asks_for(project: Project) -> None:
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",
     }
-    assert dict.fromkeys(project.required | project.optional | standard, "") == names
+    of_compose = {"DAGSTER_POSTGRES_PASSWORD", "IMAGE", "IMAGE_TAG"}
+    assert of_compose <= set(re.findall(r"\$\{(\w+)", (project.root / "compose.yaml").read_text()))
+    assert dict.fromkeys(project.required | project.optional | standard | of_compose, "") == names
 
 
 def test_every_way_connects_or_says_why_not() -> None:
