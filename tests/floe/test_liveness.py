@@ -135,7 +135,7 @@ class TestHeartbeat:
         beating.add(file)
         age(file, 1_000)
         wait_until(lambda: time.time() - file.stat().st_mtime < 10)
-        threads = [thread for thread in threading.enumerate() if thread.name == "floe-heartbeat"]
+        threads = [thread for thread in threading.enumerate() if thread.name == "journal-heartbeat"]
         beating.remove(file)
 
         assert threads

@@ -77,7 +77,7 @@ class Heartbeat:
         with self._changed:
             self._files.add(file)
             if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="floe-heartbeat", daemon=True)
+                self._thread = threading.Thread(target=self._work, name="journal-heartbeat", daemon=True)
                 self._thread.start()
 
     def remove(self, file: Path) -> None:
