@@ -401,7 +401,7 @@ class TestProject:
 
         assert "ok" == finding.state
         assert str(tmp_path / folder / "catalog.json") in finding.message
-        assert "3 days ago: lists the columns of 1 sources" in finding.message
+        assert "3 days ago: lists the columns of 1 source" in finding.message
 
     @pytest.mark.parametrize(
         ("configured", "content", "file"),
@@ -750,7 +750,7 @@ sys.exit(main.main())
         assert line.endswith("→ w.main.job1  (not sent)")
         assert [
             "    id     INTEGER ← raw_orders.id",
-            "    total ← raw_orders.amount",
+            "    total ← raw_orders.amount (decided by raw_orders.currency)",
             "    The rows depend on raw_orders.status",
             "    Not known: column lineage: not all columns are known",
         ] == columns

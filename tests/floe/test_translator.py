@@ -141,6 +141,8 @@ class TestWarned:
                 "meta.floe is 'team:x'; write it as a mapping of owner, classification, sla",
             ),
             ({"meta": {"floe": ["x"]}}, "meta.floe is ['x']; write it as a mapping"),
+            ({"meta": {"flo": {"owner": "team:x"}}}, "meta.flo is ignored; did you mean 'meta.floe'?"),
+            ({"meta": {"Floe": {"owner": "team:x"}}}, "meta.Floe is ignored; did you mean 'meta.floe'?"),
         ],
     )
     def test_entry(self, caplog: pytest.LogCaptureFixture, config: dict[str, Any], expected: str) -> None:
@@ -164,6 +166,14 @@ class TestWarned:
         spec(columns={"email": {"name": "email", "config": {"meta": {"floe": {"pii_typ": "email"}}}}})
 
         assert "columns.email.meta.floe.pii_typ is unknown; did you mean 'pii_type'?" in caplog.text
+
+    def test_misspelt_on_column(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A column whose `meta` has a misspelt `floe` is named; another key that is a word of its own is left alone."""
+        columns = {name: {"name": name, "meta": {name: {"sensitivity": "high"}}} for name in ("floes", "flow")}
+        spec(columns=columns)
+
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert message.endswith("columns.floes.meta.floes is ignored; did you mean 'meta.floe'?")
 
     def test_loads(self) -> None:
         """Dagster takes an asset with every entry wrong."""

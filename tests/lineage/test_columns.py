@@ -58,7 +58,7 @@ def test_types() -> None:
     sql = "select id, cast(x as decimal(16, 2)) as x, max(id) as most, id > 1 as large, id + 1 as next from a.b.t"
     query = read_query(sql, "duckdb", {"a.b.t": TableColumns({"id": "INTEGER", "x": "VARCHAR"})})
 
-    expected = {"id": "INTEGER", "x": "DECIMAL(16, 2)", "most": "INTEGER", "large": "BOOLEAN", "next": None}
+    expected = {"id": "INTEGER", "x": "DECIMAL(16,2)", "most": "INTEGER", "large": "BOOLEAN", "next": None}
     assert expected == {name: column.type for name, column in query.columns.items()}
 
 

@@ -136,6 +136,27 @@ def test_older_columns(tmp_path: Path, change: str, has_memory: bool) -> None:
     assert columns(tmp_path, "inc") == third.schema("model.shop.inc") == columns(tmp_path, "star")
 
 
+SINCE = """{{ config(materialized='incremental') }} select id, name, score from {{ ref('s') }}
+    {% if is_incremental() %} where score > (select coalesce(max(score), 0) from {{ this }}) {% endif %}"""
+
+
+@pytest.mark.parametrize("has_catalog", [True, False])
+def test_own_table(tmp_path: Path, has_catalog: bool) -> None:
+    """An incremental model that reads its own table has the whole lineage of its other tables, and no other."""
+    run(tmp_path, "one", models__s__sql=S, models__inc__sql=SINCE)
+    if has_catalog:
+        dbt(tmp_path, "docs", "generate", target=tmp_path / "docs")
+        (tmp_path / "columns.json").unlink()
+    second = run(tmp_path, "two")
+
+    facet = second.output_facets("model.shop.inc")["columnLineage"]
+    assert {"id", "name", "score"} == facet["fields"].keys()
+    read = [origin for field in facet["fields"].values() for origin in field["inputFields"]]
+    assert {("warehouse.dev.s", "score")} == {(origin["name"], origin["field"]) for origin in facet["dataset"]}
+    assert {"warehouse.dev.s"} == {origin["name"] for origin in read}
+    assert not second.left_out("model.shop.inc")
+
+
 @pytest.mark.parametrize("change", ["append_new_columns", "ignore"])
 def test_older_types(tmp_path: Path, change: str) -> None:
     """A table keeps its types when those of its SQL change; a snapshot does as well."""

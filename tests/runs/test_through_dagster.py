@@ -168,3 +168,21 @@ def test_file(folder: Path, events: list[dict[str, Any]]) -> None:
     (source,) = end(events, "grouped")["inputs"]
 
     assert ("file", str(folder / "dbt" / "data" / "landed.csv")) == (source["namespace"], source["name"])
+
+
+def test_columns_of_a_run_before_lineage(project: Path, tmp_path: Path) -> None:
+    """The first run with lineage knows the columns of seeds that a run without lineage has created."""
+    folder, sent = tmp_path / "project", tmp_path / "events.ndjson"
+    runs.copy(project, folder)
+    lineage = {
+        "OPENLINEAGE__TRANSPORT__TYPE": "file",
+        "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(sent),
+        "OPENLINEAGE__TRANSPORT__APPEND": "true",
+    }
+    for environment in ({}, {}, lineage):  # the second run adds rows to what the first has created
+        run = runs.launch(folder, runs.ALL, protocol=None, DUCKDB_PATH=str(folder / "w.duckdb"), **environment)
+        assert run.run_id, run.output[-5000:]
+    events = [json.loads(line) for line in sent.read_text().splitlines()]
+
+    assert not [event["job"]["name"] for event in events if "extractionError" in event["run"]["facets"]]
+    assert {"schema", "columnLineage"} <= end(events, "orders")["outputs"][0]["facets"].keys()

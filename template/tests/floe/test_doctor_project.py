@@ -158,7 +158,7 @@ def test_catalog(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(json.dumps({"metadata": {"generated_at": made}, "nodes": {}, "sources": {"source.shop.raw": {}}}))
     finding = one(doctor_of_project.catalog, own)
     assert finding.state == "ok"
-    assert "3 days ago: lists the columns of 1 sources" in finding.message
+    assert "3 days ago: lists the columns of 1 source" in finding.message
 
     file.write_text("[]")
     finding = one(doctor_of_project.catalog, own)

@@ -63,7 +63,7 @@ class StepWatch(logging.Handler):
             enter_step(step)
         self.watchers: list[Watcher] = []
         self._off: list[str] = []  # names of signals
-        self._broken: list[str] = []  # likewise, because of an internal error
+        self._broken: list[str] = []  # names of signals that an internal error has stopped
         for watcher_class in WATCHERS:
             self._broken.append(watcher_class.name)
             with guard(watcher_class.name):
@@ -149,8 +149,12 @@ class StepWatch(logging.Handler):
         closed: dict[str, Counts] = {}
         for watcher in self.watchers:
             with self.guard(watcher.name):
-                closed[watcher.name] = counts = watcher.close(deadline, closed)
-                self.guard.add_to(counts, watcher.name)
+                counts = watcher.close(deadline, closed)
+                if counts is None:
+                    self._off.append(watcher.name)
+                else:
+                    closed[watcher.name] = counts
+                    self.guard.add_to(counts, watcher.name)
         for name in self._broken:
             closed[name] = Counts()
             self.guard.add_to(closed[name], name)

@@ -109,8 +109,10 @@ class Watcher(Protocol):
     def finish(self, ending: Ending) -> None:
         """End everything of the step that is still open."""
 
-    def close(self, deadline: float, closed: Mapping[str, Counts], /) -> Counts:
+    def close(self, deadline: float, closed: Mapping[str, Counts], /) -> Counts | None:
         """Send the remaining items until `deadline` of `time.monotonic`; return the counts of all items.
+
+        None means that the signal is off, and that the watcher has only recorded what later runs need.
 
         `closed` has the counts of the watchers that were closed before, by name.
         """

@@ -53,14 +53,15 @@ def as_dict(meta: NodeMeta | ColumnMeta) -> dict[str, str]:
 
 def read_node_meta(node: Mapping[str, Any], report: Report) -> NodeMeta:
     """Return `meta.floe` of `node`; call `report` with a message for each entry that is left out."""
-    return NodeMeta(**_known(_floe(node), NodeMeta, _prefixed(report, "meta.floe")))
+    return NodeMeta(**_known(_floe(node, report), NodeMeta, _prefixed(report, "meta.floe")))
 
 
 def read_column_meta(node: Mapping[str, Any], report: Report) -> dict[str, ColumnMeta]:
     """Return `meta.floe` of the columns of `node` that have it, by column name as spelled in the manifest."""
     columns = {}
     for name, column in node.get("columns", {}).items():
-        if entries := _known(_floe(column), ColumnMeta, _prefixed(report, f"columns.{name}.meta.floe")):
+        warn = _prefixed(report, f"columns.{name}.")
+        if entries := _known(_floe(column, warn), ColumnMeta, _prefixed(warn, "meta.floe")):
             columns[name] = ColumnMeta(**entries)
     return columns
 
@@ -106,10 +107,14 @@ def _prefixed(report: Report, place: str) -> Report:
     return lambda problem: report(f"{place}{problem}")
 
 
-def _floe(props: Mapping[str, Any]) -> Any:
-    for meta in (props.get("config", {}).get("meta"), props.get("meta")):
-        if isinstance(meta, Mapping) and "floe" in meta:
+def _floe(props: Mapping[str, Any], report: Report) -> Any:
+    metas = [meta for meta in (props.get("config", {}).get("meta"), props.get("meta")) if isinstance(meta, Mapping)]
+    for meta in metas:
+        if "floe" in meta:
             return meta["floe"]
+    for key in dict.fromkeys(str(key) for meta in metas for key in meta):
+        if difflib.get_close_matches(key.lower(), ["floe"], cutoff=0.8):  # "flow" may be meant
+            report(f"meta.{key} is ignored; did you mean 'meta.floe'?")
     return {}
 
 

@@ -54,24 +54,27 @@ def _columns(event: Mapping[str, Any]) -> Iterator[str]:
     for dataset in event.get("outputs", []):
         facets = dataset.get("facets", {})
         lineage = facets.get("columnLineage", {})
-        origins = {name: _direct(field.get("inputFields", [])) for name, field in lineage.get("fields", {}).items()}
+        origins = {name: _field(field.get("inputFields", [])) for name, field in lineage.get("fields", {}).items()}
         types = {field["name"]: field.get("type") for field in facets.get("schema", {}).get("fields", [])}
         names = list(types | origins)
         width = max(map(len, names), default=0)
         for name in names:
             shown = f"{name:<{width}}  {types.get(name) or ''}".rstrip()
-            yield f"    {shown}" + (f" ← {origins[name]}" if origins.get(name) else "")
+            yield f"    {shown}{origins.get(name, '')}"
         if rows := _origins(lineage.get("dataset", [])):
             yield f"    The rows depend on {rows}"
     for error in event.get("run", {}).get("facets", {}).get("extractionError", {}).get("errors", []):
         yield f"    Not known: {error.get('errorMessage')}"
 
 
-def _direct(fields: Iterable[Mapping[str, Any]]) -> str:
-    """Return the columns of which a value is made, without those that only decide on it, such as a condition's."""
-    return _origins(
-        field for field in fields if any(step.get("type") == "DIRECT" for step in field.get("transformations", []))
-    )
+def _field(fields: Iterable[Mapping[str, Any]]) -> str:
+    """Return the columns of which a value is made, and those that only decide on it, such as a condition's."""
+    direct, deciding = [], []
+    for field in fields:
+        is_direct = any(step.get("type") == "DIRECT" for step in field.get("transformations", []))
+        (direct if is_direct else deciding).append(field)
+    made_of = f" ← {_origins(direct)}" if direct else ""
+    return made_of + (f" (decided by {_origins(deciding)})" if deciding else "")
 
 
 def _origins(fields: Iterable[Mapping[str, Any]]) -> str:

@@ -117,6 +117,11 @@ class DatasetBuilder:
             self._schemas.ended(node, is_written=is_written, is_new=is_new)
             self._facets.pop(table_id(node), None)
 
+    def record_columns(self, node: Node) -> None:
+        """Record the columns of a seed, a snapshot or an incremental model whose build has ended."""
+        if node["resource_type"] in ASSETS and materialized(node) in {"incremental", "seed", "snapshot"}:
+            self._schemas.table(node)
+
     def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a test or a source, which write nothing."""
         if not is_table(node) or node["resource_type"] == "source":

@@ -20,6 +20,7 @@ from ..assets.meta import Owners, read_node_meta, resolve_owners
 from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.command import dbt_command
 from ..dbt.manifest_graph import ASSETS, Graph, Node
+from ..dbt.node_events import NodeFinished, NodeStarted
 from ..faults import Losses
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
@@ -52,12 +53,40 @@ def run_event_builder(
     """Return the builder of the command's run events, and the column cache to save at its end."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
-    column_cache = ColumnCache(settings.state_dir / "columns.json")
-    if dbt_command(command.arguments) == "clone":  # it replaces tables, and dbt has no events of it
-        column_cache.forget_tables()
+    column_cache = _column_cache(command, settings)
     sources = CommandSources(command, column_cache, _owners(command, settings.owner))
     run = run_context(step, settings)
     return RunEventBuilder(run, _command_info(command), sources, losses), column_cache
+
+
+class CommandTables:
+    """The tables that a command builds, recorded for later runs."""
+
+    def __init__(self, command: DbtCommand, settings: Settings) -> None:
+        self._full_refresh = _command_info(command).full_refresh
+        self._column_cache = _column_cache(command, settings)
+        self._sources = CommandSources(command, self._column_cache, _owners(command, settings.owner))
+
+    def started(self, event: NodeStarted) -> None:
+        """Record that dbt starts to build a table."""
+        self._sources.datasets.started(self._sources.graph.node(event.unique_id))
+
+    def ended(self, event: NodeFinished) -> None:
+        """Record how the build of a table has ended, and its columns if later runs may only change its rows."""
+        node, datasets = self._sources.graph.node(event.unique_id), self._sources.datasets
+        datasets.ended(node, event, full_refresh=self._full_refresh)
+        datasets.record_columns(node)
+
+    def save(self) -> None:
+        """Write what has been recorded to disk."""
+        self._column_cache.save()
+
+
+def _column_cache(command: DbtCommand, settings: Settings) -> ColumnCache:
+    column_cache = ColumnCache(settings.state_dir / "columns.json")
+    if dbt_command(command.arguments) == "clone":  # it replaces tables, and dbt has no events of it
+        column_cache.forget_tables()
+    return column_cache
 
 
 def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:

@@ -22,6 +22,7 @@ from .endpoint import lineage_hints, open_lineage
 from .events import RunEventBuilder, lean
 from .outbox import Outbox
 from .sources import dagster_run_event_builder, run_event_builder
+from .table_watcher import TableWatcher
 
 
 class LineageWatcher:
@@ -40,14 +41,17 @@ class LineageWatcher:
         self._builder: RunEventBuilder | None = None
 
     @classmethod
-    def open(cls, step: Step, settings: Settings, log: logging.Logger) -> LineageWatcher | None:
-        """Open the endpoint; return None if lineage is off, or if its configuration is wrong, which `log` reports."""
+    def open(cls, step: Step, settings: Settings, log: logging.Logger) -> LineageWatcher | TableWatcher:
+        """Open the endpoint; if lineage is off, return a watcher that sends nothing.
+
+        If the configuration is wrong, lineage is off, which `log` reports.
+        """
         try:
             outbox = open_lineage(settings, step.run_id)
         except EndpointError as error:
             log.warning("Lineage is off: %s", redact(str(error)))
-            return None
-        return cls(step, settings, outbox) if outbox else None
+            outbox = None
+        return cls(step, settings, outbox) if outbox else TableWatcher.open(step, settings, log)
 
     def environment(self) -> Mapping[str, str]:
         """Return no variables, because dbt sends no lineage of its own."""

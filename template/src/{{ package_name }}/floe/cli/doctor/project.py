@@ -206,9 +206,11 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
         yield Finding("catalog", "off", f"not in use: {known}. `{command}` would write the columns of all tables")
         return
     made = made_at(file, content)
-    age = (datetime.now(UTC) - made).days
-    origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
-    yield Finding("catalog", "ok", f"{origin_and_age}: lists the columns of {len(content['sources'])} sources")
+    days, sources = (datetime.now(UTC) - made).days, len(content["sources"])
+    age = "today" if days < 1 else "1 day ago" if days == 1 else f"{days} days ago"
+    origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age}"
+    of_sources = "1 source" if sources == 1 else f"{sources} sources"
+    yield Finding("catalog", "ok", f"{origin_and_age}: lists the columns of {of_sources}")
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:

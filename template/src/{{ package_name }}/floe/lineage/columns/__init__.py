@@ -4,8 +4,8 @@ In: compiled SQL, its dialect, and the columns of the tables that it may read. O
 origins of each, in the terms of https://openlineage.io/docs/spec/facets/dataset-facets/column_lineage_facet. The result
 states only what the SQL itself proves. Whatever cannot be followed is marked as unknown, never guessed.
 
-In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of the warehouse), `sources.py` and
-`pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `clauses.py`
+In the order of the data flow: `parsing.py` (SQL), `tables.py` (known tables of the warehouse), `from_clause.py`
+and `pivots.py` (FROM), `select_list.py` with `values.py` (the columns), `meanings.py` (the names in them), `clauses.py`
 (the rows), `queries.py` (set operations, whole queries). `relation.py` has the data that these exchange, `names.py`
 the naming rules of each engine, `functions.py` those functions of each engine that sqlglot does not know,
 `data_types.py` the certain data types, and `model.py` the result.

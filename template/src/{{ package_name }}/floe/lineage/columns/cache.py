@@ -21,7 +21,7 @@ from ...delivery.state_folder import make_state_folder
 from . import ColumnLineage, Origin, QueryLineage, TableColumns
 
 # Version of the file format and of the SQL reading; increase it when either changes.
-VERSION = 7
+VERSION = 8
 # The end of the name of a file with the tables whose builds a process has started, a name in JSON per line.
 STARTED = ".started"
 

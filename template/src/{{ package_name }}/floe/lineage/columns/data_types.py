@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from sqlglot import exp
@@ -15,6 +16,7 @@ from sqlglot.errors import SqlglotError
 from .model import ColumnLineage
 
 KIND = exp.DataType.Type
+PRECISION = re.compile(r"\((\d+), (\d+)\)")
 # Types for which `min` and `max` return the same type in every engine. For others, PostgreSQL returns text or bpchar,
 # or drops the parameters.
 PLAIN = {KIND.SMALLINT, KIND.INT, KIND.BIGINT, KIND.FLOAT, KIND.DOUBLE, KIND.DATE, KIND.TIMESTAMP, KIND.TIMESTAMPTZ}
@@ -46,7 +48,8 @@ def _cast_type(target: exp.Expr, dialect: str) -> str | None:
             is_certain = not (target.is_type(*exp.DataType.TEMPORAL_TYPES) and target.expressions)
         case _:
             is_certain = True
-    return target.sql(dialect) if is_certain else None
+    # Without a space, as the engines and their catalogs write it, so that one type has one spelling.
+    return PRECISION.sub(r"(\1,\2)", target.sql(dialect)) if is_certain else None
 
 
 def _has_extremes_of_its_own(text: str, dialect: str) -> bool:

@@ -5,6 +5,8 @@ Types and subtypes are those of https://openlineage.io/docs/spec/facets/dataset-
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -92,6 +94,11 @@ class TableColumns:
     in_order: bool = True
     spellings: tuple[str, ...] = ()
 
+    def digest(self) -> str:
+        """Return a hash of all attributes."""
+        text = json.dumps([list(self.columns.items()), self.complete, self.in_order, self.spellings])
+        return hashlib.sha256(text.encode()).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class QueryLineage:
@@ -119,6 +126,17 @@ class QueryLineage:
     def left_out(self) -> list[str]:
         """Return the names of the columns whose origins are not certain."""
         return [name for name, column in self.columns.items() if not column.known]
+
+    def without(self, table: str) -> QueryLineage:
+        """Return the lineage without the origins in one of the tables."""
+        columns = {
+            name: replace(column, origins=_without(column.origins, table)) for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, rows=_without(self.rows, table))
+
+
+def _without(origins: frozenset[Origin], table: str) -> frozenset[Origin]:
+    return frozenset(origin for origin in origins if origin.table != table)
 
 
 def combined(parts: Iterable[ColumnLineage], data_type: str | None = None) -> ColumnLineage:

@@ -13,7 +13,6 @@ columns behind `select *` from an undocumented source, and that an incremental t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -223,24 +222,16 @@ class Schemas:
         Otherwise dbt empties and fills the table that is there, and its names and types stay. DuckDB fills it by
         position, so the file only shows how a column is spelled that a model selects.
         """
-        key = table_id(node)
-        if not is_own(node) or key not in self._is_written:
-            return self._cataloged_seed(node)
-        file = self._seed_files.columns(node, self._cache_key(node))
-        if self._is_new[key] or self._recreates_seeds:
+        key, file = table_id(node), self._seed_files.columns(node, self._cache_key(node))
+        is_loaded = is_own(node) and key in self._is_written
+        if is_loaded and (self._is_new[key] or self._recreates_seeds):
             return file
-        before = self._before[key]
-        if before and before.complete:
+        if is_loaded and (before := self._before[key]) and before.complete:
             return before
-        cataloged = self._cataloged_seed(node)
-        return cataloged if cataloged.complete else replace(cataloged, spellings=tuple(file.columns))
-
-    def _cataloged_seed(self, node: Node) -> TableColumns:
-        """Return a seed as in the catalog, if its file has the same columns; otherwise nothing is known."""
         cataloged = self._cataloged(node)
-        if cataloged and cataloged.keys() == self._seed_files.columns(node, self._cache_key(node)).columns.keys():
+        if cataloged and cataloged.keys() == file.columns.keys():
             return TableColumns(cataloged)
-        return NOTHING
+        return replace(NOTHING, spellings=tuple(file.columns)) if is_loaded else NOTHING
 
     def _read(self, node: Node) -> QueryLineage | None:
         if problem := self._unknown_effect(node):
@@ -253,10 +244,13 @@ class Schemas:
         if sql is None:
             return None
         upstream = {relation_text(table): table for table in self._graph.tables_upstream(node)}
-        key = self._digest(sql, upstream)
+        this, before = relation_text(node), self._before_build(node)
+        key = self._digest(sql, upstream, before)
         query = self._cache.query(self._cache_key(node), key)
         if query is None:
-            query = read_query(sql, self._dialect, {name: self.table(table) for name, table in upstream.items()})
+            tables = {this: before, **{name: self.table(table) for name, table in upstream.items()}}
+            # That the rows of a table depend on its earlier rows is no lineage between two datasets.
+            query = read_query(sql, self._dialect, tables).without(this)
             if node["resource_type"] == "snapshot":
                 query = with_snapshot_columns(query, node, self._dialect)
             self._cache.put_query(self._cache_key(node), key, query)
@@ -270,17 +264,25 @@ class Schemas:
         """Return the name under which a table is cached, which is the same for all nodes that build it."""
         return " ".join((self._namespace, ".".join(relation(node))))
 
-    def _digest(self, sql: str, upstream: Mapping[str, Node]) -> str:
-        parts = [SQLGLOT, self._dialect, sql]
+    def _before_build(self, node: Node) -> TableColumns:
+        """Return the columns that a table had before this run added rows to it, for a query that reads `{{ this }}`."""
+        if not self._is_kept(node):
+            return NOTHING
+        before = self._before.get(table_id(node))
+        if before and before.complete:
+            return before
+        cataloged = self._cataloged(node)
+        return TableColumns(cataloged, complete=bool(cataloged))
+
+    def _digest(self, sql: str, upstream: Mapping[str, Node], before: TableColumns) -> str:
+        parts = [SQLGLOT, self._dialect, sql, before.digest()]
         parts += [f"{name}={self._digest_of(node)}" for name, node in sorted(upstream.items())]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _digest_of(self, node: Node) -> str:
         key = table_id(node)
         if key not in self._digests:
-            table = self.table(node)
-            text = json.dumps([list(table.columns.items()), table.complete, table.in_order, table.spellings])
-            self._digests[key] = hashlib.sha256(text.encode()).hexdigest()
+            self._digests[key] = self.table(node).digest()
         return self._digests[key]
 
 
