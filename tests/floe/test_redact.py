@@ -45,7 +45,6 @@ from pipeline.floe.tracing.attributes import Statement
 from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 from tests.faults.drive import quiet
-from tools import runs
 from tools.rendering import TARGETS, facts
 
 SECRET = """s3cr3t é"'/+&%<x> {1}"""
@@ -230,23 +229,6 @@ def test_hidden(secret: str, place: str, tmp_path: Path) -> None:
 
     assert [] == [name for name, form in FORMS.items() if form(SECRET) in out], secret
     assert [] == [name for name in FORMS if f"the text has ([hidden]) {name}" not in out], out
-
-
-def test_run(project: Path, tmp_path: Path) -> None:
-    """A secret that the warehouse repeats in its message is in nothing that a real run leaves or sends."""
-    broken = {"models/marts/broken.sql": "select * from \"{{ env_var('WAREHOUSE_PASSWORD') }}\"\n"}
-    copied = runs.copy(project, tmp_path / "project", broken)
-    events, config = tmp_path / "events.json", tmp_path / "openlineage.yml"
-    config.write_text(json.dumps({"transport": {"type": "file", "log_file_path": str(events), "append": True}}))
-    secret = "f00/b4r b4z"
-    variables: dict[str, Any] = {"OPENLINEAGE_CONFIG": str(config), "WAREHOUSE_PASSWORD": secret, "FLOE_TRACE_SQL": "1"}
-
-    run = runs.launch(copied, **variables)
-
-    places = {file.name: file.read_bytes() for file in (copied / "home").rglob("*") if file.is_file()}
-    places |= {"output": run.output.encode(), "lineage": events.read_bytes(), "spans": repr(run.spans).encode()}
-    assert [] == [name for name, content in places.items() if secret.encode() in content]
-    assert [] == [name for name in ("output", "lineage", "spans") if b"[hidden]" not in places[name]]
 
 
 LINES = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\nw0BAQEFAASCBKcwggSj\n-----END KEY-----\n"

@@ -174,12 +174,13 @@ def test_columns_of_a_run_before_lineage(project: Path, tmp_path: Path) -> None:
     """The first run with lineage knows the columns of seeds that a run without lineage has created."""
     folder, sent = tmp_path / "project", tmp_path / "events.ndjson"
     runs.copy(project, folder)
-    lineage = {
+    lineage: dict[str, Any] = {
         "OPENLINEAGE__TRANSPORT__TYPE": "file",
         "OPENLINEAGE__TRANSPORT__LOG_FILE_PATH": str(sent),
         "OPENLINEAGE__TRANSPORT__APPEND": "true",
     }
-    for environment in ({}, {}, lineage):  # the second run adds rows to what the first has created
+    off: dict[str, Any] = {}
+    for environment in (off, off, lineage):  # the second run adds rows to what the first has created
         run = runs.launch(folder, runs.ALL, protocol=None, DUCKDB_PATH=str(folder / "w.duckdb"), **environment)
         assert run.run_id, run.output[-5000:]
     events = [json.loads(line) for line in sent.read_text().splitlines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 import tracemalloc
 from pathlib import Path
@@ -44,15 +45,27 @@ def run(url: str, spans: int) -> tuple[Counts, float, float]:
     return counts, time.monotonic() - began, time.process_time() - used
 
 
+def run_delay() -> float:
+    """Return the seconds for which threads of this process were ready to run and Linux ran others."""
+    files = Path("/proc/self/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+
+
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.REFUSE])
 def test_many(fault: Fault, tmp_path: Path) -> None:
     """However many spans wait, a run is delayed by at most 3 seconds, and all are on disk."""
     with environment(tmp_path / "state"), faulty() as server:
         server.go_wrong(fault)
-        counts, took, used = run(server.url, MANY)
+        for _ in range(10):
+            waited = run_delay()
+            counts, took, used = run(server.url, MANY)
+            assert took < BUDGET_SECONDS + 0.2
+            assert used < 0.7
+            if not counts.dropped or run_delay() - waited < 0.3:
+                break
+            # The machine had other work to do, so it has not shown what this process can do in the time.
+            shutil.rmtree(tmp_path / "state")
         assert (0, MANY, 0) == (counts.sent, counts.spooled, counts.dropped), counts.reason
-        assert took < BUDGET_SECONDS + 0.2
-        assert used < 0.7
 
     (file,) = (tmp_path / "state" / "traces").glob("*.ndjson")
     assert MANY == len({spooled.span.name for spooled in SpanSpool(file.parent).backlog()})
