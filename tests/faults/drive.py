@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -273,14 +274,19 @@ def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
 
 def invocation(target: Path) -> Any:
     """Return the part of dagster-dbt's handle that watchers read."""
+    file = target / "manifest.json"
+    recorded = json.loads(file.read_text()) if file.is_file() else {}
     return SimpleNamespace(
         target_path=target,
-        manifest={"metadata": {"project_name": "shop", "adapter_type": "duckdb"}},
+        manifest={**recorded, "metadata": {"project_name": "shop", "adapter_type": "duckdb"}},
+        project=None,
         adapter=None,
         project_dir=target,
         process=SimpleNamespace(args=["dbt", "build"]),
         dagster_dbt_translator=SimpleNamespace(
-            get_asset_key=lambda node: dg.AssetKey(node["name"]), get_owners=lambda _: None
+            get_asset_key=lambda node: dg.AssetKey(node["name"]),
+            get_asset_spec=lambda _manifest, unique_id, _project: dg.AssetSpec(unique_id.rpartition(".")[2]),
+            get_owners=lambda _: None,
         ),
     )
 

@@ -54,7 +54,7 @@ LINEAGE = [
     "lineage.columns.schemas:Schemas.query",
     "lineage.columns.schemas:Schemas.table",
     "lineage.columns.schemas:read_query",
-    "lineage.sources:_datasets",
+    "lineage.sources:_schemas",
 ]
 TRACES = [
     "tracing.spans:error_type",
@@ -233,6 +233,23 @@ def test_whole(truth: Observed) -> None:
     """Without a fault nothing is lost, and the tags do not mention it."""
     counts = {"floe/lineage": "118 sent", "floe/traces": "60 sent", "floe/metrics": "1 sent"}
     assert {**counts, ".floe/end": RUN_ID} == truth.tags
+
+
+def test_catalog(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in what only Dagster shows costs no event a detail, and is logged once."""
+
+    def fail(*_: Any) -> Any:
+        raise ValueError("planted")
+
+    monkeypatch.delenv("FLOE_RAISE")
+    monkeypatch.setattr("pipeline.floe.lineage.sources.table_metadata", fail)
+    observed = observe(tmp_path / "run")
+
+    assert (truth.states, []) == (observed.states, changed(observed, truth))
+    assert truth.tags.keys() == observed.tags.keys()
+    assert {"118 sent"} == {truth.tags["floe/lineage"], observed.tags["floe/lineage"]}
+    (warning,) = (record.getMessage() for record in observed.log if record.exc_info)
+    assert warning.startswith("Dagster's catalog: a detail of ")
 
 
 def test_no_json(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 from pipeline.floe.dbt.catalog import Catalog
 from pipeline.floe.dbt.manifest_graph import Graph, Node
-from pipeline.floe.faults import Losses
 from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
-from pipeline.floe.lineage.sources import run_event_builder
-
-from tests.lineage.replay import PRODUCER, RUN_ID
+from pipeline.floe.lineage.sources import CommandSources
 
 SQL = {
     "staged": 'with source as (select * from "shop"."main"."raw") select id, upper(name) as name from source',
@@ -248,11 +245,10 @@ def test_clone(graph: Graph, tmp_path: Path, command: str, is_known: bool) -> No
     assert first.table(staged).complete
     first._cache.save()
 
-    step = SimpleNamespace(display_name="daily", run_id=RUN_ID, tags={}, window=None)
     invocation = SimpleNamespace(adapter=None, manifest={}, project_dir=tmp_path, dagster_dbt_translator=None)
     run = SimpleNamespace(invocation=invocation, arguments=["dbt", "--quiet", command, "--state", "prod"])
-    settings = SimpleNamespace(facet_schema="", state_dir=tmp_path, namespace="shop", producer=PRODUCER, owner="")
-    run_event_builder(step, run, settings, Losses("lineage"))
+    settings = SimpleNamespace(state_dir=tmp_path, owner="")
+    CommandSources(run, settings)
 
     assert is_known == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged).complete
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from tests.lineage.replay import of
@@ -170,6 +171,19 @@ def test_file(folder: Path, events: list[dict[str, Any]]) -> None:
     assert ("file", str(folder / "dbt" / "data" / "landed.csv")) == (source["namespace"], source["name"])
 
 
+def catalog(folder: Path, asset: str) -> tuple[dg.TableSchema, dg.TableColumnLineage]:
+    """Return the schema and the column lineage of an asset's last materialization."""
+    with dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(asset))
+    assert event
+    assert event.asset_materialization
+    metadata = event.asset_materialization.metadata
+    schema, lineage = metadata["dagster/column_schema"].value, metadata["dagster/column_lineage"].value
+    assert isinstance(schema, dg.TableSchema)
+    assert isinstance(lineage, dg.TableColumnLineage)
+    return schema, lineage
+
+
 def test_columns_of_a_run_before_lineage(project: Path, tmp_path: Path) -> None:
     """The first run with lineage knows the columns of seeds that a run without lineage has created."""
     folder, sent = tmp_path / "project", tmp_path / "events.ndjson"
@@ -180,10 +194,22 @@ def test_columns_of_a_run_before_lineage(project: Path, tmp_path: Path) -> None:
         "OPENLINEAGE__TRANSPORT__APPEND": "true",
     }
     off: dict[str, Any] = {}
+    catalogs = []
     for environment in (off, off, lineage):  # the second run adds rows to what the first has created
         run = runs.launch(folder, runs.ALL, protocol=None, DUCKDB_PATH=str(folder / "w.duckdb"), **environment)
         assert run.run_id, run.output[-5000:]
+        catalogs.append(catalog(folder, "orders"))
     events = [json.loads(line) for line in sent.read_text().splitlines()]
 
     assert not [event["job"]["name"] for event in events if "extractionError" in event["run"]["facets"]]
-    assert {"schema", "columnLineage"} <= end(events, "orders")["outputs"][0]["facets"].keys()
+    facets = end(events, "orders")["outputs"][0]["facets"]
+    assert {"schema", "columnLineage"} <= facets.keys()
+
+    # Dagster's catalog shows the same, with lineage and without, and the tags of documented columns.
+    assert catalogs[0] == catalogs[1] == catalogs[2]
+    schema, lineage_of = catalogs[0]
+    assert [(field["name"], field.get("type", "?")) for field in facets["schema"]["fields"]] == [
+        (column.name, column.type) for column in schema.columns
+    ]
+    assert {"gross_amount", "is_paid"} <= lineage_of.deps_by_column.keys()
+    assert any(column.tags for column in catalog(folder, "customers")[0].columns)

@@ -203,10 +203,13 @@ def made_up_invocation(
     return SimpleNamespace(
         target_path=target_path,
         project_dir=target_path.parent,
-        manifest={"metadata": recording["metadata"]},
+        manifest={name: recording[name] for name in ("metadata", "nodes", "sources")},
+        project=None,
         adapter=SimpleNamespace(config=config, convert_type=lambda _table, _index: "text"),
         process=SimpleNamespace(args=list(arguments)),
         dagster_dbt_translator=SimpleNamespace(
-            get_asset_key=lambda node: dg.AssetKey(node["name"]), get_owners=lambda _: None
+            get_asset_key=lambda node: dg.AssetKey(node["name"]),
+            get_asset_spec=lambda _manifest, unique_id, _project: dg.AssetSpec(unique_id.rpartition(".")[2]),
+            get_owners=lambda _: None,
         ),
     )

@@ -1,8 +1,8 @@
 """The observer of a dbt command, which passes each event to Dagster, lineage and tracing.
 
-dbt's events are read once, in order. Each goes to dagster-dbt's own conversion, whose Dagster events are yielded
-unchanged, and through `dbt/node_events.py` to the watchers. An error in a watcher is logged once per signal, and the
-run continues.
+dbt's events are read once, in order. Each goes through `dbt/node_events.py` to the watchers, and to dagster-dbt's own
+conversion, whose Dagster events get the metadata that the watchers know. An error in a watcher is logged once per
+signal, and the run continues.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import orjson
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
@@ -53,6 +54,7 @@ class Observer:
         self._records: list[tuple[str, Record]] = []
         self._tracker = EventTracker()
         self._bad_ends: list[NodeFinished] = []
+        self._metadata: dict[str, dict[str, Any]] = {}  # by unique id
         self._log: DebugLog | None = None
         self._command: DbtCommand | None = None
         self._lock: DatabaseLock | None = None
@@ -97,6 +99,14 @@ class Observer:
         """Pass a raw event to the watchers."""
         with self._guard():
             self._record(self._tracker.feed(raw))
+
+    def described(self, event: Any, raw: Mapping[str, Any]) -> Any:
+        """Return Dagster's event of a raw event, with the metadata of the table that dbt has written."""
+        with self._guard():
+            if isinstance(event, dg.Output | dg.AssetMaterialization):
+                metadata = self._metadata.pop(raw["data"]["node_info"]["unique_id"], {})
+                return event.with_metadata({**event.metadata, **metadata}) if metadata else event
+        return event
 
     def finish(self, error: BaseException | None) -> None:
         """End the command and its open nodes, because `error` was raised or, if None, because dbt has finished."""
@@ -161,7 +171,9 @@ class Observer:
                 self._bad_ends.append(redacted)
             for name, record in self._records:
                 with self._guard(name):
-                    record(redacted)
+                    metadata = record(redacted)
+                    if metadata and isinstance(redacted, NodeFinished):
+                        self._metadata.setdefault(redacted.unique_id, {}).update(metadata)
 
 
 def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
@@ -172,13 +184,14 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         for event in read_events(invocation):
             observer.handle(event.raw_event)
             if invocation.manifest:  # without a manifest there are no assets
-                yield from event.to_default_asset_events(
+                for dagster_event in event.to_default_asset_events(
                     manifest=invocation.manifest,
                     dagster_dbt_translator=invocation.dagster_dbt_translator,
                     context=invocation.context,
                     target_path=invocation.target_path,
                     project=invocation.project,
-                )
+                ):
+                    yield observer.described(dagster_event, event.raw_event)
         error = invocation.get_error()  # dagster-dbt does not raise it, because the command was started so
     except BaseException as raised:
         error = raised

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from dagster_dbt import DbtCliInvocation
 
@@ -82,7 +82,8 @@ class Ending:
     run: RunEnd | None
 
 
-Record = Callable[[DbtEvent], None]
+# An event -> entries of Dagster's metadata for the table that a node has written, if the watcher knows any.
+Record = Callable[[DbtEvent], Mapping[str, Any] | None]
 
 
 class Watcher(Protocol):

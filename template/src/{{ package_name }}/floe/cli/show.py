@@ -69,7 +69,8 @@ def _columns(event: Mapping[str, Any]) -> Iterator[str]:
 
 def _field(fields: Iterable[Mapping[str, Any]]) -> str:
     """Return the columns of which a value is made, and those that only decide on it, such as a condition's."""
-    direct, deciding = [], []
+    direct: list[Mapping[str, Any]] = []
+    deciding: list[Mapping[str, Any]] = []
     for field in fields:
         is_direct = any(step.get("type") == "DIRECT" for step in field.get("transformations", []))
         (direct if is_direct else deciding).append(field)

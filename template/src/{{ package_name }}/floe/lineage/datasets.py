@@ -117,10 +117,10 @@ class DatasetBuilder:
             self._schemas.ended(node, is_written=is_written, is_new=is_new)
             self._facets.pop(table_id(node), None)
 
-    def record_columns(self, node: Node) -> None:
-        """Record the columns of a seed, a snapshot or an incremental model whose build has ended."""
-        if node["resource_type"] in ASSETS and materialized(node) in {"incremental", "seed", "snapshot"}:
-            self._schemas.table(node)
+    def row_count(self, node: Node, event: NodeFinished, *, full_refresh: bool) -> int | None:
+        """Return the number of rows in a table, if the node has written all of them and the engine has counted."""
+        is_whole = _state(node, full_refresh=full_refresh) is State.OVERWRITE
+        return _rows(node, event, self._warehouse) if is_whole else None
 
     def outputs(self, node: Node, event: NodeFinished, run_id: str, *, full_refresh: bool) -> list[OutputDataset]:
         """Return the table that a node has written: none for a test or a source, which write nothing."""

@@ -19,9 +19,9 @@ from dagster_dbt import DbtCliInvocation
 from ..assets.meta import Owners, read_node_meta, resolve_owners
 from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.command import dbt_command
-from ..dbt.manifest_graph import ASSETS, Graph, Node
-from ..dbt.node_events import NodeFinished, NodeStarted
-from ..faults import Losses
+from ..dbt.manifest_graph import ASSETS, Graph, Node, relation_text
+from ..dbt.node_events import NodeFinished, Outcome
+from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand
@@ -29,6 +29,7 @@ from .columns.cache import ColumnCache
 from .columns.schemas import Schemas
 from .columns.seeds import SeedTypes
 from .custom_facets import ColumnClassificationDatasetFacet
+from .dagster_metadata import table_metadata
 from .datasets import DatasetBuilder
 from .events import RunEventBuilder
 from .jobs import JobFacets, Repository
@@ -47,39 +48,11 @@ RUN_TAGS = (
 SCHEDULED = ".dagster/scheduled_execution_time"
 
 
-def run_event_builder(
-    step: Step, command: DbtCommand, settings: Settings, losses: Losses
-) -> tuple[RunEventBuilder, ColumnCache]:
-    """Return the builder of the command's run events, and the column cache to save at its end."""
+def run_event_builder(step: Step, sources: CommandSources, settings: Settings, losses: Losses) -> RunEventBuilder:
+    """Return the builder of a command's run events."""
     if settings.facet_schema:
         ColumnClassificationDatasetFacet.schema_url = settings.facet_schema
-    column_cache = _column_cache(command, settings)
-    sources = CommandSources(command, column_cache, _owners(command, settings.owner))
-    run = run_context(step, settings)
-    return RunEventBuilder(run, _command_info(command), sources, losses), column_cache
-
-
-class CommandTables:
-    """The tables that a command builds, recorded for later runs."""
-
-    def __init__(self, command: DbtCommand, settings: Settings) -> None:
-        self._full_refresh = _command_info(command).full_refresh
-        self._column_cache = _column_cache(command, settings)
-        self._sources = CommandSources(command, self._column_cache, _owners(command, settings.owner))
-
-    def started(self, event: NodeStarted) -> None:
-        """Record that dbt starts to build a table."""
-        self._sources.datasets.started(self._sources.graph.node(event.unique_id))
-
-    def ended(self, event: NodeFinished) -> None:
-        """Record how the build of a table has ended, and its columns if later runs may only change its rows."""
-        node, datasets = self._sources.graph.node(event.unique_id), self._sources.datasets
-        datasets.ended(node, event, full_refresh=self._full_refresh)
-        datasets.record_columns(node)
-
-    def save(self) -> None:
-        """Write what has been recorded to disk."""
-        self._column_cache.save()
+    return RunEventBuilder(run_context(step, settings), sources.info, sources, losses)
 
 
 def _column_cache(command: DbtCommand, settings: Settings) -> ColumnCache:
@@ -95,12 +68,18 @@ def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) ->
 
 
 class CommandSources:
-    """The sources of a command's node events, read when the first node starts."""
+    """The sources of a command's node events, read when the first node starts.
 
-    def __init__(self, command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> None:
+    Attributes:
+        info: The facts about the command.
+    """
+
+    def __init__(self, command: DbtCommand, settings: Settings) -> None:
+        self.info = _command_info(command)
         self._command = command
-        self._column_cache = column_cache
-        self._owners = owners
+        self._column_cache = _column_cache(command, settings)
+        self._owners = _owners(command, settings.owner)
+        self._metadata_losses = Losses("Dagster's catalog")
 
     @property
     def graph(self) -> Graph:
@@ -110,13 +89,57 @@ class CommandSources:
     @cached_property
     def datasets(self) -> DatasetBuilder:
         """Return the builder of the datasets of the command's warehouse."""
-        return _datasets(self._command, self._column_cache, self._owners)
+        command = self._command
+        return DatasetBuilder(
+            self.graph,
+            command.warehouse,
+            command.connection,
+            self._schemas,
+            self._owners,
+            command.invocation.project_dir,
+        )
+
+    @cached_property
+    def _schemas(self) -> Schemas:
+        return _schemas(self._command, self._column_cache)
 
     @cached_property
     def jobs(self) -> JobFacets:
         """Return the facets of the jobs in the command's project."""
         project_dir, dialect = self._command.invocation.project_dir, self._command.warehouse.dialect
         return JobFacets(self.graph, dialect, project_dir, Repository.around(project_dir.resolve()), self._owners)
+
+    def dagster_metadata(self, event: NodeFinished) -> dict[str, Any]:
+        """Return what Dagster's catalog is to show of the table that a node has written; nothing if it has not."""
+        with self._metadata_losses.of(event.unique_id):
+            return detail(self._dagster_metadata, event) or {}
+
+    def _dagster_metadata(self, event: NodeFinished) -> dict[str, Any]:
+        node = self.graph.node(event.unique_id)
+        if node["resource_type"] not in ASSETS or event.outcome not in {Outcome.SUCCESS, Outcome.WARN}:
+            return {}
+        table, query = self._schemas.table(node), self._schemas.query(node)
+        if not self._is_asset(node):
+            return {}
+        row_count = self.datasets.row_count(node, event, full_refresh=self.info.full_refresh)
+        above = {relation_text(node): node for node in self.graph.tables_upstream(node) if self._is_asset(node)}
+        upstream = {name: self._spec(node).key for name, node in above.items()}
+        return table_metadata(self._spec(node), table, query, upstream, row_count)
+
+    def save(self) -> None:
+        """Write what is known of the columns to disk, for later runs."""
+        self._column_cache.save()
+
+    def _is_asset(self, node: Node) -> bool:
+        """Return whether a node is in the manifest of Dagster's assets; a command in an op may have none."""
+        manifest, kind = self._command.invocation.manifest, node["resource_type"]
+        return node["unique_id"] in manifest.get("sources" if kind == "source" else "nodes", {})
+
+    def _spec(self, node: Node) -> dg.AssetSpec:
+        invocation = self._command.invocation
+        return invocation.dagster_dbt_translator.get_asset_spec(
+            invocation.manifest, node["unique_id"], invocation.project
+        )
 
 
 def run_context(step: Step, settings: Settings) -> RunContext:
@@ -155,19 +178,17 @@ def _command_info(command: DbtCommand) -> CommandInfo:
     )
 
 
-def _datasets(command: DbtCommand, column_cache: ColumnCache, owners: Owners) -> DatasetBuilder:
-    graph, warehouse, invocation = command.graph, command.warehouse, command.invocation
-    namespace = warehouse.namespace(command.connection)
-    schemas = Schemas(
-        graph,
+def _schemas(command: DbtCommand, column_cache: ColumnCache) -> Schemas:
+    warehouse = command.warehouse
+    return Schemas(
+        command.graph,
         warehouse.dialect,
         column_cache,
         _catalog(command),
-        _seed_types(invocation),
-        namespace,
+        _seed_types(command.invocation),
+        warehouse.namespace(command.connection),
         recreates_seeds=warehouse.recreates_seeds,
     )
-    return DatasetBuilder(graph, warehouse, command.connection, schemas, owners, invocation.project_dir)
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ..dbt.manifest_graph import HOOK
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished, NodeStarted
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
-from .sources import CommandTables
+from .sources import CommandSources
 
 
 class TableWatcher:
@@ -38,7 +39,7 @@ class TableWatcher:
 
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command."""
-        return partial(self._record, CommandTables(command, self._settings))
+        return partial(self._record, CommandSources(command, self._settings))
 
     def finish(self, ending: Ending) -> None:
         """Do nothing, because a table has been recorded with the command that built it."""
@@ -46,13 +47,16 @@ class TableWatcher:
     def close(self, _deadline: float, _closed: Mapping[str, object]) -> None:
         """Return no counts, because nothing is sent."""
 
-    def _record(self, tables: CommandTables, event: DbtEvent) -> None:
+    def _record(self, sources: CommandSources, event: DbtEvent) -> Mapping[str, Any] | None:
         if isinstance(event, NodeStarted | NodeFinished) and event.resource_type == HOOK:
-            return
+            return None
         match event:
             case NodeStarted():
-                tables.started(event)
+                sources.datasets.started(sources.graph.node(event.unique_id))
             case NodeFinished():
-                tables.ended(event)
+                node = sources.graph.node(event.unique_id)
+                sources.datasets.ended(node, event, full_refresh=sources.info.full_refresh)
+                return sources.dagster_metadata(event)
             case CommandFinished():
-                tables.save()
+                sources.save()
+        return None

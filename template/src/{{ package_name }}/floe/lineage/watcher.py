@@ -6,10 +6,11 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from openlineage.client.event_v2 import RunEvent
 
-from ..dbt.node_events import CommandFinished, DbtEvent
+from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
 from ..delivery.counts import Counts
 from ..delivery.diagnosis import EndpointError, explain
 from ..faults import Losses, detail
@@ -17,11 +18,10 @@ from ..redact import redact
 from ..settings import Settings
 from ..step import Step
 from ..watcher import DbtCommand, Ending, Record
-from .columns.cache import ColumnCache
 from .endpoint import lineage_hints, open_lineage
 from .events import RunEventBuilder, lean
 from .outbox import Outbox
-from .sources import dagster_run_event_builder, run_event_builder
+from .sources import CommandSources, dagster_run_event_builder, run_event_builder
 from .table_watcher import TableWatcher
 
 
@@ -59,11 +59,12 @@ class LineageWatcher:
 
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command; before the first one, send the start of the Dagster run if the step is the whole run."""
-        builder, column_cache = run_event_builder(self._step, command, self._settings, self._losses)
+        sources = CommandSources(command, self._settings)
+        builder = run_event_builder(self._step, sources, self._settings, self._losses)
         if self._builder is None and self._step.is_whole_run and self._step.attempt == 0:
             self._put(builder.run_started(self._step.run_started_at))
         self._builder = builder
-        return partial(self._record, builder, column_cache)
+        return partial(self._record, builder, sources)
 
     def finish(self, ending: Ending) -> None:
         """Send the end of the Dagster run if this step ends it.
@@ -85,12 +86,16 @@ class LineageWatcher:
         self._losses.add_to(counts)
         return counts
 
-    def _record(self, builder: RunEventBuilder, column_cache: ColumnCache, event: DbtEvent) -> None:
+    def _record(self, builder: RunEventBuilder, sources: CommandSources, event: DbtEvent) -> Mapping[str, Any] | None:
         """Send the run events of `event`; at a command's end, save the column lineage computed from its SQL."""
         for run_event in builder.events(event):
             self._put(run_event)
-        if isinstance(event, CommandFinished):
-            column_cache.save()
+        match event:
+            case NodeFinished():
+                return sources.dagster_metadata(event)
+            case CommandFinished():
+                sources.save()
+        return None
 
     def _put(self, event: RunEvent) -> None:
         """Send an event; if an internal error prevents its conversion to JSON, send it without its details."""
