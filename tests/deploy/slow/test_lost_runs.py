@@ -48,7 +48,7 @@ if __name__ == "__main__":
         result = unsent_sensor.evaluate_tick(context)
         kept.write_text(result.cursor or "")
         print("TICK", result.skip_message)
-        print("TAGS", [run.tags.get(".floe/end") for run in instance.get_runs()])
+        print("TAGS", [run.tags.get(".dagster/floe_end") for run in instance.get_runs()])
 """
 
 

@@ -12,8 +12,8 @@ from ..step import Context
 from .state_folder import lock_until, make_state_folder
 
 # Says that the end of a run was sent. The value is the run's id, because Dagster copies tags to a run that repeats it.
-# Dagster does not show tags that begin with a dot.
-ENDED_TAG = ".floe/end"
+# Dagster does not show tags that begin with `.dagster/`.
+ENDED_TAG = ".dagster/floe_end"
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
