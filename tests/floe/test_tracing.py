@@ -12,9 +12,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pipeline.floe.dbt.node_events import CommandFinished, CommandStarted, NodeFinished, NodeStarted, Outcome
+from pipeline.floe.dbt.volumes import count
 from pipeline.floe.ids import node_span_id, run_span_id, step_span_id, trace_id
 from pipeline.floe.step import Step
-from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, count, manifest_attributes, statements
+from pipeline.floe.tracing.attributes import SQL_CHARACTERS, Statement, manifest_attributes, statements
 from pipeline.floe.tracing.spans import Handoff, SpanBuilder
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

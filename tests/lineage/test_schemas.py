@@ -247,7 +247,7 @@ def test_clone(graph: Graph, tmp_path: Path, command: str, is_known: bool) -> No
 
     invocation = SimpleNamespace(adapter=None, manifest={}, project_dir=tmp_path, dagster_dbt_translator=None)
     run = SimpleNamespace(invocation=invocation, arguments=["dbt", "--quiet", command, "--state", "prod"])
-    settings = SimpleNamespace(state_dir=tmp_path, owner="")
+    settings = SimpleNamespace(state_dir=tmp_path, owner="", prices={})
     CommandSources(run, settings)
 
     assert is_known == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged).complete

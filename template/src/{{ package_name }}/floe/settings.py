@@ -36,6 +36,7 @@ class Settings:
     otlp_endpoint: str
     otlp_protocol: str
     sla_tiers: Mapping[str, str]
+    prices: Mapping[str, float]
     secret_variables: tuple[str, ...]
 
     @property
@@ -79,6 +80,7 @@ def read_settings(file: Path = FILE) -> Settings:
             otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", document["otlp"]["endpoint"]),
             otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", document["otlp"]["protocol"]),
             sla_tiers=document["sla"],
+            prices=document["prices"],
             secret_variables=tuple(document["secrets"]["variables"]),
         )
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:

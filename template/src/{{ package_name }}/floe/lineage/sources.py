@@ -21,6 +21,7 @@ from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.command import dbt_command
 from ..dbt.manifest_graph import ASSETS, Graph, Node, relation_text
 from ..dbt.node_events import NodeFinished, Outcome
+from ..dbt.volumes import volumes
 from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
@@ -79,6 +80,7 @@ class CommandSources:
         self._command = command
         self._column_cache = _column_cache(command, settings)
         self._owners = _owners(command, settings.owner)
+        self._prices = settings.prices
         self._metadata_losses = Losses("Dagster's catalog")
 
     @property
@@ -124,7 +126,8 @@ class CommandSources:
         row_count = self.datasets.row_count(node, event, full_refresh=self.info.full_refresh)
         above = {relation_text(node): node for node in self.graph.tables_upstream(node) if self._is_asset(node)}
         upstream = {name: self._spec(node).key for name, node in above.items()}
-        return table_metadata(self._spec(node), table, query, upstream, row_count)
+        entries = table_metadata(self._spec(node), table, query, upstream, row_count)
+        return entries | {f"dbt/{name}": value for name, value in volumes(event.response, self._prices).items()}
 
     def save(self) -> None:
         """Write what is known of the columns to disk, for later runs."""

@@ -15,6 +15,7 @@ from typing import Any
 from ..dbt.manifest_graph import HOOK, TEST_TYPES, Node
 from ..dbt.node_events import NodeFinished, Outcome
 from ..dbt.raw_events import parse_time
+from ..dbt.volumes import volumes
 from ..step import Step
 from ..warehouse import Connection, Warehouse
 
@@ -88,8 +89,8 @@ def manifest_attributes(node: Node) -> Attributes:
     )
 
 
-def node_attributes(event: NodeFinished) -> Attributes:
-    """Return the attributes of a node's execution."""
+def node_attributes(event: NodeFinished, prices: Mapping[str, float]) -> Attributes:
+    """Return the attributes of a node's execution; `prices` are those of `settings.toml`."""
     response = event.response
     operation = response.get("code")
     return _present(
@@ -99,9 +100,7 @@ def node_attributes(event: NodeFinished) -> Attributes:
             "dbt.resource_type": event.resource_type,
             "dbt.status": event.status,
             "dbt.failures": event.failures,
-            "dbt.rows_affected": count(response.get("rows_affected")),
-            "dbt.bytes_processed": count(response.get("bytes_processed")),
-            "dbt.query_id": response.get("query_id") or response.get("job_id"),
+            **{f"dbt.{name}": value for name, value in volumes(response, prices).items()},
             "db.operation.name": None if operation in NO_OPERATIONS else operation,
         }
     )
@@ -111,11 +110,6 @@ def error_type(outcome: Outcome, message: str | None) -> str:
     """Return the kind of a failure, one of few: dbt's own term, such as `Database Error`, if its message has one."""
     match = ERROR.match(message or "")
     return match[1] if match else f"dbt.{outcome}"
-
-
-def count(number: object) -> int | None:
-    """Return dbt's number as an integer: its debug log has only fractions, and engines report -1 if not counted."""
-    return int(number) if isinstance(number, int | float) and number >= 0 else None
 
 
 def statement_attributes(statement: Statement, attributes: Attributes) -> Attributes:

@@ -16,8 +16,8 @@ from opentelemetry.sdk.resources import Resource
 
 from ..dbt.manifest_graph import TEST_TYPES
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
+from ..dbt.volumes import count
 from ..delivery.counts import Counts
-from .attributes import count
 
 # The convention for durations in seconds, extended to a day: https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
 DURATION_BOUNDARIES = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400)

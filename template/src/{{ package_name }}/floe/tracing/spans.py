@@ -58,10 +58,19 @@ class SpanBuilder:
     """A builder of the spans of one step that runs dbt."""
 
     def __init__(
-        self, step: Step, resource: Resource, processor: SpanProcessor, started_at: datetime | None = None
+        self,
+        step: Step,
+        resource: Resource,
+        processor: SpanProcessor,
+        started_at: datetime | None = None,
+        prices: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
-        """Start the step's span, by default now; `processor` receives each span that ends."""
+        """Start the step's span, by default now; `processor` receives each span that ends.
+
+        With `prices`, those of `settings.toml`, spans have the cost of their nodes.
+        """
         self._run_step = step
+        self._prices = prices
         self._shared = step_attributes(step)
         self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
@@ -157,7 +166,7 @@ class SpanBuilder:
         links = [Link(self._context(node_span_id(event.invocation_id, unique_id))) for unique_id in known]
         own_id = node_span_id(event.invocation_id, event.unique_id)
         self._ended.add((event.invocation_id, event.unique_id))
-        own = detail(node_attributes, event) or {}
+        own = detail(node_attributes, event, self._prices) or {}
         span = self._child(command, event.unique_id, start, {**attributes, **own}, own_id, links)
         for statement in statements:
             detail(self._record_statement, span, statement, attributes, (start, end), event.message)

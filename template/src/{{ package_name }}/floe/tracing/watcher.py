@@ -33,7 +33,7 @@ class TraceWatcher:
 
     def __init__(self, step: Step, settings: Settings, delivery: Delivery[ReadableSpan | SpooledSpan]) -> None:
         self._delivery = delivery
-        self._span_builder = SpanBuilder(step, resource_of(settings), Handoff(delivery.put))
+        self._span_builder = SpanBuilder(step, resource_of(settings), Handoff(delivery.put), prices=settings.prices)
         self._losses = Losses(self.name)
         # Off by default, because the text of statements contains the literals of the SQL.
         self.wants_statements = bool(os.environ.get("FLOE_TRACE_SQL"))
