@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from pipeline.floe.cli.doctor import endpoints as checks
 from pipeline.floe.cli.doctor import examine, project
 from pipeline.floe.cli.doctor import finding as finding_module
 from pipeline.floe.cli.doctor.finding import Finding, request_leaves
-from pipeline.floe.cli.show import last_run
+from pipeline.floe.cli.show import last_run, similar_nodes
 from pipeline.floe.dbt.profile import read_output
 from pipeline.floe.settings import settings as default
 
@@ -320,6 +321,18 @@ class TestProject:
         (finding,) = project.state(default, 0)
 
         assert ("fail", True) == (finding.state, "FLOE_STATE_DIR" in finding.message)
+
+    def test_full_disk(self, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A disk with room for an empty file, but not for an event, is a failure (simulated)."""
+
+        def write(*_: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("pipeline.floe.delivery.journal.os.write", write)
+        (finding,) = project.state(default, 0)
+
+        assert ("fail", True) == (finding.state, "No space left on device" in finding.message)
+        assert [] == list((state / "lineage").glob("*.ndjson"))
 
     def test_state_is_left_as_it_was(self, state: Path) -> None:
         """Trying leaves nothing but a folder that git ignores."""
@@ -675,6 +688,25 @@ sys.exit(main.main())
         assert all(line[0] in "✓·!✗" for line in lines)
         assert [line for line in lines if line.startswith("✗ lineage") and "(401)" in line]
 
+    @pytest.mark.usefixtures("state")
+    def test_closed_pipe(self, project: Path) -> None:
+        """A reader that closes the pipe early, such as `head`, ends the command without a traceback."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        code = "from pipeline.floe.cli.main import main; raise SystemExit(main())"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "lineage", "show"],
+            cwd=project,
+            env={**os.environ, "PYTHONPATH": str(project / "src")},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(writer)
+
+        assert (1, "") == (done.returncode, done.stderr)
+
     def test_replay_and_show(self, project: Path, state: Path) -> None:
         """What waits is shown as not sent, then replayed."""
         from tests.floe.test_journal import dead, event
@@ -755,6 +787,9 @@ sys.exit(main.main())
             "    Not known: column lineage: not all columns are known",
         ] == columns
         assert 1 == len([*last_run(tmp_path, "ob1")])
+        assert 1 == len([*last_run(tmp_path, "")])
+        assert ["job1", "job2"] == sorted(similar_nodes(tmp_path, "Job"))
+        assert [] == similar_nodes(tmp_path / "nothing", "job1")
 
 
 @pytest.mark.parametrize("is_empty", [False, True])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.utils import is_valid_email
 from dagster_dbt import DagsterDbtTranslator
 from pipeline.floe.assets.translator import FloeTranslator
+from pipeline.floe.settings import settings
 
 
 def manifest(**node: Any) -> dict[str, Any]:
@@ -131,6 +134,10 @@ class TestWarned:
             (floe(colour="red"), "meta.floe.colour is unknown; use one of owner, classification, sla"),
             (floe(owner="data platform"), "write 'team:data-platform'"),
             (floe(owner="!!!"), "write 'team:unknown'"),
+            (floe(owner="jürgen@firma.de"), "write 'team:jürgen-firma.de'"),
+            (floe(owner="x@y.z."), "write 'team:x-y.z.'"),
+            (floe(owner="me@shop.technology"), "is neither an e-mail address that Dagster accepts nor team:name"),
+            (floe(classification="  "), "meta.floe.classification is '  '; write a string"),
             (floe(owner=7), "meta.floe.owner is 7; write a string"),
             (floe(owner=None), "meta.floe.owner is None; write a string"),
             (floe(sla="soon"), "meta.floe.sla 'soon' is not one of: a duration such as 24h, tier1, tier2, tier3"),
@@ -174,6 +181,39 @@ class TestWarned:
 
         (message,) = (record.getMessage() for record in caplog.records)
         assert message.endswith("columns.floes.meta.floes is ignored; did you mean 'meta.floe'?")
+
+    def test_default_owner(self, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A default owner that Dagster would refuse is a single warning, and no asset fails to load."""
+        wrong = replace(settings, owner="jürgen@firma.de")
+        monkeypatch.setattr("pipeline.floe.assets.translator.settings", wrong)
+        made = [spec(), spec(config={"materialized": "view"})]
+
+        assert [["team:jürgen-firma.de"]] * 2 == [each.owners for each in made]
+        dg.Definitions(assets=made[:1]).resolve_asset_graph()
+        (message,) = (record.getMessage() for record in caplog.records)
+        assert message.startswith("floe/settings.toml: owner 'jürgen@firma.de' is neither")
+
+    @pytest.mark.parametrize(
+        "owner",
+        [
+            "a@b.de",
+            "a.b+c@d-e.co.uk",
+            "ä@b.de",
+            "a@b",
+            "a@b.c",
+            "a@b.technology",
+            ".a@b.de",
+            "a@b..de",
+            "a@-.de",
+            "a|@b.de",
+        ],
+    )
+    def test_like_dagster(self, owner: str) -> None:
+        """Whatever becomes of an owner, Dagster accepts it; an address that it accepts stays as it is."""
+        made = spec(config=floe(owner=owner))
+        dg.Definitions(assets=[made]).resolve_asset_graph()
+
+        assert made.owners == [owner] if is_valid_email(owner) else made.owners[0].startswith("team:")
 
     def test_loads(self) -> None:
         """Dagster takes an asset with every entry wrong."""

@@ -136,6 +136,80 @@ def test_older_columns(tmp_path: Path, change: str, has_memory: bool) -> None:
     assert columns(tmp_path, "inc") == third.schema("model.shop.inc") == columns(tmp_path, "star")
 
 
+@pytest.mark.parametrize("selected", [("w",), ("s", "w")])
+def test_view_of_changed_table(tmp_path: Path, selected: tuple[str, ...]) -> None:
+    """A view that is not built again has the columns of before only as long as nothing that it reads has changed."""
+    table = "{{ config(materialized='table') }} "
+    run(
+        tmp_path,
+        "one",
+        models__s__sql=table + "select 1 as id, 2 as amount",
+        models__u__sql="select * from {{ ref('s') }}",
+        models__v__sql="select * from {{ ref('u') }}",
+        models__w__sql=table + "select * from {{ ref('v') }}",
+    )
+    again = run(tmp_path, "two", "build", "--select", "w")
+    assert ["id", "amount"] == columns(tmp_path, "w") == again.schema("model.shop.w")
+
+    changed = {"models__s__sql": table + "select 2 as total, 1 as id"}
+    if selected == ("w",):
+        run(tmp_path, "three", "build", "--select", "s", **changed)
+        changed = {}
+    last = run(tmp_path, "four", "build", "--select", *selected, **changed)
+
+    assert ["total", "id"] == columns(tmp_path, "w")
+    assert not {"schema", "columnLineage"} & last.output_facets("model.shop.w").keys()
+    assert last.left_out("model.shop.w")
+    whole = run(tmp_path, "five")
+    assert columns(tmp_path, "w") == whole.schema("model.shop.w")
+
+
+def test_changed_delimiter(tmp_path: Path) -> None:
+    """A seed whose file is read with another delimiter has other columns, though the file is the same."""
+    run(tmp_path, "one", seeds__raw__csv="id;name\n1;Ada\n")
+    (tmp_path / "seeds" / "raw.yml").write_text("seeds: [{name: raw, config: {delimiter: ';'}}]")
+    second = run(tmp_path, "two", "build", "--full-refresh", full_refresh=True)
+
+    assert ["id", "name"] == columns(tmp_path, "raw") == second.schema("seed.shop.raw")
+
+
+def test_changed_snapshot(tmp_path: Path) -> None:
+    """A snapshot whose configuration has changed has the columns of now, though its SQL is the same."""
+    snapshot = "{{% snapshot snap %}}{{{{ config(unique_key={key}, strategy='check', check_cols='all', {more}) }}}}"
+    sql = " select 1 as id, 2 as k {% endsnapshot %}"
+    first = run(tmp_path, "one", snapshots__snap__sql=snapshot.format(key="'id'", more="") + sql)
+    assert "dbt_valid_to" in first.schema("snapshot.shop.snap")
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as connection:
+        connection.execute("drop table dev.snap")
+    more = "snapshot_meta_column_names={'dbt_valid_to': 'until'}, hard_deletes='new_record'"
+    second = run(tmp_path, "two", snapshots__snap__sql=snapshot.format(key="'k'", more=more) + sql)
+
+    assert sorted(columns(tmp_path, "snap")) == sorted(second.schema("snapshot.shop.snap"))
+    assert {"until", "dbt_is_deleted"} <= set(second.schema("snapshot.shop.snap"))
+
+
+def test_redefined_materialization(tmp_path: Path) -> None:
+    """Of a table whose materialization the project has redefined, nothing is claimed."""
+    built = run(
+        tmp_path,
+        "one",
+        macros__table__sql="""{% materialization table, adapter='duckdb' %}
+            {% set target = this.incorporate(type='table') %}
+            {% call statement('main') %}create or replace table {{ target }} as select *, 1 as extra from ({{ sql }})
+            {% endcall %}
+            {% do adapter.commit() %}
+            {{ return({'relations': [target]}) }}
+        {% endmaterialization %}""",
+        models__a__sql="{{ config(materialized='table') }} select 1 as id",
+        models__b__sql="select 1 as id",
+    )
+
+    assert ["id", "extra"] == columns(tmp_path, "a")
+    assert not {"schema", "columnLineage"} & built.output_facets("model.shop.a").keys()
+    assert "redefines the materialization table" in str(built.left_out("model.shop.a"))
+    assert ["id"] == built.schema("model.shop.b")
+
+
 SINCE = """{{ config(materialized='incremental') }} select id, name, score from {{ ref('s') }}
     {% if is_incremental() %} where score > (select coalesce(max(score), 0) from {{ this }}) {% endif %}"""
 

@@ -8,7 +8,9 @@ import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dotenv import load_dotenv
 
@@ -42,7 +44,7 @@ class Settings:
     @property
     def state_dir(self) -> Path:
         """Return the folder for data that outlives a run: unsent lineage events and the columns of models."""
-        return Path(os.environ.get("FLOE_STATE_DIR") or ROOT / ".floe")
+        return ROOT / (os.environ.get("FLOE_STATE_DIR") or ".floe")
 
     @property
     def dbt_manifest(self) -> Path:
@@ -58,34 +60,81 @@ def read_settings(file: Path = FILE) -> Settings:
     """Read `settings.toml` and the environment, including `.env` in the project's root.
 
     Raises:
-        RuntimeError: The file is not TOML or lacks an entry; the message names both.
+        RuntimeError: A file cannot be read, or an entry of `settings.toml` is missing or wrong; the message names both.
     """
-    load_dotenv(ROOT / ".env")
+    _load_variables(ROOT / ".env")
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = partial(_text, document)
+        project_dir, artifacts_dir = _path(text("dbt", "project_dir")), _path(text("dbt", "artifacts_dir"))
         return Settings(
-            name=_first("OTEL_SERVICE_NAME", document["project"]["name"]),
-            namespace=_first("OPENLINEAGE_NAMESPACE", document["project"]["namespace"]),
-            owner=document["project"]["owner"],
-            dbt_project_dir=_path(document["dbt"]["project_dir"]),
-            dbt_artifacts_dir=_path(document["dbt"]["project_dir"])
-            / _first("DBT_TARGET_PATH", str(_path(document["dbt"]["artifacts_dir"]))),
-            dbt_image_dir=_path(document["dbt"]["artifacts_dir"]),
-            dbt_profiles_dir=_path(document["dbt"]["profiles_dir"]),
-            dbt_profile=_first("DBT_PROFILE", document["dbt"]["profile"]),
-            dbt_target=_first("DBT_TARGET", document["dbt"]["target"]),
-            openlineage_url=_first("OPENLINEAGE_URL", document["openlineage"]["url"]),
-            producer=document["openlineage"]["producer"],
-            facet_schema=document["openlineage"]["facet_schema"],
-            otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", document["otlp"]["endpoint"]),
-            otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", document["otlp"]["protocol"]),
-            sla_tiers=document["sla"],
-            prices=document["prices"],
-            secret_variables=tuple(document["secrets"]["variables"]),
+            name=_first("OTEL_SERVICE_NAME", text("project", "name")),
+            namespace=_first("OPENLINEAGE_NAMESPACE", text("project", "namespace")),
+            owner=text("project", "owner"),
+            dbt_project_dir=project_dir,
+            dbt_artifacts_dir=project_dir / _first("DBT_TARGET_PATH", str(artifacts_dir)),
+            dbt_image_dir=artifacts_dir,
+            dbt_profiles_dir=_path(text("dbt", "profiles_dir")),
+            dbt_profile=_first("DBT_PROFILE", text("dbt", "profile")),
+            dbt_target=_first("DBT_TARGET", text("dbt", "target")),
+            openlineage_url=_first("OPENLINEAGE_URL", text("openlineage", "url")),
+            producer=text("openlineage", "producer"),
+            facet_schema=text("openlineage", "facet_schema"),
+            otlp_endpoint=_first("OTEL_EXPORTER_OTLP_ENDPOINT", text("otlp", "endpoint")),
+            otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", text("otlp", "protocol")),
+            sla_tiers={name: text("sla", name) for name in _table(document, "sla")},
+            prices={name: _number(document, "prices", name) for name in _table(document, "prices")},
+            secret_variables=tuple(_texts(document, "secrets", "variables")),
         )
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        msg = f"{file}: {error!r}: restore the entry, or restore the file with `copier update`"
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        msg = f"{file} cannot be read: {error}; correct it, or restore it with `git checkout`"
         raise RuntimeError(msg) from error
+    except (KeyError, TypeError) as error:
+        msg = f"{file}: {error.args[0]}"
+        raise RuntimeError(msg) from error
+
+
+def _load_variables(file: Path) -> None:
+    try:
+        load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{file} cannot be read: {error}; save it as UTF-8"
+        raise RuntimeError(msg) from error
+
+
+def _table(document: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    table = document.get(section)
+    if not isinstance(table, dict):
+        raise KeyError(f"the section [{section}] is missing; restore it with `git checkout`")
+    return table
+
+
+def _entry(document: Mapping[str, Any], section: str, name: str) -> Any:
+    table = _table(document, section)
+    if name not in table:
+        raise KeyError(f"[{section}] has no {name}; restore the entry with `git checkout`")
+    return table[name]
+
+
+def _text(document: Mapping[str, Any], section: str, name: str) -> str:
+    value = _entry(document, section, name)
+    if not isinstance(value, str):
+        raise TypeError(f"[{section}] {name} is {value!r}; write a string in quotes")
+    return value
+
+
+def _texts(document: Mapping[str, Any], section: str, name: str) -> list[str]:
+    value = _entry(document, section, name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"[{section}] {name} is {value!r}; write a list of strings")
+    return value
+
+
+def _number(document: Mapping[str, Any], section: str, name: str) -> float:
+    value = _entry(document, section, name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise TypeError(f"[{section}] {name} is {value!r}; write a number that is not negative")
+    return float(value)
 
 
 def openlineage_files() -> list[Path]:

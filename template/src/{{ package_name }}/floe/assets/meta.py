@@ -7,16 +7,20 @@ In: the properties of a dbt node in the manifest. Out: plain data, and a problem
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from functools import cache
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 DURATION = re.compile(r"(?P<count>[1-9][0-9]{0,4})\s*(?P<unit>[mhd])")
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-# The owners that Dagster accepts: an e-mail address or team:name.
-OWNER = re.compile(r"team:[\w.-]+|[^@\s]+@[^@\s]+\.[^@\s]+")
+# Owners that Dagster accepts: team:name, or an e-mail address of the form that its `is_valid_email` requires.
+OWNER = re.compile(r"team:[\w.-]+|\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 
 
 # All other entries are lower-cased: a policy must not treat "Restricted" and "restricted" as two classifications.
@@ -80,17 +84,26 @@ def resolve_owners(
         report: Called with a message if `owner` had to be changed.
     """
     if owner:
-        return [dagster_owner(owner, report)]
-    return list(dbt_owners or ()) or ([default] if default else [])
+        return [dagster_owner(owner, "meta.floe.owner", report)]
+    return list(dbt_owners or ()) or ([_default_owner(default)] if default else [])
 
 
-def dagster_owner(owner: str, report: Report) -> str:
-    """Return `owner` in a form that Dagster accepts, an e-mail address or team:name; a plain name becomes a team."""
+def dagster_owner(owner: str, place: str, report: Report) -> str:
+    """Return `owner` in a form that Dagster accepts, an e-mail address or team:name; a plain name becomes a team.
+
+    `place` says where the owner is written, for `report`.
+    """
     if OWNER.fullmatch(owner):
         return owner
     team = "team:" + (re.sub(r"[^\w.-]+", "-", owner.removeprefix("team:")).strip("-") or "unknown")
-    report(f"meta.floe.owner {owner!r} is neither an e-mail address nor team:name; write {team!r}")
+    report(f"{place} {owner!r} is neither an e-mail address that Dagster accepts nor team:name; write {team!r}")
     return team
+
+
+@cache
+def _default_owner(owner: str) -> str:
+    """Return the project's default owner in Dagster's form; warn once, not for each node that has no owner."""
+    return dagster_owner(owner, "floe/settings.toml: owner", logger.warning)
 
 
 def sla_window(sla: str, tiers: Mapping[str, str], report: Report) -> timedelta | None:
@@ -127,10 +140,10 @@ def _known(entries: Any, kind: type[NodeMeta | ColumnMeta], report: Report) -> d
     for key, value in entries.items():
         if key not in names:
             report(f".{key} is unknown; {_advice(str(key), names)}")
-        elif not isinstance(value, str) or not value:
+        elif not isinstance(value, str) or not value.strip():
             report(f".{key} is {value!r}; write a string")
         else:
-            known[key] = value if key in WRITTEN_AS_IS else value.strip().lower()
+            known[key] = value.strip() if key in WRITTEN_AS_IS else value.strip().lower()
     return known
 
 

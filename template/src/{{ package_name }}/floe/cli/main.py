@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -50,7 +51,13 @@ def main() -> int:
     _redact_messages()
     _escape_output()
     run: Callable[[argparse.Namespace], int] = arguments.run
-    return run(arguments)
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        return 1
+    return code
 
 
 class _RedactingFormatter(logging.Formatter):
@@ -137,12 +144,14 @@ def _prepare(_: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from ..lineage.endpoint import journal_folder
-    from .show import last_run
+    from .show import last_run, similar_nodes
 
     lines = list(last_run(journal_folder(settings), arguments.node))
     _say("\n".join(lines) or "No run has sent lineage yet: run `uv run floe doctor` to check whether it would.")
-    if arguments.node and len(lines) == 1:
-        _say(f"The last run has no event of {arguments.node!r}: run `uv run floe lineage show` for all names.")
+    if arguments.node is not None and len(lines) == 1:
+        similar = " or ".join(similar_nodes(journal_folder(settings), arguments.node))
+        advice = f"did you mean {similar}?" if similar else "run `uv run floe lineage show` for all names."
+        _say(f"The last run has no event of {arguments.node!r}: {advice}")
         return 1
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,9 @@ def last_run(folder: Path, node: str | None = None) -> Iterator[str]:
 
     With `node`, the name of a dbt node, yield its events alone, with the columns of what it has written.
     """
-    files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
-    if not files:
+    file = _newest(folder)
+    if file is None:
         return
-    file = max(files, key=lambda file: file.stat().st_mtime)
     events = [(line.content, line.is_waiting) for line in read_lines(file) if line.content]
     yield f"{file}: {len(events)} events, {sum(is_waiting for _, is_waiting in events)} not sent"
     for event, is_waiting in events:
@@ -31,6 +31,20 @@ def last_run(folder: Path, node: str | None = None) -> Iterator[str]:
         yield from _message(event)
         if node is not None:
             yield from _columns(event)
+
+
+def similar_nodes(folder: Path, node: str) -> list[str]:
+    """Return the names of up to three nodes of the newest journal that are spelled like `node`."""
+    file = _newest(folder)
+    contents = (line.content for line in read_lines(file)) if file else ()
+    jobs = {str(content.get("job", {}).get("name")) for content in contents if content}
+    names = {name.lower(): name for name in (job.rpartition(".")[2] for job in jobs)}
+    return [names[name] for name in difflib.get_close_matches(node.lower(), names)]
+
+
+def _newest(folder: Path) -> Path | None:
+    files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
+    return max(files, key=lambda file: file.stat().st_mtime) if files else None
 
 
 def _line(event: Mapping[str, Any]) -> str:
@@ -46,7 +60,7 @@ def _line(event: Mapping[str, Any]) -> str:
 
 def _is_of(event: Mapping[str, Any], node: str) -> bool:
     """Return whether an event is of a node, named by its unique id or by the last parts of it."""
-    return f".{event.get('job', {}).get('name')}".endswith(f".{node}")
+    return bool(node) and f".{event.get('job', {}).get('name')}".endswith(f".{node}")
 
 
 def _columns(event: Mapping[str, Any]) -> Iterator[str]:

@@ -40,6 +40,7 @@ class Graph:
         self._names: dict[str, tuple[str, set[Name]]] = {}
         self._target_path = target_path
         self._exposures: Mapping[str, Node] = manifest.get("exposures", {})
+        self._macros: Mapping[str, Any] = manifest.get("macros", {})
         self._groups = {group["name"]: group for group in manifest.get("groups", {}).values()}
         self._nodes: dict[str, Node] = {
             unique_id: node
@@ -56,6 +57,14 @@ class Graph:
     def node(self, unique_id: str) -> Node:
         """Return a node; if the manifest lacks it, return one with only what its id reveals."""
         return self._nodes.get(unique_id) or bare_node(unique_id)
+
+    @cached_property
+    def redefined_materializations(self) -> set[str]:
+        """Return the names of the materializations that a macro of the project or of a package defines."""
+        # The adapters of Redshift and Databricks build on those of PostgreSQL and Spark.
+        own = {"dbt", *(f"dbt_{adapter}" for adapter in (self.metadata.get("adapter_type"), "postgres", "spark"))}
+        names = (unique_id.split(".", 2)[1:] for unique_id in self._macros if ".materialization_" in unique_id)
+        return {name.split("_", 1)[1].rpartition("_")[0] for package, name in names if package not in own}
 
     def tables_upstream(self, node: Node) -> list[Node]:
         """Return the tables that a node reads, including those behind ephemeral models and table functions.

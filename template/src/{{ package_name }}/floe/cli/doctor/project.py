@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -26,6 +27,7 @@ from .finding import CHECK_SECONDS, Finding, origin, request_leaves
 DUPLICATE_EMITTERS = ("openlineage-dbt", "dagster-openlineage", "dagster-otel")
 CONNECTS = "Connection:"  # starts dbt's last line before it connects
 POLL_SECONDS = 0.05
+PROBE_BYTES = 64 * 1024  # a large event; a full disk may still have room for an empty file
 SPARE_SECONDS = 0.5  # the part of the deadline that is left for reporting the result
 # What dbt reads of a project: these files, and the folders that dbt_project.yml names, with dbt's defaults.
 PROJECT_FILES = ("dbt_project.yml", "packages.yml", "dependencies.yml", "selectors.yml")
@@ -225,7 +227,12 @@ def state(settings: Settings, _: float) -> Iterator[Finding]:
         message = f"{where}: {error.strerror}; events would be lost while the endpoint is down: set FLOE_STATE_DIR"
         yield Finding("state folder", "fail", f"{message} to a writable folder")
         return
+    is_written = journal.append(json.dumps("x" * PROBE_BYTES)) is not None
+    problem = journal.error
     journal.remove()
+    if not is_written:
+        yield Finding("state folder", "fail", f"{where}: {problem}; events would be lost while the endpoint is down")
+        return
     yield Finding("state folder", "ok", f"{where} is writable")
 
 

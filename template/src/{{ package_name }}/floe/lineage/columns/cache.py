@@ -139,9 +139,12 @@ class ColumnCache:
             entries = self._stored() | self._changes
             if self._changes or started:
                 make_state_folder(self._file.parent)
-                temporary.touch(mode=0o600)
-                temporary.write_text(json.dumps({"version": VERSION, "nodes": entries}), encoding="utf-8")
-                temporary.replace(self._file)
+                try:
+                    temporary.touch(mode=0o600)
+                    temporary.write_text(json.dumps({"version": VERSION, "nodes": entries}), encoding="utf-8")
+                    temporary.replace(self._file)
+                finally:
+                    temporary.unlink(missing_ok=True)  # what a full disk has left of it
                 self._changes = {}
             # If the process of a file is alive, it stores its tables itself when it ends.
             for file in [*started, *([self._started_file] if self._started_file else [])]:

@@ -14,6 +14,9 @@ from ...dbt.deferral import DEFERRED
 from ...dbt.manifest_graph import Graph, Node, config_of, materialized, table_id
 from .cache import BuiltTable, ColumnCache
 
+# The relations that change with what they read.
+VIEWS = {"view", "materialized_view", "dynamic_table"}
+
 
 class LastChanges:
     """The last changes of one run's tables, from what the run has built and from what earlier runs have cached."""
@@ -24,6 +27,7 @@ class LastChanges:
         self._cache = column_cache
         self._table_name = table_name
         self._since: dict[tuple[str, str], float] = {}
+        self._earlier: dict[tuple[str, str], float] = {}  # of tables that this run has not built
         self._definitions: dict[tuple[str, str], str] = {}
 
     def built(self, node: Node, before: BuiltTable | None, *, is_written: bool, is_new: bool | None) -> None:
@@ -36,6 +40,7 @@ class LastChanges:
             is_new: Whether the build has created the table, rather than added rows; None if that is not known.
         """
         self._definitions.pop(table_id(node), None)
+        self._earlier.clear()
         self._since[table_id(node)] = self._same_since(node, before, is_new=is_new) if is_written else time.time()
 
     def last(self, node: Node) -> float:
@@ -43,9 +48,13 @@ class LastChanges:
         if not is_own(node):
             return float(node.get(DEFERRED) or 0.0)
         key = table_id(node)
-        if key not in self._since and (built := self._cache.table(self._table_name(node))):
-            return built.since
-        return self._since.get(key, 0.0)
+        if key in self._since:
+            return self._since[key]
+        if key not in self._earlier:
+            built = self._cache.table(self._table_name(node))
+            upstream = self._graph.tables_upstream(node) if materialized(node) in VIEWS else ()
+            self._earlier[key] = max([built.since if built else 0.0, *map(self.last, upstream)])
+        return self._earlier[key]
 
     def definition(self, node: Node) -> str:
         """Return a hash of everything that a node itself says about the columns of its table."""

@@ -5,6 +5,7 @@ In: a node, and the columns of its query. Out: the columns of the relation that 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -42,9 +43,14 @@ WRITE_OPTIONS = {"codec", "compression", "format", "overwrite", "overwrite_or_ig
 READ_OPTIONS = ("csv_read_options", "json_read_options", "parquet_read_options", "plugin")
 
 
-def unknown_materialization(node: Node) -> str | None:
-    """Return why a materialization may make anything of a query: it is one of the project or of a package."""
+def unknown_materialization(node: Node, redefined: Collection[str]) -> str | None:
+    """Return why a materialization may make anything of a query: it is one of the project or of a package.
+
+    `redefined` are dbt's materializations that the project or a package has redefined.
+    """
     kind = materialized(node)
+    if kind in redefined and kind in KNOWN:
+        return f"the project or a package redefines the materialization {kind}, so the columns are not known"
     if kind == "external" and not _is_read_as_written(node):
         return "the format or the options of the file decide how it is read, so the columns are not known"
     if kind in KNOWN or node["resource_type"] == "seed":

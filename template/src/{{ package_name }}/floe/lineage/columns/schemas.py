@@ -137,7 +137,8 @@ class Schemas:
             return NOTHING
         last = self._cache.table(self._table_name(node))
         is_same = last and last.owner[:2] == table_id(node) and last.checksum == node.get("checksum")
-        last_built = last.table if last and is_same else None
+        # A view may get other columns without being built, if what it reads changes.
+        last_built = last.table if last and is_same and self._changes.last(node) <= last.since else None
         if last_built and last_built.complete:
             return last_built
         table = self._typed(node, self._columns(node))
@@ -150,7 +151,9 @@ class Schemas:
     def _unknown_effect(self, node: Node) -> str | None:
         if node["resource_type"] == "source":
             return None
-        return unknown_effect(node, self._dialect) or unknown_materialization(node)
+        return unknown_effect(node, self._dialect) or unknown_materialization(
+            node, self._graph.redefined_materializations
+        )
 
     def _columns(self, node: Node) -> TableColumns:
         kind, query = node["resource_type"], None
@@ -251,10 +254,8 @@ class Schemas:
             tables = {this: before, **{name: self.table(table) for name, table in upstream.items()}}
             # That the rows of a table depend on its earlier rows is no lineage between two datasets.
             query = read_query(sql, self._dialect, tables).without(this)
-            if node["resource_type"] == "snapshot":
-                query = with_snapshot_columns(query, node, self._dialect)
             self._cache.put_query(self._cache_key(node), key, query)
-        return query
+        return with_snapshot_columns(query, node, self._dialect) if node["resource_type"] == "snapshot" else query
 
     def _cache_key(self, node: Node) -> str:
         """Return the cache key of a node's query or seed file, which differs by database and by target."""

@@ -38,7 +38,8 @@ class SeedFiles:
         checksum = node.get("checksum") or {}
         if checksum.get("name") == "path":  # dbt does not hash the content of large seeds
             checksum = {**checksum, "changed": file.stat().st_mtime_ns}
-        key = json.dumps([checksum, node.get("config", {}).get("column_types"), self._dialect])
+        config = node.get("config", {})
+        key = json.dumps([checksum, config.get("column_types"), config.get("delimiter"), self._dialect])
         cached: Sequence[tuple[str, str | None]] | None = self._cache.get(cache_key, key)
         if cached is None:
             types = dict(self._types(file, node)) if file.stat().st_size <= SEED_BYTES else {}
