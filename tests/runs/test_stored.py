@@ -151,7 +151,7 @@ def test_view_of_changed_table(tmp_path: Path, selected: tuple[str, ...]) -> Non
     again = run(tmp_path, "two", "build", "--select", "w")
     assert ["id", "amount"] == columns(tmp_path, "w") == again.schema("model.shop.w")
 
-    changed = {"models__s__sql": table + "select 2 as total, 1 as id"}
+    changed: dict[str, Any] = {"models__s__sql": table + "select 2 as total, 1 as id"}
     if selected == ("w",):
         run(tmp_path, "three", "build", "--select", "s", **changed)
         changed = {}
