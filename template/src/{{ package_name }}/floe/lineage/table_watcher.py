@@ -1,7 +1,8 @@
 """The watcher of a step whose lineage is off: it records the tables that dbt builds, and sends nothing.
 
-dbt creates the table of a seed, a snapshot or an incremental model once, and later only changes its rows. So a run with
-lineage knows the columns of such a table only if the run that created it has recorded them.
+Dagster's catalog shows their columns. Later runs need them too: dbt creates the table of a seed, a snapshot or an
+incremental model once, and afterwards only changes its rows. So a run with lineage knows the columns of such a table
+only if the run that created it has recorded them.
 """
 
 from __future__ import annotations

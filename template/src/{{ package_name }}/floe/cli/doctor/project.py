@@ -224,14 +224,14 @@ def state(settings: Settings, _: float) -> Iterator[Finding]:
     try:
         journal = Journal.create(folder, "doctor")
     except OSError as error:
-        message = f"{where}: {error.strerror}; events would be lost while the endpoint is down: set FLOE_STATE_DIR"
+        problem = error.strerror
+    else:
+        journal.append(json.dumps("x" * PROBE_BYTES))
+        problem = journal.error
+        journal.remove()
+    if problem:
+        message = f"{where}: {problem}; events would be lost while the endpoint is down: set FLOE_STATE_DIR"
         yield Finding("state folder", "fail", f"{message} to a writable folder")
-        return
-    is_written = journal.append(json.dumps("x" * PROBE_BYTES)) is not None
-    problem = journal.error
-    journal.remove()
-    if not is_written:
-        yield Finding("state folder", "fail", f"{where}: {problem}; events would be lost while the endpoint is down")
         return
     yield Finding("state folder", "ok", f"{where} is writable")
 
