@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -21,6 +17,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext
 
 from tools import pods, runs
+from tools.cluster import emulator, kubeconfig
 from tools.receiver import Receiver, receiver
 
 pytestmark = pytest.mark.skipif(not pods.are_possible(), reason="needs root and Linux namespaces")
@@ -195,41 +192,3 @@ def test_launched(image: Path, volume: Path) -> None:
     assert (dg.DagsterRunStatus.SUCCESS, "pipeline:1") == (ended.status, container["image"])
     assert f"{len(server.events)} sent" == ended.tags["floe/lineage"]
     assert 2 == [event["run"]["runId"] for event in server.events].count(run_id)
-
-
-@contextmanager
-def emulator(kmock: Any) -> Iterator[tuple[str, Any]]:
-    """Serve an emulated API server of Kubernetes that knows jobs and pods; return its URL and its objects."""
-    started, ended = threading.Event(), threading.Event()
-    serving: dict[str, Any] = {}
-
-    async def serve() -> None:
-        api = kmock.KubernetesEmulator()
-        for name, kind in {"batch/v1/jobs": "Job", "v1/pods": "Pod"}.items():
-            api.resources[name] = kmock.ResourceInfo(kind=kind, namespaced=True)
-        async with api, kmock.Server(api) as port:
-            serving.update(url=str(port.url), objects=api.objects)
-            started.set()
-            while not ended.is_set():
-                await asyncio.sleep(0.05)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(30)
-    try:
-        yield serving["url"], serving["objects"]
-    finally:
-        ended.set()
-        thread.join()
-
-
-def kubeconfig(url: str) -> dict[str, Any]:
-    """Return the configuration of a client of an API server without authentication."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "emulator",
-        "clusters": [{"name": "emulator", "cluster": {"server": url}}],
-        "users": [{"name": "nobody", "user": {}}],
-        "contexts": [{"name": "emulator", "context": {"cluster": "emulator", "user": "nobody"}}],
-    }
