@@ -43,7 +43,7 @@ class LineageWatcher:
     def open(cls, step: Step, settings: Settings, log: logging.Logger) -> LineageWatcher | None:
         """Open the endpoint; return None if lineage is off, or if its configuration is wrong, which `log` reports."""
         try:
-            outbox = open_lineage(settings, step.run_id)
+            outbox = open_lineage(settings, step.run_id, step.is_running)
         except EndpointError as error:
             log.warning("Lineage is off: %s", redact(str(error)))
             return None
