@@ -113,6 +113,22 @@ def test_doctor(image: Path, volume: Path) -> None:
     assert str(image / "dbt" / "target") in manifest["message"] or "made" in manifest["message"]
 
 
+def test_doctor_without_target_path(image: Path, volume: Path) -> None:
+    """The doctor names the variable that a read-only project needs, in one line."""
+    variables = pods.variables(volume)
+    for name in ("DBT_TARGET_PATH", "DBT_LOG_PATH"):
+        del variables[name]
+    pod = pods.Pod(image, [sys.executable, "-c", FLOE, "doctor", "--json"], variables, volume / "log")
+    code = pod.wait(60)
+
+    assert 1 == code, pod.output
+    findings = json.loads(pod.output[pod.output.index("[") :])
+    (folder,) = (finding for finding in findings if finding["check"] == "target folder")
+    assert "fail" == folder["state"]
+    assert f"{image / 'dbt' / 'target'} cannot be written" in folder["message"]
+    assert "set DBT_TARGET_PATH to a writable folder" in folder["message"]
+
+
 def test_term(image: Path, volume: Path) -> None:
     """A run's own process that gets SIGTERM, as process 1 of its pod, tells the end of all that it has started."""
     with receiver() as server:

@@ -339,9 +339,9 @@ def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
     assert len(server.spans) == len({span.span_id for span in server.spans})
     record_property(
         "summary",
-        f"{PODS} pods killed within {killed_seconds:.0f} s, {len(begun)} of them in a step; {PODS} repeated runs green; "
-        f"{before.total()} events waited, {arrived.total()} arrived, 0 lost, 0 twice; {len(states)} lineage runs with "
-        f"one start and one end each; {roots.total()} root spans of {len(server.spans)} spans; {seconds:.0f} s and "
+        f"{PODS} pods killed within {killed_seconds:.0f} s, {len(begun)} of them in a step; {PODS} repeated runs "
+        f"green; {before.total()} events waited, {arrived.total()} arrived, 0 lost, 0 twice; {len(states)} lineage "
+        f"runs with one start and one end each; {roots.total()} root spans of {len(server.spans)}; {seconds:.0f} s and "
         f"{len(evaluations)} evaluations of the sensor until nothing was waiting: {evaluations}",
     )
     assert len(begun) >= 5

@@ -33,9 +33,7 @@ SILENT = {
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
-def open_lineage(
-    settings: Settings, run_id: str, is_running: Callable[[str], bool] = none_runs
-) -> Outbox | None:
+def open_lineage(settings: Settings, run_id: str, is_running: Callable[[str], bool] = none_runs) -> Outbox | None:
     """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
 
     `is_running` says of other Dagster runs whether they go on.

@@ -1,4 +1,4 @@
-"""The checks of dbt (output, variables, warehouse, manifest, catalog) and of the state folder."""
+"""The checks of dbt (output, variables, warehouse, manifest, catalog), and of the folders that a run writes to."""
 
 from __future__ import annotations
 
@@ -209,6 +209,15 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
     age = (datetime.now(UTC) - made).days
     origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age} {'day' if age == 1 else 'days'} ago"
     yield Finding("catalog", "ok", f"{origin_and_age}: lists the columns of {len(content['sources'])} sources")
+
+
+def target_folder(settings: Settings, _: float) -> Iterator[Finding]:
+    """Report a folder for dbt's artifacts that cannot be written, such as one in a read-only image."""
+    folder = settings.dbt_artifacts_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        message = f"{folder} cannot be written, so no run can start dbt: set DBT_TARGET_PATH to a writable folder"
+        yield Finding("target folder", "fail", f"{message}, such as /tmp/dbt")
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:
