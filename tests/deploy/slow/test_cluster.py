@@ -6,6 +6,7 @@ See tools/cluster.py and tools/pods.py for what stands in for Kubernetes.
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import subprocess
@@ -34,7 +35,8 @@ pytestmark = pytest.mark.skipif(not pods.are_possible(), reason="needs root and 
 Say = Callable[[str, object], None]
 PODS = 10
 AT_ONCE = 3
-KILLED_AFTER = (5, 30)  # seconds after the start of a pod, at random
+# Seconds, at random: after the start of the pod for one half of the pods, after the start of the step for the other.
+KILLED_AFTER = ((3, 30), (0, 20))
 PASSWORD = "of a throw-away server"
 TERMINAL = {"COMPLETE", "FAIL", "ABORT"}
 NOTHING = "nothing was waiting"
@@ -45,9 +47,9 @@ CONCURRENCY = {"runs": {"max_concurrent_runs": AT_ONCE}, "pools": {"granularity"
 FLOE = "import sys; from pipeline.floe.cli.main import main; sys.exit(main())"
 SLOW = """
 {{ config(materialized="table") }}
-select count(*) as n from range({{ env_var('SLOW_ROWS', '1') }}) as rows(i) where hash(i) % 7 = 3
+select count(*) as n from read_csv('{{ env_var("SLOW_FILE", "") }}')
 """
-FOREVER = "900000000000"  # rows, which take longer than the pod lives
+ENDLESS, SHORT = "endless.csv", "short.csv"  # the former is a pipe into which nobody writes
 DAILY, MINUTELY = 'cron_schedule="0 6 * * *"', 'cron_schedule="* * * * *"'
 SCHEDULE = """
 query ($selector: ScheduleSelector!) { scheduleOrError(scheduleSelector: $selector) { ... on Schedule {
@@ -139,6 +141,9 @@ def cluster(template: Path) -> Iterator[Cluster]:
         settings["run_monitoring"] |= MONITORING
         settings["concurrency"] = CONCURRENCY
         (pods.writable(volume / "home") / "dagster.yaml").write_text(yaml.safe_dump(settings))
+        (volume / SHORT).write_text("n\n1\n")
+        os.mkfifo(volume / ENDLESS)
+        (volume / ENDLESS).chmod(0o666)
         port = free_port()
         workspace = {"host": "127.0.0.1", "port": port, "location_name": deployment["name"]}
         (volume / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": workspace}]}))
@@ -163,9 +168,9 @@ def cluster(template: Path) -> Iterator[Cluster]:
             return pods.Pod(project, command, image | variables, folder / f"{name}.log", volume)
 
         def start_run(job: str, container: dict[str, Any]) -> pods.Pod:
-            rows = FOREVER if any(job == job_of(run_id) for run_id in doomed) else "1"
+            file = ENDLESS if any(job == job_of(run_id) for run_id in doomed) else SHORT
             command = [*(container.get("command") or ()), *(container.get("args") or ())]
-            return start(job, command, variables_of(container, secrets) | {"SLOW_ROWS": rows})
+            return start(job, command, variables_of(container, secrets) | {"SLOW_FILE": f"{pods.VOLUME}/{file}"})
 
         with Kubelet(url, start_run) as kubelet:
             made = Cluster(server, kubelet, volume / "lineage", deployment["name"], doomed)
@@ -288,17 +293,22 @@ def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
     server.spans.clear()
     moments = random.Random()
     began = time.monotonic()
-    lives = {}
-    for _ in range(PODS):
+    of_pod, of_step = {}, {}  # run id -> seconds that its pod lives
+    for number in range(PODS):
         run_id = launch(cluster.location)
         cluster.doomed.add(run_id)
-        lives[run_id] = moments.uniform(*KILLED_AFTER)
+        half = number % 2
+        (of_pod, of_step)[half][run_id] = moments.uniform(*KILLED_AFTER[half])
+    begun_at: dict[str, float] = {}
     killed: set[str] = set()
 
     def are_killed() -> bool:
         for run_id in cluster.doomed - killed:
             job = job_of(run_id)
-            if job in kubelet.started and time.monotonic() > kubelet.started[job] + lives[run_id]:
+            if any(cluster.state.glob(f"{run_id}*")):
+                begun_at.setdefault(run_id, time.monotonic())
+            since = kubelet.started.get(job) if run_id in of_pod else begun_at.get(run_id)
+            if since and time.monotonic() > since + (of_pod | of_step)[run_id]:
                 assert kubelet.pods[job].process.poll() is None, kubelet.pods[job].output[-3000:]
                 kubelet.pods[job].kill()
                 killed.add(run_id)
@@ -344,4 +354,4 @@ def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
         f"runs with one start and one end each; {roots.total()} root spans of {len(server.spans)}; {seconds:.0f} s and "
         f"{len(evaluations)} evaluations of the sensor until nothing was waiting: {evaluations}",
     )
-    assert len(begun) >= 5
+    assert len(begun) >= PODS / 2
