@@ -107,8 +107,9 @@ class Cluster:
             assert self.kubelet.error is None
             for name, service in self.services.items():
                 assert service.process.poll() is None, f"{name} ended:\n{service.output[-5000:]}"
-            ends = {name: service.output[-3000:] for name, service in self.services.items()}
-            assert time.monotonic() < deadline, "\n".join(f"{name}:\n{end}" for name, end in ends.items())
+            alive = {name: pod for name, pod in self.kubelet.pods.items() if pod.process.poll() is None}
+            ends = [f"{name}:\n{pod.output[-3000:]}" for name, pod in (self.services | alive).items()]
+            assert time.monotonic() < deadline, "\n".join(ends)
             time.sleep(0.2)
 
 
@@ -265,9 +266,16 @@ def test_schedule(cluster: Cluster, record_property: Say) -> None:
         runs[:] = [run_id for tick in found["ticks"] if tick["status"] == "SUCCESS" for run_id in tick["runIds"]]
         return bool(runs)
 
+    def is_stopped() -> bool:
+        """Stop the schedule, again if the daemon was evaluating it and has written its earlier status."""
+        state = ask(SCHEDULE, selector=selector)["scheduleOrError"]["scheduleState"]
+        if state["status"] == "RUNNING":
+            stopped = ask(STOP_SCHEDULE, id=state["id"])["stopRunningSchedule"]
+            assert "message" not in stopped, stopped
+        return bool(state["status"] == "STOPPED")
+
     cluster.wait(has_ticked, 150)
-    state = ask(SCHEDULE, selector=selector)["scheduleOrError"]["scheduleState"]
-    ask(STOP_SCHEDULE, id=state["id"])
+    cluster.wait(is_stopped, 30)
     run_id = runs[-1]
     cluster.wait(lambda: status(run_id) in {"SUCCESS", "FAILURE", "CANCELED"}, 240)
     pod = cluster.kubelet.pods[job_of(run_id)]
@@ -282,7 +290,7 @@ def test_schedule(cluster: Cluster, record_property: Say) -> None:
     record_property(
         "summary", f"schedule: {len(states)} lineage runs, {len(cluster.server.spans)} spans of the run in a pod"
     )
-    cluster.wait(lambda: all(run["status"] in {"SUCCESS", "FAILURE"} for run in all_runs()), 240)
+    cluster.wait(lambda: is_stopped() and all(run["status"] in {"SUCCESS", "FAILURE"} for run in all_runs()), 240)
 
 
 def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
