@@ -301,7 +301,9 @@ def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
     server.spans.clear()
     moments = random.Random()
     began = time.monotonic()
-    of_pod, of_step = {}, {}  # run id -> seconds that its pod lives
+    # Run id -> seconds that its pod lives.
+    of_pod: dict[str, float] = {}
+    of_step: dict[str, float] = {}
     for number in range(PODS):
         run_id = launch(cluster.location)
         cluster.doomed.add(run_id)
