@@ -242,15 +242,15 @@ def in_journals(folder: Path) -> Counter[tuple[str, str]]:
 
 def summaries(cluster: Cluster) -> list[tuple[float, str]]:
     """Return the time and the summary of each evaluation of the sensor, the last one first."""
-    found = ask(SENSOR, selector=cluster.selector("sensor", "floe_unsent"))["sensorOrError"]["sensorState"]
-    assert "RUNNING" == found["status"]  # it is on without anybody's help
-    return [(tick["timestamp"], tick["skipReason"] or tick["status"]) for tick in found["ticks"]]
+    state = ask(SENSOR, selector=cluster.selector("sensor", "floe_unsent"))["sensorOrError"]["sensorState"]
+    assert "RUNNING" == state["status"]  # it is on without anybody's help
+    return [(tick["timestamp"], tick["skipReason"] or tick["status"]) for tick in state["ticks"]]
 
 
 def all_runs() -> list[dict[str, Any]]:
     """Return all runs that Dagster knows."""
-    found: list[dict[str, Any]] = ask(RUNS)["runsOrError"]["results"]
-    return found
+    results: list[dict[str, Any]] = ask(RUNS)["runsOrError"]["results"]
+    return results
 
 
 def test_schedule(cluster: Cluster, record_property: Say) -> None:
@@ -262,8 +262,8 @@ def test_schedule(cluster: Cluster, record_property: Say) -> None:
     runs: list[str] = []
 
     def has_ticked() -> bool:
-        found = ask(SCHEDULE, selector=selector)["scheduleOrError"]["scheduleState"]
-        runs[:] = [run_id for tick in found["ticks"] if tick["status"] == "SUCCESS" for run_id in tick["runIds"]]
+        state = ask(SCHEDULE, selector=selector)["scheduleOrError"]["scheduleState"]
+        runs[:] = [run_id for tick in state["ticks"] if tick["status"] == "SUCCESS" for run_id in tick["runIds"]]
         return bool(runs)
 
     def is_stopped() -> bool:
@@ -344,12 +344,12 @@ def test_ten_killed(cluster: Cluster, record_property: Say) -> None:
     seconds = time.monotonic() - waited_since
 
     states = received(server)
-    arrived = Counter((run_id, state) for run_id, found in states.items() for state in found)
+    arrived = Counter((run_id, state) for run_id, of_run in states.items() for state in of_run)
     evaluations = [text for at, text in reversed(summaries(cluster)) if at > healthy_since]
     assert {} == dict(before - arrived), "events were lost"
     assert {1} == set(arrived.values()), "events were sent twice"
-    assert [] == [found for found in states.values() if len(found) != 2 or found[0] != "START"], evaluations
-    assert [] == [found for found in states.values() if found[1] not in TERMINAL]
+    assert [] == [of_run for of_run in states.values() if len(of_run) != 2 or of_run[0] != "START"], evaluations
+    assert [] == [of_run for of_run in states.values() if of_run[1] not in TERMINAL]
     begun = [run_id for run_id in cluster.doomed if run_id in states]
     repeated = [run["runId"] for run in all_runs() if run["parentRunId"] in cluster.doomed]
     assert {"FAIL", "ABORT"} >= {states[run_id][1] for run_id in begun}
