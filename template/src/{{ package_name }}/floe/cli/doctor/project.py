@@ -217,7 +217,7 @@ def target_folder(settings: Settings, _: float) -> Iterator[Finding]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         message = f"{folder} cannot be written, so no run can start dbt: set DBT_TARGET_PATH to a writable folder"
-        yield Finding("target folder", "fail", f"{message}, such as /tmp/dbt")
+        yield Finding("target folder", "fail", message)
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:
