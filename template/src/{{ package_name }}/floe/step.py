@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 
@@ -47,6 +48,7 @@ class Step:
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
+        is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
 
     run_id: str
@@ -59,6 +61,7 @@ class Step:
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
     traceparent: str | None = None
+    is_running: Callable[[str], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     @property
     def display_name(self) -> str:
@@ -101,7 +104,14 @@ def read_step(context: Context) -> Step:
         partitions=_partitions(context),
         window=_window(context),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
+        is_running=partial(is_running, context.instance),
     )
+
+
+def is_running(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Return whether a run is in Dagster's instance and has no end there."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and not run.is_finished
 
 
 def has_empty_selection(context: Context) -> bool:
