@@ -19,10 +19,11 @@ from .dbt.caches import cache_dbt_version, cache_output_keys
 from .dbt.command import dbt_command, limit_termination, start
 from .dbt.file_lock import lock_database
 from .dbt.prepare import environment, load_manifest
+from .python.compute import observe_steps
 from .redact import redact
 from .settings import settings
 
-__all__ = ["FloeTranslator", "load_manifest", "observe", "unsent_sensor"]
+__all__ = ["FloeTranslator", "load_manifest", "observe", "observe_steps", "unsent_sensor"]
 
 
 def observe(

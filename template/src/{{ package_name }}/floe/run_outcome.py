@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
 from .dbt.failures import dbt_message
 from .dbt.node_events import Outcome
 from .redact import ANSI_CODES, redact
-from .step import Context, Step
+from .step import Context, Plan, Step, read_plan
 
 # The events after which a step does not run again.
 FINAL_EVENTS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_SKIPPED}
@@ -26,22 +25,30 @@ INTERRUPT_NAMES = {interrupt.__name__ for interrupt in INTERRUPTS}
 WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
 
 
+NOT_FAILED = {Outcome.SUCCESS, Outcome.SKIPPED}
+
+# Of the last run of this process: the cursor in its event log, and the ends of its steps up to there.
+_read_ends: dict[str, tuple[str | None, dict[str, StepEnd]]] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEnd:
-    """The end of an attempt at a step; `message` is the reason if it did not succeed."""
+    """The end of an attempt at a step; if it did not succeed, with the reason and the class of the exception."""
 
     outcome: Outcome
     message: str | None = None
+    error_type: str | None = None
     is_retried: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """The end of a Dagster run; `is_certain` is false while a step without dbt may still change the outcome."""
+    """The end of a Dagster run; `is_certain` is false while a step that is not watched may still change the outcome."""
 
     outcome: Outcome
     message: str | None
     is_certain: bool
+    error_type: str | None = None
 
 
 def step_end(event: dg.DagsterEvent) -> StepEnd:
@@ -56,6 +63,7 @@ def step_end(event: dg.DagsterEvent) -> StepEnd:
     return StepEnd(
         outcome=Outcome.INTERRUPTED if error and error.cls_name in INTERRUPT_NAMES else Outcome.FAIL,
         message=_reason(text),
+        error_type=error.cls_name if error else None,
         is_retried=event.event_type is dg.DagsterEventType.STEP_UP_FOR_RETRY,
     )
 
@@ -75,42 +83,47 @@ def _reason(text: str) -> str:
     return redact(dbt_message(ANSI_CODES.sub("", text).strip()))
 
 
-def run_end(context: Context, step: Step, end: StepEnd) -> RunEnd | None:
-    """Return the end of the run if `step` was its last one with dbt; the outcome is the worst of all its steps.
+def run_end(context: Context, step: Step, end: StepEnd, *, all_steps: bool) -> RunEnd | None:
+    """Return the end of the run if `step` was the last one watched; the outcome is the worst of all its steps.
 
     In a run of several steps, the step whose end is recorded last in the run's event log reports the end. Call this
-    after Dagster has recorded `end` there.
+    after Dagster has recorded `end` there. All steps are watched with `all_steps`, otherwise only those with dbt.
     """
     if end.is_retried:
         record = context.instance.get_run_record_by_id(step.run_id)
         if record is None or record.dagster_run.status not in CANCELED:
             return None
     if end.is_retried or step.is_whole_run:
-        return RunEnd(outcome=end.outcome, message=end.message, is_certain=True)
+        return RunEnd(outcome=end.outcome, message=end.message, is_certain=True, error_type=end.error_type)
     ends = _recorded_ends(context, step.run_id)
     ends.setdefault(step.key, end)
-    plan = context.instance.get_execution_plan_snapshot(context.run.execution_plan_snapshot_id or "")
-    with_dbt = {step.key for step in plan.steps if any(tag.startswith("dagster_dbt/") for tag in step.tags or ())}
-    left = step.run_steps - ends.keys() - _never_run(plan.steps, ends)
-    last_with_dbt = [key for key in ends if key in with_dbt | {step.key}][-1]
-    if last_with_dbt != step.key or left & with_dbt:
+    if all_steps and len(ends) < len(step.run_steps) and all(end.outcome in NOT_FAILED for end in ends.values()):
+        return None  # without looking at the plan, which a run of many steps would do after each of them
+    plan = read_plan(context)
+    watched = plan.keys if all_steps else plan.with_dbt
+    left = step.run_steps - ends.keys() - _never_run(plan, ends)
+    last_watched = [key for key in ends if key in watched | {step.key}][-1]
+    if last_watched != step.key or left & watched:
         return None
     worst = _worst([end, *ends.values()])
-    return RunEnd(outcome=worst.outcome, message=worst.message, is_certain=not left)
+    return RunEnd(outcome=worst.outcome, message=worst.message, is_certain=not left, error_type=worst.error_type)
 
 
 def _recorded_ends(context: Context, run_id: str) -> dict[str, StepEnd]:
-    """Return the ends of the run's steps by step key, oldest first."""
-    records = context.instance.get_records_for_run(run_id, of_type=FINAL_EVENTS).records
-    events = [record.event_log_entry.dagster_event for record in records]
-    return {event.step_key: step_end(event) for event in events if event and event.step_key}
+    """Return the ends of the run's steps by step key, oldest first; what this process has read before is not read again."""
+    cursor, ends = _read_ends.get(run_id, (None, {}))
+    connection = context.instance.get_records_for_run(run_id, cursor=cursor, of_type=FINAL_EVENTS)
+    events = [record.event_log_entry.dagster_event for record in connection.records]
+    ends |= {event.step_key: step_end(event) for event in events if event and event.step_key}
+    _read_ends.clear()
+    _read_ends[run_id] = connection.cursor, ends
+    return dict(ends)
 
 
-def _never_run(steps: Collection[Any], ends: Mapping[str, StepEnd]) -> set[str]:
+def _never_run(plan: Plan, ends: Mapping[str, StepEnd]) -> set[str]:
     """Return the steps downstream of a failed one: Dagster does not run them and records no end."""
-    upstream = {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in steps}
     dead = {key for key, end in ends.items() if end.outcome in {Outcome.FAIL, Outcome.INTERRUPTED}}
-    while more := {key for key, above in upstream.items() if above & dead} - dead:
+    while more := {key for key, above in plan.upstream.items() if above & dead} - dead:
         dead |= more
     return dead
 

@@ -1,4 +1,4 @@
-"""The Dagster step that runs dbt, read once from Dagster's context.
+"""The Dagster step, read once from Dagster's context.
 
 Only this module reads Dagster's context, once per attempt at a step. Watchers, logs and ids use the `Step`.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -25,6 +26,9 @@ TRACEPARENT_TAG = "traceparent"
 TRACEPARENT = "TRACEPARENT"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
+# The start of the tags with which dagster-dbt marks the ops that run dbt.
+DBT_TAG = "dagster_dbt/"
+
 PACKAGE = __name__.partition(".")[0]
 # Prefixes of the jobs that Dagster defines itself. The first is for a schedule or sensor that targets a selection of
 # assets, whose name follows the prefix. The second is for all others.
@@ -33,9 +37,13 @@ IMPLICIT_JOB = "__"
 ASSET_JOB = "__ASSET_JOB"  # of the latter, the job of assets that are launched without a job
 
 
+# Of the last run of this process, by the id of its snapshot.
+_plans: dict[str, Plan] = {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One attempt at a Dagster step that runs dbt.
+    """One attempt at a Dagster step.
 
     Attributes:
         run_id: Dagster's run id, a UUID.
@@ -91,21 +99,59 @@ def read_step(context: Context) -> Step:
     tags = context.run.tags
     record = context.instance.get_run_record_by_id(context.run_id)
     started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
-    snapshot = context.run.execution_plan_snapshot_id
-    plan = context.instance.get_execution_plan_snapshot(snapshot) if snapshot else None
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
         key=context.get_step_execution_context().step.key,
         run_started_at=started,
         attempt=context.retry_number,
-        run_steps=frozenset(plan.step_keys_to_execute if plan else ()),
+        run_steps=read_plan(context).to_execute,
         tags=tags,
         partitions=_partitions(context),
         window=_window(context),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
         is_running=partial(is_running, context.instance),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of a run.
+
+    Attributes:
+        to_execute: Keys of the steps that the run executes.
+        upstream: Step key -> keys of the steps that it waits for.
+        with_dbt: Keys of the steps that build dbt's nodes.
+    """
+
+    to_execute: frozenset[str] = frozenset()
+    upstream: Mapping[str, set[str]] = field(default_factory=dict)
+    with_dbt: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> set[str]:
+        """Return the keys of all steps."""
+        return set(self.upstream)
+
+    @classmethod
+    def of(cls, snapshot: Any) -> Plan:
+        """Return the plan that Dagster's snapshot contains."""
+        return cls(
+            frozenset(snapshot.step_keys_to_execute),
+            {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in snapshot.steps},
+            frozenset(step.key for step in snapshot.steps if any(tag.startswith(DBT_TAG) for tag in step.tags or ())),
+        )
+
+
+def read_plan(context: Context) -> Plan:
+    """Return the plan of the context's run, which is read once per process; an empty one in a test without a plan."""
+    snapshot_id = context.run.execution_plan_snapshot_id
+    if not snapshot_id:
+        return Plan()
+    if snapshot_id not in _plans:
+        _plans.clear()
+        _plans[snapshot_id] = Plan.of(context.instance.get_execution_plan_snapshot(snapshot_id))
+    return _plans[snapshot_id]
 
 
 def is_running(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -1,6 +1,6 @@
-"""The watchers of a step, shared by its dbt commands until Dagster ends the attempt.
+"""The watchers of a step, shared by its code and its dbt commands until Dagster ends the attempt.
 
-A command does not know whether another one follows, and an asset may fail after its last command. So the step and the
+The wrapped function of an op opens them (`python/compute.py`), or else the first dbt command. A command does not know whether another one follows, and an asset may fail after its last command. So the step and the
 run end when Dagster logs the end of the attempt. Dagster does this in the step's process, under every executor and
 whatever the asset has done, through the logger that assets know as `context.log`. A filter of that logger sees the
 event before Dagster records it, and a handler sees it afterwards.
@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Protocol
 
 import dagster as dg
 
+from .assets.catalog import StepAssets
+from .assets.results import Result, read_result
 from .dbt.node_events import Outcome
+from .delivery.budget import seconds_left, spend
 from .delivery.counts import Counts
 from .delivery.limits import BUDGET_SECONDS
 from .delivery.run_tags import ENDED_TAG, add_counts
@@ -29,13 +35,18 @@ from .run_outcome import RunEnd, StepEnd, run_end, step_end
 from .settings import Settings
 from .step import Context, read_step
 from .tracing.watcher import MetricsWatcher, TraceWatcher
-from .watcher import Ending, Watcher
+from .watcher import Ending, Scope, Watcher
 
 # In the order of closing: metrics come last because they count what happened to the lineage events.
 WATCHERS: tuple[type[Watcher], ...] = (LineageWatcher, TraceWatcher, MetricsWatcher)
 ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
 UNREAD = "The asset ended without reading all events of this dbt command."
 LOST = "The process ended before Dagster reported the end of the step."
+
+
+def _is_end(record: logging.LogRecord) -> bool:
+    event = getattr(record, "dagster_event", None)
+    return event is not None and event.event_type in ENDS
 
 
 class Command(Protocol):
@@ -48,9 +59,18 @@ class Command(Protocol):
 class StepWatch(logging.Handler):
     """The watchers of one attempt at a step, which end with the attempt."""
 
-    def __init__(self, context: Context, settings: Settings, guard: FaultGuard) -> None:
-        """Open the watchers; `guard` keeps their internal errors from failing the run."""
+    def __init__(
+        self, context: Context, settings: Settings, guard: FaultGuard, assets: StepAssets | None = None
+    ) -> None:
+        """Open the watchers; `guard` keeps their internal errors from failing the run.
+
+        With `assets`, those of the step, the watchers also watch its own code, from before its start.
+        """
         super().__init__()
+        self._assets = assets
+        self._results: list[Result] = []
+        self._scopes: list[Scope] = []
+        self._runs_dbt = False
         self._context = context
         self._settings = settings
         self.guard = guard
@@ -72,6 +92,10 @@ class StepWatch(logging.Handler):
                 else:
                     self._off.append(watcher_class.name)
                 self._broken.pop()
+        for watcher in self.watchers if assets else ():
+            with guard(watcher.name):
+                if assets and (scope := watcher.begin(assets)):
+                    self._scopes.append(scope)
         # A test without Dagster has a plain logger, so its step ends with its command.
         self._outlives_commands = isinstance(context.log, dg.DagsterLogManager)
         if self._outlives_commands:
@@ -82,14 +106,33 @@ class StepWatch(logging.Handler):
             self._at_exit = Finalize(None, self._end_at_exit, exitpriority=100)
 
     @classmethod
-    def of(cls, context: Context, settings: Settings, guard: FaultGuard) -> StepWatch:
-        """Return the watch of the context's step; the step's first dbt command opens it."""
+    def of(
+        cls, context: Context, settings: Settings, guard: FaultGuard, assets: Callable[[], StepAssets] | None = None
+    ) -> StepWatch:
+        """Return the watch of the context's step, which is opened if this is the first call.
+
+        Args:
+            context: Dagster's context.
+            settings: The project's settings.
+            guard: Keeps internal errors from failing the run.
+            assets: Returns the assets of a step whose code is watched.
+        """
         handlers: list[logging.Handler] = getattr(context.log, "handlers", [])
         watches = (handler for handler in handlers if isinstance(handler, cls))
-        return next(watches, None) or cls(context, settings, guard)
+        return next(watches, None) or cls(context, settings, guard, assets() if assets else None)
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make the step's span current inside this block, if it has one."""
+        with ExitStack() as stack:
+            with self.guard():
+                for scope in self._scopes:
+                    stack.enter_context(scope())
+            yield
 
     def enter(self, command: Command) -> None:
         """Add a command before it starts."""
+        self._runs_dbt = True
         self._commands.append(command)
 
     def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
@@ -107,16 +150,25 @@ class StepWatch(logging.Handler):
             self._end(end)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """End the attempt if `record`, which Dagster has recorded, is its end."""
+        """Keep what the step's code has materialized or checked; end the attempt if `record` is its end.
+
+        Dagster has recorded the event before.
+        """
         event = getattr(record, "dagster_event", None)
-        if event is not None and event.event_type in ENDS:
+        if event is None:
+            return
+        if event.event_type in ENDS:
             with self.guard():
                 self._end(step_end(event))
+        elif self._assets and not self._assets.is_dbt:
+            with self.guard():
+                if result := read_result(event, datetime.fromtimestamp(record.created, UTC)):
+                    self._results.append(result)
 
     def _before_recorded(self, record: logging.LogRecord) -> bool:
         # The end of the only step is also the end of the run, and executors that poll the event log let go of the
         # process as soon as they see that event. Of several steps, the order in the log decides which one ends the run.
-        if self.step.is_whole_run:
+        if self.step.is_whole_run and _is_end(record):
             self.emit(record)
         return True
 
@@ -138,14 +190,19 @@ class StepWatch(logging.Handler):
                 command.stop(end.message or UNREAD)
         run = None
         with self.guard():
-            run = run_end(self._context, self.step, end)
+            run = run_end(self._context, self.step, end, all_steps=self._assets is not None)
+        ending = Ending(
+            outcome=end.outcome, message=end.message, error_type=end.error_type, run=run, results=self._results
+        )
         for watcher in self.watchers:
             with self.guard(watcher.name):
-                watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
+                watcher.finish(ending)
         self._close(run)
 
     def _close(self, run: RunEnd | None = None) -> None:
-        deadline = time.monotonic() + BUDGET_SECONDS
+        started = time.monotonic()
+        seconds = seconds_left(self._settings.state_dir, self.step.run_id)
+        deadline = started + seconds
         closed: dict[str, Counts] = {}
         for watcher in self.watchers:
             with self.guard(watcher.name):
@@ -158,19 +215,28 @@ class StepWatch(logging.Handler):
         for name in self._broken:
             closed[name] = Counts()
             self.guard.add_to(closed[name], name)
+        if any(counts.spooled or counts.dropped for counts in closed.values()):
+            spend(self._settings.state_dir, self.step.run_id, time.monotonic() - started)
+        self._is_news = self._runs_dbt or seconds == BUDGET_SECONDS
         with self.guard():
             names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
             self._report({name: closed.get(name) for name in names}, run, deadline)
 
     def _report(self, counts: dict[str, Counts | None], run: RunEnd | None, deadline: float) -> None:
+        if not self._runs_dbt and not any(counts.values()):
+            return  # a step of Python code while all signals are off
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
-            self._context.log.warning(
-                "%s (%s); run `uv run floe doctor` to test the endpoints", summary, redact(reasons)
+            # Of a run with many steps, only the first that has waited in vain warns.
+            self._context.log.log(
+                logging.WARNING if self._is_news else logging.DEBUG,
+                "%s (%s); run `uv run floe doctor` to test the endpoints",
+                summary,
+                redact(reasons),
             )
         else:
-            self._context.log.info(summary)
+            self._context.log.log(logging.INFO if self._runs_dbt else logging.DEBUG, summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
             tags[ENDED_TAG] = self.step.run_id

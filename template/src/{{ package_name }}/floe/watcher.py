@@ -6,13 +6,16 @@ Another watcher takes one class and one line in `step_watch.py`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 from dagster_dbt import DbtCliInvocation
 
+from .assets.catalog import StepAssets
+from .assets.results import Result
 from .dbt.debug_log import DebugLog
 from .dbt.deferral import Deferral
 from .dbt.manifest_graph import Graph
@@ -74,20 +77,26 @@ class Ending:
     Attributes:
         outcome: Outcome of the attempt.
         message: Reason if it did not succeed, in dbt's or Dagster's words.
-        run: End of the whole Dagster run, if no other step with dbt and no other attempt is left in it.
+        error_type: Class of the exception, if it failed with one.
+        run: End of the whole Dagster run, if no other watched step and no other attempt is left in it.
+        results: What the step's own code has materialized and checked, in order.
     """
 
     outcome: Outcome
     message: str | None
-    run: RunEnd | None
+    error_type: str | None = None
+    run: RunEnd | None = None
+    results: Sequence[Result] = ()
 
 
+# Makes the step's span current while its code runs.
+Scope = Callable[[], AbstractContextManager[Any]]
 # An event -> entries of Dagster's metadata for the table that a node has written, if the watcher knows any.
 Record = Callable[[DbtEvent], Mapping[str, Any] | None]
 
 
 class Watcher(Protocol):
-    """A watcher turns the events of a step's dbt commands into the items of one signal. Its errors never fail the run.
+    """A watcher turns the events of a step into the items of one signal. Its errors never fail the run.
 
     Attributes:
         name: Name of the signal; the run's tag `floe/<name>` has the counts of its items.
@@ -103,6 +112,9 @@ class Watcher(Protocol):
 
     def environment(self) -> Mapping[str, str]:
         """Return environment variables for dbt."""
+
+    def begin(self, assets: StepAssets, /) -> Scope | None:
+        """Watch the step's own code from before its start; return what its code is to run in, if anything."""
 
     def attach(self, command: DbtCommand, /) -> Record:
         """Watch a command from before its first event; return the function that receives its events."""

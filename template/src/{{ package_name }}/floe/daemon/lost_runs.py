@@ -1,7 +1,7 @@
 """The runs that Dagster has marked failed or canceled while their own processes could not report it.
 
-In: Dagster's run records and event logs. Out: the lost runs, each with its steps that run dbt. A run is lost if a step
-with dbt has started, and no process has sent the run's end. Processes say so in a tag of the run.
+In: Dagster's run records and event logs. Out: the lost runs, each with its watched steps. A run is lost if such a step
+has started, and no process has sent the run's end. Processes say so in a tag of the run.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dagster as dg
 from ..dbt.node_events import Outcome
 from ..delivery.run_tags import ENDED_TAG
 from ..redact import redact
-from ..step import TRACEPARENT_TAG, Step
+from ..step import TRACEPARENT_TAG, Plan, Step
 
 LOST_STATUSES = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 STARTS = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_RESTARTED}
@@ -43,7 +43,7 @@ class LostRun:
     """A run whose end no process has reported.
 
     Attributes:
-        steps: The last attempts at its steps with dbt, at least one.
+        steps: The last attempts at its watched steps, at least one.
         outcome: Its outcome.
         message: Dagster's reason.
         ended_at: When Dagster noticed.
@@ -65,17 +65,24 @@ def has_ended(run: dg.DagsterRun) -> bool:
     return run.tags.get(ENDED_TAG) == run.run_id
 
 
-def lost_runs(instance: dg.DagsterInstance, since: datetime, location: str | None = None) -> Iterator[LostRun]:
+def lost_runs(
+    instance: dg.DagsterInstance, since: datetime, location: str | None = None, *, all_steps: bool = True
+) -> Iterator[LostRun]:
     """Yield the lost runs that Dagster has updated after `since`.
 
-    With `location`, the name of this code location, those of other locations are left out.
+    With `location`, the name of this code location, those of other locations are left out. All steps are watched with
+    `all_steps`, otherwise only those with dbt.
     """
     filters = dg.RunsFilter(statuses=LOST_STATUSES, updated_after=since)
     cursor = None
     while records := instance.get_run_records(filters, limit=PAGE, cursor=cursor):
         for record in records:
             run = record.dagster_run
-            if not has_ended(run) and _is_of(run, location) and (lost := _lost_run(instance, record)):
+            if (
+                not has_ended(run)
+                and _is_of(run, location)
+                and (lost := _lost_run(instance, record, all_steps=all_steps))
+            ):
                 yield lost
         cursor = records[-1].dagster_run.run_id
 
@@ -86,10 +93,10 @@ def _is_of(run: dg.DagsterRun, location: str | None) -> bool:
     return origin is None or location is None or origin.location_name == location
 
 
-def _lost_run(instance: dg.DagsterInstance, record: Any) -> LostRun | None:
+def _lost_run(instance: dg.DagsterInstance, record: Any, *, all_steps: bool) -> LostRun | None:
     run = record.dagster_run
-    plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id or "")
-    with_dbt = {step.key for step in plan.steps if any(tag.startswith("dagster_dbt/") for tag in step.tags or ())}
+    plan = Plan.of(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id or ""))
+    watched = plan.keys if all_steps else plan.with_dbt
     starts: dict[str, tuple[int, float]] = {}  # step key -> number of attempts, time of the last
     message, ended_at = UNKNOWN, record.end_time
     events = instance.get_records_for_run(run.run_id, of_type=STARTS | OWN_ENDS | RUN_ENDS).records
@@ -99,7 +106,7 @@ def _lost_run(instance: dg.DagsterInstance, record: Any) -> LostRun | None:
             continue
         if event.event_type in RUN_ENDS:
             message, ended_at = event.message or message, ended_at or entry.timestamp
-        elif event.step_key in with_dbt and event.event_type in STARTS:
+        elif event.step_key in watched and event.event_type in STARTS:
             attempts, _ = starts.get(event.step_key, (0, 0.0))
             starts[event.step_key] = attempts + 1, entry.timestamp
         elif event.event_type in OWN_ENDS:
@@ -115,7 +122,7 @@ def _lost_run(instance: dg.DagsterInstance, record: Any) -> LostRun | None:
                 key=key,
                 run_started_at=started,
                 attempt=attempts - 1,
-                run_steps=frozenset(plan.step_keys_to_execute),
+                run_steps=plan.to_execute,
                 tags=run.tags,
                 traceparent=run.tags.get(TRACEPARENT_TAG),
             ),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
 
 from ..redact.secret_values import profile_variables
 from ..redact.yaml_files import YamlFileError, read_yaml
@@ -78,6 +81,46 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ProfileError(f"{file} is not a mapping of names to values: restore it")
     return document
+
+
+def read_connection(settings: Settings, keys: Iterable[str]) -> dict[str, Any]:
+    """Return fields of the connection as dbt would read them, and `type`, the adapter; without importing dbt.
+
+    Args:
+        settings: The project's settings.
+        keys: Names of the fields. A field that the output lacks is left out.
+
+    Raises:
+        ProfileError: The profile cannot be read, or a field needs more than environment variables.
+    """
+    output = read_output(settings)
+    try:
+        return {key: _rendered(output[key]) for key in ("type", *keys) if key in output}
+    except TemplateError as error:
+        raise ProfileError(f"{profiles_file(settings)} cannot be evaluated without dbt: {error}") from error
+
+
+def _rendered(value: Any) -> Any:
+    if isinstance(value, str):
+        return _ENVIRONMENT.from_string(value).render(env_var=_env_var)
+    if isinstance(value, list):
+        return [_rendered(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _rendered(item) for key, item in value.items()}
+    return value
+
+
+def _env_var(name: str, default: str | None = None) -> str:
+    """Return an environment variable, as dbt's function of this name does."""
+    value = os.environ.get(name, default)
+    if value is None:
+        raise UndefinedError(f"{name} is not set")
+    return value
+
+
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined)
+# dbt's filters convert text to the types that its adapters require. The names of datasets contain text.
+_ENVIRONMENT.filters |= dict.fromkeys(("as_text", "as_number", "as_bool", "as_native"), str)
 
 
 def variables(output: dict[str, Any], settings: Settings) -> Iterator[Variable]:

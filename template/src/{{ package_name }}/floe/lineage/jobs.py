@@ -1,6 +1,6 @@
-"""The OpenLineage jobs of a dbt command and of its nodes: their names and facets.
+"""The OpenLineage jobs of a dbt command, of its nodes and of a step of Python code: their names and facets.
 
-In: a node of the manifest, and the repository. Out: a name, and the facets of https://openlineage.io/docs/spec/facets/job-facets.
+In: a node of the manifest or a step, and the repository. Out: a name, and the facets of https://openlineage.io/docs/spec/facets/job-facets.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 from openlineage.client.facet_v2 import (
     JobFacet,
     documentation_job,
@@ -20,9 +21,11 @@ from openlineage.client.facet_v2 import (
 )
 from openlineage.client.git import get_git_branch, get_git_repo_url, get_git_tag, get_git_version
 
+from ..assets.catalog import StepAssets
 from ..assets.meta import Owners
 from ..dbt.manifest_graph import Graph, Node
 from ..faults import detail
+from ..step import PACKAGE, Step
 from .custom_facets import DbtNodeJobFacet
 
 TAG_SOURCE = "DBT"
@@ -37,6 +40,40 @@ def command_job_name(project_name: str) -> str:
 def node_job_name(unique_id: str) -> str:
     """Return the name of the job of a dbt node: its unique id, which dbt keeps from run to run."""
     return unique_id
+
+
+def step_job_name(step: Step, assets: StepAssets) -> str:
+    """Return the name of the job of a step of Python code, which has the form of dbt's unique ids.
+
+    It is `asset.<package>.<step>` or `asset_check.<package>.<step>`, and `op.<job>.<step>` for an op of another job.
+    """
+    key = step.key.partition("[")[0]  # the steps of a dynamic output are runs of one job
+    if assets.is_of_asset:
+        return f"asset.{PACKAGE}.{key}"
+    return f"asset_check.{PACKAGE}.{key}" if assets.checks else f"op.{step.display_name}.{key}"
+
+
+def check_job_name(check: dg.AssetCheckKey) -> str:
+    """Return the name of the job of a check that an asset evaluates itself."""
+    return f"asset_check.{PACKAGE}.{check.asset_key.to_user_string().replace('/', '.')}.{check.name}"
+
+
+def step_facets(assets: StepAssets, kind: str, repository: Repository | None) -> dict[str, JobFacet]:
+    """Return the facets of the job of a step of Python code; `kind` is its type, such as ASSET."""
+    owners = dict.fromkeys(owner for spec in assets.specs for owner in spec.owners)
+    facets: dict[str, JobFacet | None] = {
+        "jobType": job_type(kind, "DAGSTER"),
+        "documentation": documentation_job.DocumentationJobFacet(description=assets.description)
+        if assets.description
+        else None,
+        "ownership": ownership_job.OwnershipJobFacet(
+            owners=[ownership_job.Owner(name=owner, type="OWNER") for owner in owners]
+        )
+        if owners
+        else None,
+        "sourceCodeLocation": detail(_location, repository, assets.source[0]) if repository and assets.source else None,
+    }
+    return {name: facet for name, facet in facets.items() if facet is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +147,22 @@ class JobFacets:
         # The files of dbt packages are not in this repository.
         if repository is None or not path or node.get("package_name") != self._graph.metadata.get("project_name"):
             return None
-        file = self._project_dir / path
-        if not file.is_relative_to(repository.root):
-            return None
-        inside = file.relative_to(repository.root).as_posix()
-        return source_code_location_job.SourceCodeLocationJobFacet(
-            type="git",
-            url=f"{repository.url.removesuffix('.git')}/blob/{repository.version or repository.branch}/{inside}",
-            repoUrl=repository.url,
-            path=inside,
-            version=repository.version,
-            tag=repository.tag,
-            branch=repository.branch,
-        )
+        return _location(repository, self._project_dir / path)
+
+
+def _location(repository: Repository, file: Path) -> JobFacet | None:
+    if not file.is_relative_to(repository.root):
+        return None
+    inside = file.relative_to(repository.root).as_posix()
+    return source_code_location_job.SourceCodeLocationJobFacet(
+        type="git",
+        url=f"{repository.url.removesuffix('.git')}/blob/{repository.version or repository.branch}/{inside}",
+        repoUrl=repository.url,
+        path=inside,
+        version=repository.version,
+        tag=repository.tag,
+        branch=repository.branch,
+    )
 
 
 def job_type(kind: str, integration: str = "DBT") -> JobFacet:

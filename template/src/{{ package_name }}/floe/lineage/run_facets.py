@@ -1,4 +1,4 @@
-"""The run facets of a Dagster run, a dbt command and a node.
+"""The run facets of a Dagster run, a step of Python code, a dbt command and a node.
 
 They are standard facets (https://openlineage.io/docs/spec/facets/run-facets) if the specification has a suitable one.
 """
@@ -19,6 +19,7 @@ from openlineage.client.facet_v2 import (
     processing_engine_run,
     set_producer,
     tags_run,
+    test_run,
 )
 
 from ..dbt.manifest_graph import TEST_TYPES, Graph, Node, is_table
@@ -72,6 +73,41 @@ class RunFacets:
                 return facets | self._error(message)
             self._own = facets
         return self._own | self._error(message)
+
+    def step(
+        self, parent: JobRun, message: str | None, partitions: tuple[str, str] | None, left_out: Sequence[str]
+    ) -> dict[str, RunFacet]:
+        """Return the facets of a step of Python code, or of one of its checks.
+
+        Args:
+            parent: The run above it.
+            message: Reason if it did not succeed.
+            partitions: First and last partition key, if it has partitions.
+            left_out: Messages about missing datasets and columns, with the reasons.
+        """
+        facets = {
+            "parent": self._parent(parent),
+            **(detail(self._nominal_time) or {}),
+            **self._error(message, "PYTHON"),
+        }
+        if engine := detail(_engine, self._dagster_run.version, "dagster"):
+            facets["processing_engine"] = engine
+        if partitions:
+            first, last = partitions
+            keys = {"partition": first} if first == last else {"partition_start": first, "partition_end": last}
+            facets |= detail(_parameters, keys.items()) or {}
+        return facets | (detail(_left_out, left_out, 0) or {})
+
+    def test(self, name: str, *, passed: bool, severity: str, description: str | None) -> dict[str, RunFacet]:
+        """Return the result of an asset check as a facet of its run."""
+        test = test_run.TestExecution(
+            name=name,
+            status="pass" if passed else "fail",
+            severity=severity,
+            type="asset_check",
+            description=description,
+        )
+        return {"test": test_run.TestRunFacet(tests=[test])}
 
     def started(self, node: Node) -> dict[str, RunFacet]:
         """Return the facets of a node's run when it starts."""
@@ -241,7 +277,14 @@ def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
     if not problems:
         return {}
     errors = [
-        extraction_error_run.Error(problem, task="columnLineage" if problem.startswith("column") else "inputs")
+        extraction_error_run.Error(
+            problem,
+            task="columnLineage"
+            if problem.startswith("column")
+            else "outputs"
+            if problem.startswith("output")
+            else "inputs",
+        )
         for problem in problems
     ]
     return {

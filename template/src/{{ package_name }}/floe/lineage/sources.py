@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation
 
+from ..assets.catalog import StepAssets
 from ..assets.meta import Owners, read_node_meta, resolve_owners
 from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.command import dbt_command
@@ -26,6 +27,7 @@ from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import RANGE_TAGS, Step
 from ..watcher import DbtCommand
+from .asset_names import AssetNames
 from .columns.cache import ColumnCache
 from .columns.schemas import Schemas
 from .columns.seeds import SeedTypes
@@ -35,6 +37,7 @@ from .datasets import DatasetBuilder
 from .events import RunEventBuilder
 from .jobs import JobFacets, Repository
 from .parents import CommandInfo, JobRun, RunContext, outer_run
+from .step_events import StepEventBuilder
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,13 @@ def _column_cache(command: DbtCommand, settings: Settings) -> ColumnCache:
 def dagster_run_event_builder(step: Step, settings: Settings, losses: Losses) -> RunEventBuilder:
     """Return a builder for a step in which dbt was never started: it makes only the events of the Dagster run."""
     return RunEventBuilder(run_context(step, settings), CommandInfo(project_name=""), None, losses)
+
+
+def step_event_builder(step: Step, assets: StepAssets, settings: Settings, losses: Losses) -> StepEventBuilder:
+    """Return the builder of the run events of a step of Python code."""
+    repository = Repository.around(assets.source[0].parent) if assets.source else None
+    names = AssetNames(assets.catalog, settings)
+    return StepEventBuilder(run_context(step, settings), step, assets, names, repository, losses)
 
 
 class CommandSources:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from ..assets.catalog import StepAssets
 from ..dbt.manifest_graph import HOOK
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished, NodeStarted
 from ..settings import Settings
@@ -37,6 +38,9 @@ class TableWatcher:
     def environment(self) -> Mapping[str, str]:
         """Return no variables."""
         return {}
+
+    def begin(self, _: StepAssets) -> None:
+        """Do nothing, because only dbt's tables are recorded."""
 
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command."""

@@ -1,4 +1,4 @@
-"""The lineage watcher, which turns a step's dbt events into run events and sends them."""
+"""The lineage watcher, which turns a step and its dbt events into run events and sends them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from openlineage.client.event_v2 import RunEvent
 
+from ..assets.catalog import StepAssets
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
 from ..delivery.counts import Counts
 from ..delivery.diagnosis import EndpointError, explain
@@ -21,7 +22,8 @@ from ..watcher import DbtCommand, Ending, Record
 from .endpoint import lineage_hints, open_lineage
 from .events import RunEventBuilder, lean
 from .outbox import Outbox
-from .sources import CommandSources, dagster_run_event_builder, run_event_builder
+from .sources import CommandSources, dagster_run_event_builder, run_event_builder, step_event_builder
+from .step_events import StepEventBuilder
 from .table_watcher import TableWatcher
 
 
@@ -39,6 +41,8 @@ class LineageWatcher:
         self._hints = lineage_hints()
         # The builder of any command can make the events of the Dagster run.
         self._builder: RunEventBuilder | None = None
+        self._step_builder: StepEventBuilder | None = None  # of a step of Python code
+        self._has_started_run = False
 
     @classmethod
     def open(cls, step: Step, settings: Settings, log: logging.Logger) -> LineageWatcher | TableWatcher:
@@ -57,25 +61,43 @@ class LineageWatcher:
         """Return no variables, because dbt sends no lineage of its own."""
         return {}
 
+    def begin(self, assets: StepAssets) -> None:
+        """Send the start of the step, except for one that builds dbt's nodes, which have events of their own.
+
+        If the step is the whole run, send the start of the Dagster run before it.
+        """
+        if self._step.is_whole_run and self._step.attempt == 0:
+            builder = dagster_run_event_builder(self._step, self._settings, self._losses)
+            self._put(builder.run_started(self._step.run_started_at))
+            self._has_started_run = True
+        if not assets.is_dbt:
+            self._step_builder = step_event_builder(self._step, assets, self._settings, self._losses)
+            self._put(self._step_builder.started(datetime.now(UTC)))
+
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command; before the first one, send the start of the Dagster run if the step is the whole run."""
         sources = CommandSources(command, self._settings)
         builder = run_event_builder(self._step, sources, self._settings, self._losses)
-        if self._builder is None and self._step.is_whole_run and self._step.attempt == 0:
+        if not self._has_started_run and self._step.is_whole_run and self._step.attempt == 0:
             self._put(builder.run_started(self._step.run_started_at))
+            self._has_started_run = True
         self._builder = builder
         return partial(self._record, builder, sources)
 
     def finish(self, ending: Ending) -> None:
-        """Send the end of the Dagster run if this step ends it.
+        """Send the end of a step of Python code, and the end of the Dagster run if this step ends it.
 
         In a run of several steps, the step that ends the run also sends its start. Otherwise the run would stay open at
-        the receiver if its last step had no dbt.
+        the receiver if its last step is not watched.
         """
+        if self._step_builder:
+            ended_at = datetime.now(UTC)
+            for event in self._step_builder.finished(ended_at, ending.outcome, ending.message, ending.results):
+                self._put(event)
         if ending.run is None or not ending.run.is_certain:
             return
         builder = self._builder or dagster_run_event_builder(self._step, self._settings, self._losses)
-        if self._builder is None or not self._step.is_whole_run:  # without a builder, dbt was never started
+        if not self._has_started_run:
             self._put(builder.run_started(self._step.run_started_at))
         self._put(builder.run_finished(datetime.now(UTC), ending.run.outcome, ending.run.message))
 

@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import dagster as dg
+
+from ..assets.catalog import StepAssets
+from ..assets.results import Materialized, Result
 from ..dbt.manifest_graph import HOOK, TEST_TYPES, Node
 from ..dbt.node_events import NodeFinished, Outcome
 from ..dbt.raw_events import parse_time
@@ -25,6 +29,7 @@ Attributes = Mapping[str, str | int | float | bool]
 NO_OPERATIONS = {"OK", "SUCCESS"}
 # At the start of dbt's message, possibly after the node's name.
 ERROR = re.compile(r"(?:[a-z_]+\.\S+: )?([A-Z]\w+ Error\b)")
+DBT_ERROR = "DagsterDbtCliRuntimeError"
 SQL_CHARACTERS = 4_096  # limit for a statement's text, since dbt's SQL can be megabytes
 
 
@@ -61,6 +66,30 @@ def step_attributes(step: Step) -> Attributes:
             "dagster.partition_key_range.end": last if is_range else None,
         }
     )
+
+
+def code_attributes(assets: StepAssets) -> Attributes:
+    """Return the attributes of a step's code: its file and first line."""
+    file, line = assets.source or (None, None)
+    return _present({"code.file.path": str(file) if file else None, "code.line.number": line})
+
+
+def asset_attributes(key: dg.AssetKey) -> Attributes:
+    """Return the attributes of an asset of Python code."""
+    return {"dagster.asset.key": key.to_user_string()}
+
+
+def result_attributes(result: Result) -> Attributes:
+    """Return the attributes of what a step's code has materialized or checked."""
+    if isinstance(result, Materialized):
+        rows = result.metadata.get("dagster/partition_row_count", result.metadata.get("dagster/row_count"))
+        return _present({**asset_attributes(result.key), "dagster.asset.row_count": rows})
+    return {
+        **asset_attributes(result.key.asset_key),
+        "dagster.asset_check.name": result.key.name,
+        "dagster.asset_check.passed": result.passed,
+        "dagster.asset_check.severity": result.severity,
+    }
 
 
 def warehouse_attributes(warehouse: Warehouse, connection: Connection) -> Attributes:
@@ -106,10 +135,14 @@ def node_attributes(event: NodeFinished, prices: Mapping[str, float]) -> Attribu
     )
 
 
-def error_type(outcome: Outcome, message: str | None) -> str:
-    """Return the kind of a failure, one of few: dbt's own term, such as `Database Error`, if its message has one."""
-    match = ERROR.match(message or "")
-    return match[1] if match else f"dbt.{outcome}"
+def error_type(outcome: Outcome, message: str | None, error: str | None = None) -> str:
+    """Return the kind of a failure, one of few: dbt's own term, such as `Database Error`, if its message has one.
+
+    Otherwise it is `error`, the class of the exception, if that is not dagster-dbt's.
+    """
+    if match := ERROR.match(message or ""):
+        return match[1]
+    return error if error and error != DBT_ERROR else f"dbt.{outcome}"
 
 
 def statement_attributes(statement: Statement, attributes: Attributes) -> Attributes:

@@ -1,17 +1,20 @@
 """The spans of a run, step, dbt command, node and SQL statement, with dbt's own times.
 
-There is one trace per Dagster run: run > step > dbt command > node > SQL statement (if requested). In all processes of
-a run, the parent of the steps is the run's span, whose id `ids.py` derives from the run's id. The last step with dbt to
-end sends that span. The attributes of spans are in `attributes.py`.
+There is one trace per Dagster run: run > step > dbt command > node > SQL statement (if requested), and run > step >
+asset or check for Python code. In all processes of a run, the parent of the steps is the run's span, whose id `ids.py` derives from the run's id. The last step to end
+sends that span. The attributes of spans are in `attributes.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+import dagster as dg
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -21,14 +24,28 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from ..assets.catalog import StepAssets
+from ..assets.results import Materialized, Result
 from ..dbt.node_events import CommandFinished, CommandStarted, DbtEvent, NodeFinished, Outcome
 from ..faults import detail
 from ..ids import node_span_id, run_span_id, trace_id
 from ..redact import redact_values, redactor
 from ..step import Step, trace_environment
-from .attributes import Attributes, Statement, error_type, node_attributes, statement_attributes, step_attributes
+from .attributes import (
+    Attributes,
+    Statement,
+    asset_attributes,
+    code_attributes,
+    error_type,
+    node_attributes,
+    result_attributes,
+    statement_attributes,
+    step_attributes,
+)
 from .sampler import HashedIdSampler
 
+CHECK_FAILED = "the check did not pass"
+CHECK_ERROR = "asset_check"
 PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -89,8 +106,34 @@ class SpanBuilder:
             {"dagster.step.key": step.key},
             step.span_id,
         )
+        self._put = processor.on_end
+        self._began_at: datetime | None = None
+        self._asset: Span | None = None  # of a step with one asset, in which the asset's code runs
+        self._has_ended = False
         self._commands: dict[str, Span] = {}  # by dbt's invocation id
         self._ended: set[tuple[str, str]] = set()  # invocation id and unique id
+
+    @property
+    def trace_id(self) -> int:
+        """Return the id of the run's trace."""
+        return trace_id(self._run_step.run_id)
+
+    def begin(self, assets: StepAssets) -> Callable[[], AbstractContextManager[Any]]:
+        """Describe the step's code; return what makes its span current: the asset's, if the step has one asset."""
+        self._began_at = datetime.now(UTC)
+        for name, value in redact_values(code_attributes(assets), self._redact).items():
+            self._step.set_attribute(name, value)
+        if len(assets.specs) == 1 and not assets.is_dbt:
+            key = assets.specs[0].key
+            self._asset = self._child(self._step, asset_span_name(key), self._began_at, asset_attributes(key))
+        span = self._asset or self._step
+        # The end of the step sets the status, with the exception that Dagster has recorded.
+        return partial(trace.use_span, span, record_exception=False, set_status_on_exception=False)
+
+    def adopt(self, span: ReadableSpan) -> None:
+        """Send the span of another library with those of the step, unless the step has ended."""
+        if not self._has_ended:
+            self._put(span)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that pass the trace to dbt."""
@@ -130,10 +173,28 @@ class SpanBuilder:
         *,
         run_outcome: Outcome | None,
         run_message: str | None = None,
+        error: str | None = None,
+        run_error: str | None = None,
+        results: Sequence[Result] = (),
         at: datetime | None = None,
     ) -> None:
-        """End the step's span, by default now, and also the run's if this step ends the run."""
-        _end(self._step, outcome, message, at)
+        """End the step's span, by default now, and also the run's if this step ends the run.
+
+        Args:
+            outcome: Outcome of the step.
+            message: Reason if it did not succeed.
+            run_outcome: Outcome of the run, if this step ends it.
+            run_message: Reason if the run did not succeed.
+            error: Class of the step's exception, if any.
+            run_error: Class of the exception that failed the run, if any.
+            results: What the step's own code has materialized and checked, in order.
+            at: Time of the end.
+        """
+        detail(self._record_results, results)
+        if self._asset:
+            _end(self._asset, outcome, message, at, error)
+        _end(self._step, outcome, message, at, error)
+        self._has_ended = True
         if run_outcome:
             outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
             caller = trace.get_current_span(outer).get_span_context()
@@ -145,7 +206,25 @@ class SpanBuilder:
                 start_time=_nanoseconds(self._run_step.run_started_at),
                 attributes=redact_values(self._shared, self._redact),
             )
-            _end(run, run_outcome, run_message, at)
+            _end(run, run_outcome, run_message, at, run_error)
+
+    def _record_results(self, results: Sequence[Result]) -> None:
+        """Make the span of each asset and check, from the previous one's end, or the start of the code, to its own."""
+        started_at = self._began_at
+        for result in results:
+            outcome, attributes = Outcome.SUCCESS, result_attributes(result)
+            if isinstance(result, Materialized):
+                name = asset_span_name(result.key)
+                if self._asset:
+                    for key, value in redact_values(attributes, self._redact).items():
+                        self._asset.set_attribute(key, value)
+                    continue
+            else:
+                name = f"check {result.key.asset_key.to_user_string()}:{result.key.name}"
+                outcome = Outcome.FAIL if not result.passed and result.severity == "error" else outcome
+            span = self._child(self._step, name, started_at, attributes)
+            _end(span, outcome, CHECK_FAILED if outcome is Outcome.FAIL else None, result.at, CHECK_ERROR)
+            started_at = result.at
 
     def _record_node(
         self,
@@ -209,6 +288,11 @@ class SpanBuilder:
         return SpanContext(trace_id(self._run_step.run_id), span_id, is_remote=True, trace_flags=self._flags)
 
 
+def asset_span_name(key: dg.AssetKey) -> str:
+    """Return the name of an asset's span."""
+    return f"asset {key.to_user_string()}"
+
+
 class Handoff(SpanProcessor):
     """A processor that passes each ended span to `put`, which sends it from another thread."""
 
@@ -221,11 +305,11 @@ class Handoff(SpanProcessor):
             self._put(span)
 
 
-def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None) -> None:
+def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None, error: str | None = None) -> None:
     end_time = _nanoseconds(at) if at else None
     # Per the semantic conventions, the status stays unset if there is no error.
     if outcome in {Outcome.FAIL, Outcome.INTERRUPTED}:
-        kind = detail(error_type, outcome, message) or f"dbt.{outcome}"
+        kind = detail(error_type, outcome, message, error) or f"dbt.{outcome}"
         span.set_attribute("error.type", kind)
         span.set_status(Status(StatusCode.ERROR, message))
         if message:

@@ -10,6 +10,7 @@ from functools import partial
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.trace import ReadableSpan
 
+from ..assets.catalog import StepAssets
 from ..dbt.manifest_graph import ASSETS, Node, bare_node, depends_on
 from ..dbt.node_events import DbtEvent, NodeFinished, NodeStarted, Outcome
 from ..delivery.counts import Counts
@@ -18,10 +19,11 @@ from ..delivery.sender import Delivery
 from ..faults import Losses, detail
 from ..settings import Settings
 from ..step import Step
-from ..watcher import DbtCommand, Ending, Record
+from ..watcher import DbtCommand, Ending, Record, Scope
 from .attributes import Attributes, Statement, manifest_attributes, statements, warehouse_attributes
 from .endpoint import open_metrics, open_spans, otlp_hints, resource_of
 from .metrics import Metrics
+from .provider import share_provider
 from .spans import Handoff, SpanBuilder
 from .spool import SpooledSpan
 
@@ -32,6 +34,7 @@ class TraceWatcher:
     name = "traces"
 
     def __init__(self, step: Step, settings: Settings, delivery: Delivery[ReadableSpan | SpooledSpan]) -> None:
+        self._settings = settings
         self._delivery = delivery
         self._span_builder = SpanBuilder(step, resource_of(settings), Handoff(delivery.put), prices=settings.prices)
         self._losses = Losses(self.name)
@@ -48,6 +51,11 @@ class TraceWatcher:
         """Return the variables of the trace that dbt joins."""
         return self._span_builder.environment()
 
+    def begin(self, assets: StepAssets) -> Scope:
+        """Describe the step's span, and that of its asset if it has one; return what makes it current."""
+        share_provider(self._settings, self._span_builder)
+        return self._span_builder.begin(assets)
+
     def attach(self, command: DbtCommand) -> Record:
         """Return the function that starts and ends the command's spans."""
         return partial(self._record, command)
@@ -61,6 +69,9 @@ class TraceWatcher:
                 ending.message,
                 run_outcome=run.outcome if run else None,
                 run_message=run.message if run else None,
+                error=ending.error_type,
+                run_error=run.error_type if run else None,
+                results=ending.results,
             )
 
     def close(self, deadline: float, _: Mapping[str, Counts]) -> Counts:
@@ -109,6 +120,9 @@ class MetricsWatcher:
     def environment(self) -> Mapping[str, str]:
         """Return no variables, because dbt sends no metrics of its own."""
         return {}
+
+    def begin(self, _: StepAssets) -> None:
+        """Do nothing, because there is no metric of steps."""
 
     def attach(self, _: DbtCommand) -> Record:
         """Return the function that counts the command's events."""
