@@ -22,6 +22,7 @@ LAYERS = (
     "lineage tracing",
     "daemon",
     "step_watch observer",
+    "python",
     "run",
     "manifest translator",
     "cli",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from pipeline.floe import step_watch
+from pipeline.floe.assets.catalog import StepAssets
 from pipeline.floe.dbt.node_events import DbtEvent, NodeFinished
 from pipeline.floe.delivery.counts import Counts
 from pipeline.floe.delivery.limits import BUDGET_SECONDS
@@ -42,6 +43,9 @@ class StatusWatcher:
 
     def environment(self) -> Mapping[str, str]:
         return {"STATUSES": "counted"}
+
+    def begin(self, assets: StepAssets) -> None:
+        self.assets = assets
 
     def attach(self, command: DbtCommand) -> Record:
         self.command = command

@@ -22,7 +22,12 @@ CANCELED = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}
 INTERRUPTS = (GeneratorExit, KeyboardInterrupt, dg.DagsterExecutionInterruptedError)
 INTERRUPT_NAMES = {interrupt.__name__ for interrupt in INTERRUPTS}
 # The errors in which Dagster wraps an asset's exception.
-WRAPPERS = {"DagsterExecutionStepExecutionError", "RetryRequestedFromPolicy"}
+WRAPPERS = {
+    "DagsterExecutionStepExecutionError",
+    "DagsterExecutionLoadInputError",
+    "DagsterExecutionHandleOutputError",
+    "RetryRequestedFromPolicy",
+}
 
 
 NOT_FAILED = {Outcome.SUCCESS, Outcome.SKIPPED}
@@ -100,8 +105,10 @@ def run_end(context: Context, step: Step, end: StepEnd, *, all_steps: bool) -> R
     if all_steps and len(ends) < len(step.run_steps) and all(end.outcome in NOT_FAILED for end in ends.values()):
         return None  # without looking at the plan, which a run of many steps would do after each of them
     plan = read_plan(context)
+    if plan.is_dynamic:
+        plan = plan.resolved(_mapping_keys(context, step.run_id))
     watched = plan.keys if all_steps else plan.with_dbt
-    left = step.run_steps - ends.keys() - _never_run(plan, ends)
+    left = plan.to_execute - ends.keys() - _never_run(plan, ends)
     last_watched = [key for key in ends if key in watched | {step.key}][-1]
     if last_watched != step.key or left & watched:
         return None
@@ -110,7 +117,7 @@ def run_end(context: Context, step: Step, end: StepEnd, *, all_steps: bool) -> R
 
 
 def _recorded_ends(context: Context, run_id: str) -> dict[str, StepEnd]:
-    """Return the ends of the run's steps by step key, oldest first; what this process has read before is not read again."""
+    """Return the ends of the run's steps by step key, oldest first; this process reads each of them once."""
     cursor, ends = _read_ends.get(run_id, (None, {}))
     connection = context.instance.get_records_for_run(run_id, cursor=cursor, of_type=FINAL_EVENTS)
     events = [record.event_log_entry.dagster_event for record in connection.records]
@@ -118,6 +125,16 @@ def _recorded_ends(context: Context, run_id: str) -> dict[str, StepEnd]:
     _read_ends.clear()
     _read_ends[run_id] = connection.cursor, ends
     return dict(ends)
+
+
+def _mapping_keys(context: Context, run_id: str) -> dict[str, set[str]]:
+    """Return the keys of the dynamic outputs that the run's steps have yielded, by step key."""
+    keys: dict[str, set[str]] = {}
+    for record in context.instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_OUTPUT).records:
+        event = record.event_log_entry.dagster_event
+        if event and event.step_key and (key := event.step_output_data.mapping_key):
+            keys.setdefault(event.step_key, set()).add(key)
+    return keys
 
 
 def _never_run(plan: Plan, ends: Mapping[str, StepEnd]) -> set[str]:

@@ -29,6 +29,9 @@ RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_ra
 # The start of the tags with which dagster-dbt marks the ops that run dbt.
 DBT_TAG = "dagster_dbt/"
 
+# In the key of a step that stands for one step per dynamic output.
+UNRESOLVED = "[?]"
+
 PACKAGE = __name__.partition(".")[0]
 # Prefixes of the jobs that Dagster defines itself. The first is for a schedule or sensor that targets a selection of
 # assets, whose name follows the prefix. The second is for all others.
@@ -133,6 +136,36 @@ class Plan:
         """Return the keys of all steps."""
         return set(self.upstream)
 
+    @property
+    def is_dynamic(self) -> bool:
+        """Return whether steps depend on how many outputs another step yields."""
+        return any(UNRESOLVED in key for key in self.upstream)
+
+    def resolved(self, mapping_keys: Mapping[str, set[str]]) -> Plan:
+        """Return the plan with the steps that dynamic outputs have led to, instead of one step for all of them.
+
+        Args:
+            mapping_keys: Step key -> keys of the outputs that it has yielded.
+        """
+        steps = {key: self._resolve(key, mapping_keys) for key in self.upstream}
+        upstream = {
+            resolved: {above for name in names for above in _matching(resolved, steps.get(name, {name}))}
+            for key, names in self.upstream.items()
+            for resolved in steps[key]
+        }
+        to_execute = {resolved for key in self.to_execute for resolved in steps.get(key, {key})}
+        return Plan(frozenset(to_execute), upstream, self.with_dbt)
+
+    def _resolve(self, key: str, mapping_keys: Mapping[str, set[str]]) -> set[str]:
+        if UNRESOLVED not in key:
+            return {key}
+        source = key
+        while UNRESOLVED in source and self.upstream.get(source):
+            # Of several inputs, one is dynamic.
+            above = self.upstream[source]
+            source = next((name for name in above if UNRESOLVED in name or name in mapping_keys), min(above))
+        return {key.replace(UNRESOLVED, f"[{mapping_key}]") for mapping_key in mapping_keys.get(source, ())} or {key}
+
     @classmethod
     def of(cls, snapshot: Any) -> Plan:
         """Return the plan that Dagster's snapshot contains."""
@@ -141,6 +174,12 @@ class Plan:
             {step.key: {key for put in step.inputs for key in put.upstream_step_keys} for step in snapshot.steps},
             frozenset(step.key for step in snapshot.steps if any(tag.startswith(DBT_TAG) for tag in step.tags or ())),
         )
+
+
+def _matching(key: str, above: set[str]) -> set[str]:
+    """Return those of the steps above that a step waits for: with a mapping key, only those with the same or none."""
+    _, _, mapping_key = key.partition("[")
+    return {name for name in above if not mapping_key or "[" not in name or name.endswith(f"[{mapping_key}")}
 
 
 def read_plan(context: Context) -> Plan:

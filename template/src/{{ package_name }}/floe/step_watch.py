@@ -1,9 +1,10 @@
 """The watchers of a step, shared by its code and its dbt commands until Dagster ends the attempt.
 
-The wrapped function of an op opens them (`python/compute.py`), or else the first dbt command. A command does not know whether another one follows, and an asset may fail after its last command. So the step and the
-run end when Dagster logs the end of the attempt. Dagster does this in the step's process, under every executor and
-whatever the asset has done, through the logger that assets know as `context.log`. A filter of that logger sees the
-event before Dagster records it, and a handler sees it afterwards.
+The wrapped function of an op opens them (`python/compute.py`), or else the first dbt command. A command does not know
+whether another one follows, and an asset may fail after its last command. So the step and the run end when Dagster logs
+the end of the attempt. Dagster does this in the step's process, under every executor and whatever the asset has done,
+through the logger that assets know as `context.log`. A filter of that logger sees the event before Dagster records it,
+and a handler sees it afterwards.
 """
 
 from __future__ import annotations

@@ -104,13 +104,14 @@ def _lost_run(instance: dg.DagsterInstance, record: Any, *, all_steps: bool) -> 
         event = entry.dagster_event
         if event is None:
             continue
+        key = event.step_key or ""
         if event.event_type in RUN_ENDS:
             message, ended_at = event.message or message, ended_at or entry.timestamp
-        elif event.step_key in watched and event.event_type in STARTS:
-            attempts, _ = starts.get(event.step_key, (0, 0.0))
-            starts[event.step_key] = attempts + 1, entry.timestamp
+        elif key in watched and event.event_type in STARTS:
+            attempts, _ = starts.get(key, (0, 0.0))
+            starts[key] = attempts + 1, entry.timestamp
         elif event.event_type in OWN_ENDS:
-            starts.pop(event.step_key or "", None)
+            starts.pop(key, None)
     if not starts:
         return None
     started = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)

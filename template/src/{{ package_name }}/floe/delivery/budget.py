@@ -14,6 +14,7 @@ from .limits import BUDGET_SECONDS
 from .state_folder import make_state_folder
 
 FOLDER = "budgets"
+SUFFIX = ".seconds"
 KEPT_SECONDS = 86_400
 # After the budget is spent, each step waits half as long as the one before it, which adds up to half a second.
 LAST_SECONDS = 0.25
@@ -24,11 +25,11 @@ _spent: dict[str, list[float]] = {}
 
 def seconds_left(state_dir: Path, run_id: str) -> float:
     """Return the seconds that the deliveries of a run may wait when a step ends."""
-    spent = _spent.get(run_id, [])
+    spent: list[float] = _spent.get(run_id, [])
     with suppress(OSError, ValueError):
-        written = (state_dir / FOLDER / run_id).read_text(encoding="utf-8").split()
+        written = _file(state_dir, run_id).read_text(encoding="utf-8").split()
         spent = max(spent, [float(seconds) for seconds in written], key=len)
-    return max(BUDGET_SECONDS - sum(spent), LAST_SECONDS / 2 ** len(spent))
+    return max(BUDGET_SECONDS - sum(spent), LAST_SECONDS * 0.5 ** len(spent))
 
 
 def spend(state_dir: Path, run_id: str, seconds: float) -> None:
@@ -36,11 +37,15 @@ def spend(state_dir: Path, run_id: str, seconds: float) -> None:
     before = _spent.get(run_id, [])
     _spent.clear()
     _spent[run_id] = [*before, seconds]
-    folder = state_dir / FOLDER
+    file = _file(state_dir, run_id)
     with suppress(OSError):
-        make_state_folder(folder)
-        with (folder / run_id).open("a", encoding="utf-8") as stream:
+        make_state_folder(file.parent)
+        with file.open("a", encoding="utf-8") as stream:
             stream.write(f"{seconds:.3f}\n")
-        for old in folder.iterdir():
+        for old in file.parent.glob(f"*{SUFFIX}"):
             if old.stat().st_mtime < time.time() - KEPT_SECONDS:
                 old.unlink()
+
+
+def _file(state_dir: Path, run_id: str) -> Path:
+    return state_dir / FOLDER / f"{run_id}{SUFFIX}"

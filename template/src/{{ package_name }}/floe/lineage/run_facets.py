@@ -276,22 +276,19 @@ def _left_out(problems: Sequence[str], columns: int) -> dict[str, RunFacet]:
     """Return the facet that counts the gaps in a node's inputs and `columns`, with the reasons."""
     if not problems:
         return {}
-    errors = [
-        extraction_error_run.Error(
-            problem,
-            task="columnLineage"
-            if problem.startswith("column")
-            else "outputs"
-            if problem.startswith("output")
-            else "inputs",
-        )
-        for problem in problems
-    ]
+    errors = [extraction_error_run.Error(problem, task=_task(problem)) for problem in problems]
     return {
         "extractionError": extraction_error_run.ExtractionErrorRunFacet(
             totalTasks=max(columns, len(problems)), failedTasks=len(problems), errors=errors
         )
     }
+
+
+def _task(problem: str) -> str:
+    """Return the part of an event that a message about a gap belongs to; its first word names the part."""
+    return {"column": "columnLineage", "columns:": "columnLineage", "output:": "outputs"}.get(
+        problem.split()[0], "inputs"
+    )
 
 
 def incomplete(facets: dict[str, RunFacet], lost: int) -> dict[str, RunFacet]:

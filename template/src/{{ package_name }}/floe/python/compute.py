@@ -1,14 +1,14 @@
 """The compute functions of a project's assets, asset checks and ops, wrapped so that their steps are observed.
 
-In: the definitions of the code location. Out: the same definitions, each of whose ops opens the watch of its step before
-the owner's function runs, and makes the step's span current while it runs. The watch ends with the step (`step_watch.py`).
+In: the definitions of the code location. Out: the same definitions. Each op opens the watch of its step before the
+owner's function runs, and makes the step's span current while it runs. The watch ends with the step (`step_watch.py`).
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
 from typing import Any
@@ -131,7 +131,7 @@ def _wrap(function: Function, open_scope: Callable[[], Scope]) -> Function:
     if inspect.isgeneratorfunction(function):
 
         @wraps(function)
-        def watched_generator(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        def watched_generator(*args: Any, **kwargs: Any) -> Generator[Any, None, Any]:
             return (yield from _resumed(function(*args, **kwargs), open_scope()))
 
         return watched_generator
@@ -146,7 +146,7 @@ def _wrap(function: Function, open_scope: Callable[[], Scope]) -> Function:
     return watched_function
 
 
-def _resumed(generator: Iterator[Any], scope: Scope) -> Iterator[Any]:
+def _resumed(generator: Iterator[Any], scope: Scope) -> Generator[Any, None, Any]:
     """Yield from a generator, whose code runs in the scope."""
     try:
         while True:

@@ -1,8 +1,9 @@
-"""The spans of a run, step, dbt command, node and SQL statement, with dbt's own times.
+"""The spans of a run and its steps, of dbt commands, nodes and SQL statements, and of assets and checks in Python.
 
 There is one trace per Dagster run: run > step > dbt command > node > SQL statement (if requested), and run > step >
-asset or check for Python code. In all processes of a run, the parent of the steps is the run's span, whose id `ids.py` derives from the run's id. The last step to end
-sends that span. The attributes of spans are in `attributes.py`.
+asset or check. dbt's spans have dbt's own times. In all processes of a run, the parent of the steps is the run's span,
+whose id `ids.py` derives from the run's id. The last step to end sends that span. The attributes of spans are in
+`attributes.py`.
 """
 
 from __future__ import annotations
