@@ -181,7 +181,7 @@ def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any
         instance=SimpleNamespace(
             add_run_tags=lambda _, added: tags.update(added),
             get_run_record_by_id=lambda _: SimpleNamespace(start_time=None, dagster_run=SimpleNamespace(tags=tags)),
-            get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"]),
+            get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"], steps=[]),
         ),
         log=logging.getLogger("floe_tests"),
         get_step_execution_context=lambda: SimpleNamespace(step=SimpleNamespace(key="dbt"), op_retry_policy=None),

@@ -64,13 +64,14 @@ def add_run(_logger: Any, _method: str, event: EventDict) -> EventDict:
         return event
     run_id, step_key = meta["run_id"], meta.get("step_key")
     event["event"] = meta.get("orig_message") or event["event"]
-    event.update(run_id=run_id, trace_id=f"{trace_id(run_id):032x}", job_name=meta.get("job_name"))
+    event.update(run_id=run_id, job_name=meta.get("job_name"))
+    event.setdefault("trace_id", f"{trace_id(run_id):032x}")
     if not step_key:
-        event["span_id"] = f"{run_span_id(run_id):016x}"
-    elif (run_id, step_key) == (_step.get("run_id"), _step.get("step_key")):
-        event.update(step_key=step_key, span_id=_step["span_id"])
+        event.setdefault("span_id", f"{run_span_id(run_id):016x}")
     else:
         event["step_key"] = step_key
+        if (run_id, step_key) == (_step.get("run_id"), _step.get("step_key")):
+            event.setdefault("span_id", _step["span_id"])
     dagster_event = meta.get("dagster_event")
     if _is_milestone(dagster_event) and event.get("level") == "debug":
         event["level"] = "info"
@@ -81,9 +82,9 @@ def add_run(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def add_span(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Add the ids of the current span, if there is one."""
+    """Add the ids of the current span, if there is one and the record does not name another."""
     context = trace.get_current_span().get_span_context()
-    if context.is_valid:
+    if context.is_valid and "span_id" not in event:
         event["trace_id"] = trace.format_trace_id(context.trace_id)
         event["span_id"] = trace.format_span_id(context.span_id)
     return event
@@ -116,14 +117,14 @@ def formatter() -> structlog.stdlib.ProcessorFormatter:
         renderer = [shorten, structlog.dev.ConsoleRenderer(colors=ON_A_TERMINAL)]
     renderers = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, exceptions, hide_secrets, *renderer]
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_run, add_span], processors=renderers
+        foreign_pre_chain=[*_shared(), structlog.stdlib.ExtraAdder(allow=()), add_span, add_run], processors=renderers
     )
 
 
 def write_logs() -> None:
     """Write the records of all loggers of this process through `formatter` from now on, each record once."""
     structlog.configure(
-        processors=[*_shared(), add_run, add_span, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(), add_span, add_run, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

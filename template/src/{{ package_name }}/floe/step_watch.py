@@ -106,6 +106,11 @@ class StepWatch(logging.Handler):
             # would not do, because the processes of a forkserver skip it.
             self._at_exit = Finalize(None, self._end_at_exit, exitpriority=100)
 
+    @property
+    def _is_python(self) -> bool:
+        """Return whether the step has run no dbt command; a run may have hundreds of such steps."""
+        return self._assets is not None and not self._runs_dbt
+
     @classmethod
     def of(
         cls, context: Context, settings: Settings, guard: FaultGuard, assets: Callable[[], StepAssets] | None = None
@@ -218,26 +223,26 @@ class StepWatch(logging.Handler):
             self.guard.add_to(closed[name], name)
         if any(counts.spooled or counts.dropped for counts in closed.values()):
             spend(self._settings.state_dir, self.step.run_id, time.monotonic() - started)
-        self._is_news = self._runs_dbt or seconds == BUDGET_SECONDS
+        is_news = not self._is_python or seconds == BUDGET_SECONDS
         with self.guard():
             names = [watcher.name for watcher in WATCHERS if watcher.name in {*closed, *self._off}]
-            self._report({name: closed.get(name) for name in names}, run, deadline)
+            self._report({name: closed.get(name) for name in names}, run, deadline, is_news=is_news)
 
-    def _report(self, counts: dict[str, Counts | None], run: RunEnd | None, deadline: float) -> None:
-        if not self._runs_dbt and not any(counts.values()):
-            return  # a step of Python code while all signals are off
+    def _report(self, counts: dict[str, Counts | None], run: RunEnd | None, deadline: float, *, is_news: bool) -> None:
+        if self._is_python and not any(counts.values()):
+            return  # all signals are off
         summary = "; ".join(f"{name}: {count or 'off'}" for name, count in counts.items())
         bad = {name: count.reason for name, count in counts.items() if count and count.is_bad}
         if reasons := "; ".join(f"{name}: {reason}" for name, reason in bad.items()):
             # Of a run with many steps, only the first that has waited in vain warns.
             self._context.log.log(
-                logging.WARNING if self._is_news else logging.DEBUG,
+                logging.WARNING if is_news else logging.DEBUG,
                 "%s (%s); run `uv run floe doctor` to test the endpoints",
                 summary,
                 redact(reasons),
             )
         else:
-            self._context.log.log(logging.INFO if self._runs_dbt else logging.DEBUG, summary)
+            self._context.log.log(logging.DEBUG if self._is_python else logging.INFO, summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
             tags[ENDED_TAG] = self.step.run_id
