@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from pipeline.floe.lineage.columns import TableColumns, read_query
 from pipeline.floe.lineage.columns.cache import ColumnCache
 from pipeline.floe.lineage.columns.schemas import Schemas
 from pipeline.floe.lineage.sources import CommandSources
+from pipeline.floe.step import Step
 
 SQL = {
     "staged": 'with source as (select * from "shop"."main"."raw") select id, upper(name) as name from source',
@@ -248,9 +250,39 @@ def test_clone(graph: Graph, tmp_path: Path, command: str, is_known: bool) -> No
     invocation = SimpleNamespace(adapter=None, manifest={}, project_dir=tmp_path, dagster_dbt_translator=None)
     run = SimpleNamespace(invocation=invocation, arguments=["dbt", "--quiet", command, "--state", "prod"])
     settings = SimpleNamespace(state_dir=tmp_path, owner="", prices={})
-    CommandSources(run, settings)
+    CommandSources(run, settings, Step(run_id="", job_name="", key="", run_started_at=datetime.now(UTC)))
 
     assert is_known == schemas(graph, kept=tmp_path / "columns.json", built=[]).table(staged).complete
+
+
+def test_loaded_source(graph: Graph) -> None:
+    """A source has the columns that the asset which loads it has recorded, unless a newer catalog has others."""
+    source = graph.node("source.shop.events")
+
+    def table(loaded: list[str], at: float, catalog: Catalog | None = None) -> TableColumns:
+        known = Schemas(
+            graph,
+            "duckdb",
+            ColumnCache(None),
+            catalog or Catalog(),
+            lambda _file, _node: {},
+            loaded=lambda _: (loaded, at),
+        )
+        return known.table(source)
+
+    metadata = {"database": "shop", "schema": "main", "name": "events"}
+    columns = {"id": {"name": "id", "type": "BIGINT", "index": 1}}
+    content = {
+        "metadata": {"generated_at": "2026-01-02T00:00:00Z"},
+        "nodes": {},
+        "sources": {"source.shop.events": {"metadata": metadata, "columns": columns}},
+    }
+    catalog, second = Catalog(content), datetime(2026, 1, 2, tzinfo=UTC).timestamp()
+
+    assert TableColumns({"id": None, "at": None}) == table(["id", "at"], 1.0)
+    assert TableColumns({"id": "BIGINT"}) == table(["id", "at"], second - 1, catalog)
+    assert TableColumns({"id": None, "at": None}) == table(["id", "at"], second + 1, catalog)
+    assert not table([], 0.0).complete
 
 
 def test_changed_upstream(graph: Graph, tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ DBT_MESSAGES = "Errors parsed from dbt logs:"
 DBT_ERROR_IS_ABOVE = "dbt failed: its messages are above. LOG_LEVEL=DEBUG shows Dagster's stack trace as well."
 OBSERVATION = "Logging an `AssetObservation` instead of an `AssetCheckResult`"
 
+TRANSPORT_LOGGER = "openlineage.client.client"
+
+_transport_lines: set[str] = set()
 _runs_with_observations: set[str | None] = set()
 # The step that runs in this process. Not a context variable, because other threads would not see it.
 _step: dict[str, str] = {}
@@ -140,6 +143,7 @@ def write_logs() -> None:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(formatter())
         handler.addFilter(_is_unwritten)
+        handler.addFilter(_is_new_transport)
         root.addHandler(handler)
         root.setLevel(level())
 
@@ -206,6 +210,15 @@ class RunLogger(logging.Logger):
 def _is_unwritten(record: logging.LogRecord) -> bool:
     """Return whether no handler of its own logger has written the record, as Dagster's loggers do."""
     return not hasattr(record, "dagster_meta") and not logging.getLogger(record.name.partition(".")[0]).handlers
+
+
+def _is_new_transport(record: logging.LogRecord) -> bool:
+    """Return whether a record is not the line about the transport, which the client of each step in a process logs."""
+    if record.name != TRANSPORT_LOGGER or record.levelno > logging.INFO:
+        return True
+    is_first = record.getMessage() not in _transport_lines
+    _transport_lines.add(record.getMessage())
+    return is_first
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:

@@ -19,6 +19,8 @@ from .ids import step_span_id, trace_id
 
 logger = logging.getLogger(__name__)
 
+# The metadata of an asset's materialization, and its time in seconds since 1970; nothing and 0 if there is none.
+LastMaterialization = tuple[Mapping[str, Any], float]
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 # The tag of a Dagster run, and the variable of its process, that name the trace from which it was started.
@@ -59,6 +61,7 @@ class Step:
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
+        last_materialization: Returns the last materialization of an asset that Dagster has recorded, if any, and its time.
         is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
 
@@ -72,6 +75,9 @@ class Step:
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
     traceparent: str | None = None
+    last_materialization: Callable[[dg.AssetKey], LastMaterialization] = field(
+        default=lambda _: ({}, 0.0), repr=False, compare=False
+    )
     is_running: Callable[[str], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     @property
@@ -113,6 +119,7 @@ def read_step(context: Context) -> Step:
         partitions=_partitions(context),
         window=_window(context),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
+        last_materialization=partial(_last_materialization, context.instance),
         is_running=partial(is_running, context.instance),
     )
 
@@ -191,6 +198,12 @@ def read_plan(context: Context) -> Plan:
         _plans.clear()
         _plans[snapshot_id] = Plan.of(context.instance.get_execution_plan_snapshot(snapshot_id))
     return _plans[snapshot_id]
+
+
+def _last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> LastMaterialization:
+    event = instance.get_latest_materialization_event(key)
+    materialization = event.asset_materialization if event else None
+    return (materialization.metadata, event.timestamp) if event and materialization else ({}, 0.0)
 
 
 def is_running(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,12 @@ class StepAssets:
 
     Attributes:
         is_dbt: Whether the step builds dbt's nodes, which are reported one by one.
-        specs: The assets that it materializes.
-        checks: The asset checks that it evaluates.
+        specs: The assets that it materializes, except for those of dbt.
+        checks: The asset checks that it evaluates, likewise.
         is_of_asset: Whether the step belongs to an asset, if only as one of several ops.
         catalog: All assets of the code location.
         description: Description of the asset or op.
         source: File and first line of its function, if they are known.
-        last_metadata: Returns the metadata of an asset's last materialization.
     """
 
     is_dbt: bool
@@ -44,7 +43,6 @@ class StepAssets:
     catalog: AssetCatalog
     description: str | None
     source: tuple[Path, int] | None
-    last_metadata: Callable[[dg.AssetKey], Mapping[str, Any]]
 
     @property
     def inputs(self) -> list[dg.AssetKey]:
@@ -103,30 +101,24 @@ class AssetCatalog:
     def step_assets(self, context: dg.OpExecutionContext, function: Callable[..., Any]) -> StepAssets:
         """Return the assets of the step that `context` belongs to, whose code is `function`."""
         step = context.get_step_execution_context().step
+        is_dbt = any(tag.startswith(DBT_TAG) for tag in step.tags or ())
         outputs = [output.properties for output in step.step_outputs]
         keys = [output.asset_key for output in outputs if output.asset_key]
         is_of_asset = context.has_assets_def
-        definition = context.assets_def if is_of_asset else None
+        definition = context.assets_def if is_of_asset and not is_dbt else None
         own = {spec.key: spec for spec in definition.specs} if definition else {}
         descriptions = [spec.description for spec in own.values()]
         return StepAssets(
-            is_dbt=any(tag.startswith(DBT_TAG) for tag in step.tags or ()),
+            is_dbt=is_dbt,
             specs=tuple(own[key] for key in keys if key in own),
-            checks=tuple(output.asset_check_key for output in outputs if output.asset_check_key),
-            is_of_asset=is_of_asset and bool(own),
+            checks=tuple(output.asset_check_key for output in outputs if output.asset_check_key and not is_dbt),
+            is_of_asset=is_dbt or bool(own),
             catalog=self,
             description=(descriptions[0] if len(descriptions) == 1 else None) or context.op_def.description,
             source=_source(function),
-            last_metadata=partial(_last_metadata, context.instance),
         )
 
 
 def _source(function: Callable[..., Any]) -> tuple[Path, int] | None:
     code = getattr(inspect.unwrap(function), "__code__", None)
     return (Path(code.co_filename), int(code.co_firstlineno)) if code else None
-
-
-def _last_metadata(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, Any]:
-    event = instance.get_latest_materialization_event(key)
-    materialization = event.asset_materialization if event else None
-    return materialization.metadata if materialization else {}

@@ -1,7 +1,7 @@
 """The runs that Dagster has marked failed or canceled while their own processes could not report it.
 
-In: Dagster's run records and event logs. Out: the lost runs, each with its watched steps. A run is lost if such a step
-has started, and no process has sent the run's end. Processes say so in a tag of the run.
+In: Dagster's run records and event logs. Out: the lost runs, each with its steps. A run is lost if a step has started,
+and no process has sent the run's end. Processes say so in a tag of the run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class LostRun:
     """A run whose end no process has reported.
 
     Attributes:
-        steps: The last attempts at its watched steps, at least one.
+        steps: The last attempts at its steps, at least one.
         outcome: Its outcome.
         message: Dagster's reason.
         ended_at: When Dagster noticed.
@@ -65,24 +65,17 @@ def has_ended(run: dg.DagsterRun) -> bool:
     return run.tags.get(ENDED_TAG) == run.run_id
 
 
-def lost_runs(
-    instance: dg.DagsterInstance, since: datetime, location: str | None = None, *, all_steps: bool = True
-) -> Iterator[LostRun]:
+def lost_runs(instance: dg.DagsterInstance, since: datetime, location: str | None = None) -> Iterator[LostRun]:
     """Yield the lost runs that Dagster has updated after `since`.
 
-    With `location`, the name of this code location, those of other locations are left out. All steps are watched with
-    `all_steps`, otherwise only those with dbt.
+    With `location`, the name of this code location, those of other locations are left out.
     """
     filters = dg.RunsFilter(statuses=LOST_STATUSES, updated_after=since)
     cursor = None
     while records := instance.get_run_records(filters, limit=PAGE, cursor=cursor):
         for record in records:
             run = record.dagster_run
-            if (
-                not has_ended(run)
-                and _is_of(run, location)
-                and (lost := _lost_run(instance, record, all_steps=all_steps))
-            ):
+            if not has_ended(run) and _is_of(run, location) and (lost := _lost_run(instance, record)):
                 yield lost
         cursor = records[-1].dagster_run.run_id
 
@@ -93,10 +86,9 @@ def _is_of(run: dg.DagsterRun, location: str | None) -> bool:
     return origin is None or location is None or origin.location_name == location
 
 
-def _lost_run(instance: dg.DagsterInstance, record: Any, *, all_steps: bool) -> LostRun | None:
+def _lost_run(instance: dg.DagsterInstance, record: Any) -> LostRun | None:
     run = record.dagster_run
     plan = Plan.of(instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id or ""))
-    watched = plan.keys if all_steps else plan.with_dbt
     starts: dict[str, tuple[int, float]] = {}  # step key -> number of attempts, time of the last
     message, ended_at = UNKNOWN, record.end_time
     events = instance.get_records_for_run(run.run_id, of_type=STARTS | OWN_ENDS | RUN_ENDS).records
@@ -107,7 +99,7 @@ def _lost_run(instance: dg.DagsterInstance, record: Any, *, all_steps: bool) -> 
         key = event.step_key or ""
         if event.event_type in RUN_ENDS:
             message, ended_at = event.message or message, ended_at or entry.timestamp
-        elif key in watched and event.event_type in STARTS:
+        elif event.event_type in STARTS:
             attempts, _ = starts.get(key, (0, 0.0))
             starts[key] = attempts + 1, entry.timestamp
         elif event.event_type in OWN_ENDS:

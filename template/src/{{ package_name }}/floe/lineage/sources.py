@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from dagster_dbt import DbtCliInvocation
 
 from ..assets.catalog import StepAssets
 from ..assets.meta import Owners, read_node_meta, resolve_owners
+from ..assets.results import plain
+from ..assets.translator import COLUMN_SCHEMA
 from ..dbt.catalog import Catalog, CatalogError, catalog_file, read_catalog
 from ..dbt.command import dbt_command
 from ..dbt.manifest_graph import ASSETS, Graph, Node, relation_text
@@ -85,7 +87,8 @@ class CommandSources:
         info: The facts about the command.
     """
 
-    def __init__(self, command: DbtCommand, settings: Settings) -> None:
+    def __init__(self, command: DbtCommand, settings: Settings, step: Step) -> None:
+        self._step = step
         self.info = _command_info(command)
         self._command = command
         self._column_cache = _column_cache(command, settings)
@@ -113,7 +116,7 @@ class CommandSources:
 
     @cached_property
     def _schemas(self) -> Schemas:
-        return _schemas(self._command, self._column_cache)
+        return _schemas(self._command, self._column_cache, self._step)
 
     @cached_property
     def jobs(self) -> JobFacets:
@@ -191,7 +194,7 @@ def _command_info(command: DbtCommand) -> CommandInfo:
     )
 
 
-def _schemas(command: DbtCommand, column_cache: ColumnCache) -> Schemas:
+def _schemas(command: DbtCommand, column_cache: ColumnCache, step: Step) -> Schemas:
     warehouse = command.warehouse
     return Schemas(
         command.graph,
@@ -201,7 +204,16 @@ def _schemas(command: DbtCommand, column_cache: ColumnCache) -> Schemas:
         _seed_types(command.invocation),
         warehouse.namespace(command.connection),
         recreates_seeds=warehouse.recreates_seeds,
+        loaded=partial(_loaded, command, step),
     )
+
+
+def _loaded(command: DbtCommand, step: Step, source: Node) -> tuple[list[str], float]:
+    """Return the columns that an asset in Python has recorded when it loaded the table of a dbt source, and when."""
+    key = command.invocation.dagster_dbt_translator.get_asset_key(source)
+    metadata, at = step.last_materialization(key)
+    schema = plain(metadata).get(COLUMN_SCHEMA)
+    return ([column.name for column in schema.columns], at) if isinstance(schema, dg.TableSchema) else ([], 0.0)
 
 
 def _owners(command: DbtCommand, default: str) -> Owners:

@@ -147,6 +147,9 @@ class StepEventBuilder:
             self._metadata[result.key] = metadata
             if not (name := self._name(result.key, problems, "output")):
                 continue
+            # Of a range of partitions, Dagster records the same metadata for each.
+            is_range = sum(other.key == result.key for other in materialized) > 1
+            written = {} if is_range else statistics(metadata, is_partition=result.partition is not None)
             facets: dict[str, DatasetFacet] = asset_facets(
                 name, spec, metadata, detail(self._names.alternative_names, result.key) or []
             )
@@ -154,9 +157,7 @@ class StepEventBuilder:
             if lineage:
                 facets["columnLineage"] = lineage
             problems += unnamed
-            outputs[name] = OutputDataset(
-                *name, facets=facets, outputFacets=statistics(metadata, is_partition=result.partition is not None)
-            )
+            outputs[name] = OutputDataset(*name, facets=facets, outputFacets=written)
         return list(outputs.values())
 
     def _name(self, key: dg.AssetKey, problems: list[str], side: str) -> DatasetName | None:
@@ -174,7 +175,7 @@ class StepEventBuilder:
     def _known_metadata(self, key: dg.AssetKey, spec: dg.AssetSpec | None) -> Mapping[str, Any]:
         """Return the metadata of an asset, of this step or else of its last materialization."""
         if key not in self._metadata:
-            known = {} if self._assets.catalog.dbt_node(key) else plain(self._assets.last_metadata(key))
+            known = {} if self._assets.catalog.dbt_node(key) else plain(self._step.last_materialization(key)[0])
             self._metadata[key] = {**plain(spec.metadata if spec else {}), **known}
         return self._metadata[key]
 

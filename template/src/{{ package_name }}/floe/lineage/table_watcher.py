@@ -27,13 +27,14 @@ class TableWatcher:
     name = "lineage"
     wants_statements = False
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, step: Step, settings: Settings) -> None:
+        self._step = step
         self._settings = settings
 
     @classmethod
-    def open(cls, _step: Step, settings: Settings, _log: logging.Logger) -> TableWatcher:
+    def open(cls, step: Step, settings: Settings, _log: logging.Logger) -> TableWatcher:
         """Return the watcher of a step."""
-        return cls(settings)
+        return cls(step, settings)
 
     def environment(self) -> Mapping[str, str]:
         """Return no variables."""
@@ -44,7 +45,7 @@ class TableWatcher:
 
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command."""
-        return partial(self._record, CommandSources(command, self._settings))
+        return partial(self._record, CommandSources(command, self._settings, self._step))
 
     def finish(self, ending: Ending) -> None:
         """Do nothing, because a table has been recorded with the command that built it."""

@@ -76,7 +76,7 @@ class LineageWatcher:
 
     def attach(self, command: DbtCommand) -> Record:
         """Watch a command; before the first one, send the start of the Dagster run if the step is the whole run."""
-        sources = CommandSources(command, self._settings)
+        sources = CommandSources(command, self._settings, self._step)
         builder = run_event_builder(self._step, sources, self._settings, self._losses)
         if not self._has_started_run and self._step.is_whole_run and self._step.attempt == 0:
             self._put(builder.run_started(self._step.run_started_at))

@@ -56,8 +56,8 @@ def observe_steps(definitions: dg.Definitions) -> dg.Definitions:
 def _ops(definitions: dg.Definitions) -> Iterator[dg.OpDefinition]:
     """Yield the ops of the definitions, some of them twice."""
     for asset in (*(definitions.assets or ()), *(definitions.asset_checks or ())):
-        if isinstance(asset, dg.AssetsDefinition) and asset.is_executable:
-            yield from _ops_of([asset.node_def])
+        if getattr(asset, "is_executable", False):  # an asset spec has no function
+            yield from _ops_of([getattr(asset, "node_def", None)])
     automations = (*(definitions.schedules or ()), *(definitions.sensors or ()))
     targets = [target for automation in automations for target in _jobs(automation)]
     for job in (*(definitions.jobs or ()), *targets):

@@ -124,7 +124,7 @@ class SpanBuilder:
         self._began_at = datetime.now(UTC)
         for name, value in redact_values(code_attributes(assets), self._redact).items():
             self._step.set_attribute(name, value)
-        if len(assets.specs) == 1 and not assets.is_dbt:
+        if len(assets.specs) == 1:
             key = assets.specs[0].key
             self._asset = self._child(self._step, asset_span_name(key), self._began_at, asset_attributes(key))
         span = self._asset or self._step

@@ -4,7 +4,7 @@ In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generat
 types of each table, and for a model its query, read by `columns/`.
 
 Columns come from where they are defined: a seed's from its file and dbt's own type inference, a model's from its
-compiled SQL and the upstream columns, a source's from the catalog or its documentation. A hook that asks the warehouse
+compiled SQL and the upstream columns, a source's from the asset that loads it, the catalog or its documentation. A hook that asks the warehouse
 would find the same columns, but it costs a query per node and a macro in the owner's folder. On DuckDB, only dbt could
 ask before dbt has exited. This method leaves out what it cannot know: the type of an expression without a cast, the
 columns behind `select *` from an undocumented source, and that an incremental table may be older than its SQL.
@@ -13,7 +13,7 @@ columns behind `select *` from an undocumented source, and that an incremental t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -49,11 +49,14 @@ class Schemas:
         namespace: str = "",
         *,
         recreates_seeds: bool = False,
+        loaded: Callable[[Node], tuple[list[str], float]] = lambda _: ([], 0.0),
     ) -> None:
         """Read tables of the database server or file `namespace`, whose columns earlier runs have cached.
 
         `recreates_seeds`: dbt always drops the table of a seed before it loads the file.
+        `loaded`: Returns the columns of a source as the asset that loads it gives them, and when it has loaded them.
         """
+        self._loaded = loaded
         self._graph = graph
         self._namespace = namespace
         self._recreates_seeds = recreates_seeds
@@ -172,6 +175,8 @@ class Schemas:
                 return self._stored(node, self._documented(node), in_order=False)
             if query is None and (cataloged := self._cataloged(node)):
                 return TableColumns(cataloged)
+        elif kind == "source" and (loaded := self._loaded_columns(node)):
+            return loaded
         elif cataloged := self._cataloged(node):
             return TableColumns(cataloged)
         if query:
@@ -179,6 +184,16 @@ class Schemas:
         # Documentation may be older than the SQL, so it counts only where there is none.
         documented = self._documented(node) if kind == "source" or node.get("language") == "python" else {}
         return TableColumns(documented, complete=False)
+
+    def _loaded_columns(self, node: Node) -> TableColumns | None:
+        """Return the columns of a source that an asset has loaded; as in the catalog if that is newer."""
+        names, at = self._loaded(node)
+        if not names:
+            return None
+        if cataloged := self._catalog.columns(node, since=at):
+            return TableColumns(cataloged)
+        # The types are those of the asset's code, such as pandas', and not the engine's.
+        return TableColumns({fold(name, self._dialect, quoted=False): None for name in names})
 
     def _stored(self, node: Node, columns: dict[str, str | None], *, in_order: bool) -> TableColumns:
         """Return the columns of a model's query as dbt stores them.
