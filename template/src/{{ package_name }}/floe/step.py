@@ -61,7 +61,7 @@ class Step:
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
-        last_materialization: Returns the last materialization of an asset that Dagster has recorded, if any, and its time.
+        last_materialization: Returns the metadata and the time of an asset's last materialization.
         is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
 

@@ -41,6 +41,8 @@ from .watcher import Ending, Scope, Watcher
 # In the order of closing: metrics come last because they count what happened to the lineage events.
 WATCHERS: tuple[type[Watcher], ...] = (LineageWatcher, TraceWatcher, MetricsWatcher)
 ENDS = {dg.DagsterEventType.STEP_SUCCESS, dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.STEP_UP_FOR_RETRY}
+# Other steps hold the lock of the run's tags only while they write them.
+LOCK_SECONDS = 0.5
 UNREAD = "The asset ended without reading all events of this dbt command."
 LOST = "The process ended before Dagster reported the end of the step."
 
@@ -246,5 +248,7 @@ class StepWatch(logging.Handler):
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
             tags[ENDED_TAG] = self.step.run_id
-        if not add_counts(self._context, tags, self._settings.state_dir, deadline):
+        if not add_counts(
+            self._context, tags, self._settings.state_dir, max(deadline, time.monotonic() + LOCK_SECONDS)
+        ):
             self._context.log.warning("Another process holds a lock, so the run's tags floe/* may lack some counts.")

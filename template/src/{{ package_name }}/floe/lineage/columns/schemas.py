@@ -4,10 +4,11 @@ In: the graph, compiled SQL, seed files, and `catalog.json` if `dbt docs generat
 types of each table, and for a model its query, read by `columns/`.
 
 Columns come from where they are defined: a seed's from its file and dbt's own type inference, a model's from its
-compiled SQL and the upstream columns, a source's from the asset that loads it, the catalog or its documentation. A hook that asks the warehouse
-would find the same columns, but it costs a query per node and a macro in the owner's folder. On DuckDB, only dbt could
-ask before dbt has exited. This method leaves out what it cannot know: the type of an expression without a cast, the
-columns behind `select *` from an undocumented source, and that an incremental table may be older than its SQL.
+compiled SQL and the upstream columns, a source's from the asset that loads it, the catalog or its documentation. A hook
+that asks the warehouse would find the same columns, but it costs a query per node and a macro in the owner's folder. On
+DuckDB, only dbt could ask before dbt has exited. This method leaves out what it cannot know: the type of an expression
+without a cast, the columns behind `select *` from an undocumented source, and that an incremental table may be older
+than its SQL.
 """
 
 from __future__ import annotations
@@ -149,7 +150,8 @@ class Schemas:
 
     def _cataloged(self, node: Node) -> dict[str, str | None]:
         """Return a table's columns as in the catalog, unless the table may have changed since."""
-        return self._catalog.columns(node, since=self._changes.last(node))
+        since = self._loaded(node)[1] if node["resource_type"] == "source" else self._changes.last(node)
+        return self._catalog.columns(node, since=since)
 
     def _unknown_effect(self, node: Node) -> str | None:
         if node["resource_type"] == "source":
@@ -186,12 +188,10 @@ class Schemas:
         return TableColumns(documented, complete=False)
 
     def _loaded_columns(self, node: Node) -> TableColumns | None:
-        """Return the columns of a source that an asset has loaded; as in the catalog if that is newer."""
-        names, at = self._loaded(node)
-        if not names:
+        """Return the columns of a source as given by the asset that has loaded it, unless there is a newer catalog."""
+        names, _ = self._loaded(node)
+        if not names or self._cataloged(node):
             return None
-        if cataloged := self._catalog.columns(node, since=at):
-            return TableColumns(cataloged)
         # The types are those of the asset's code, such as pandas', and not the engine's.
         return TableColumns({fold(name, self._dialect, quoted=False): None for name in names})
 
