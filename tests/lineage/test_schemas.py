@@ -271,7 +271,7 @@ def test_loaded_source(graph: Graph) -> None:
         return known.table(source)
 
     metadata = {"database": "shop", "schema": "main", "name": "events"}
-    columns = {"id": {"name": "id", "type": "BIGINT", "index": 1}}
+    columns = {"id": {"name": "id", "type": "INTEGER", "index": 1}}
     content = {
         "metadata": {"generated_at": "2026-01-02T00:00:00Z"},
         "nodes": {},
@@ -279,9 +279,10 @@ def test_loaded_source(graph: Graph) -> None:
     }
     catalog, second = Catalog(content), datetime(2026, 1, 2, tzinfo=UTC).timestamp()
 
-    assert TableColumns({"id": None, "at": None}) == table(["id", "at"], 1.0)
-    assert TableColumns({"id": "BIGINT"}) == table(["id", "at"], second - 1, catalog)
-    assert TableColumns({"id": None, "at": None}) == table(["id", "at"], second + 1, catalog)
+    documented = TableColumns({"id": "BIGINT", "at": None})
+    assert documented == table(["id", "at"], 1.0)
+    assert TableColumns({"id": "INTEGER"}) == table(["id", "at"], second - 1, catalog)
+    assert documented == table(["id", "at"], second + 1, catalog)
     assert not table([], 0.0).complete
 
 
