@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from tests.tracing.test_trace import level, table
 from tools import runs
 from tools.runs import Run, attributes
 
@@ -277,6 +278,18 @@ def test_one_trace(whole: Run) -> None:
         root.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano <= root.end_time_unix_nano
         for span in whole.spans
     )
+
+
+def test_documented(whole: Run) -> None:
+    """The attributes of assets and checks are those in the documentation."""
+    documented = table(whole.project / "docs" / "tracing.md")
+    spans = [span for span in whole.spans if level(span) in {"step", "asset", "check"}]
+    found = {(name, level(span)) for span in spans for name in attributes(span)} - {("api.pages", "asset")}
+
+    assert set() == found - documented
+    assert {name for name, on in documented if on in {"asset", "check"} and name.startswith("dagster.asset")} == {
+        name for name, on in found if on in {"asset", "check"} and name.startswith("dagster.asset")
+    }
 
 
 def test_one_graph(whole: Run) -> None:

@@ -42,8 +42,9 @@ IMPLICIT_JOB = "__"
 ASSET_JOB = "__ASSET_JOB"  # of the latter, the job of assets that are launched without a job
 
 
-# Of the last run of this process, by the id of its snapshot.
+# Of the last run of this process: its plan by the id of its snapshot, and its start by the run's id.
 _plans: dict[str, Plan] = {}
+_run_starts: dict[str, datetime] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +107,11 @@ class Step:
 def read_step(context: Context) -> Step:
     """Read the step from Dagster's context."""
     tags = context.run.tags
-    record = context.instance.get_run_record_by_id(context.run_id)
-    started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
         key=context.get_step_execution_context().step.key,
-        run_started_at=started,
+        run_started_at=_run_start(context),
         attempt=context.retry_number,
         run_steps=read_plan(context).to_execute,
         tags=tags,
@@ -198,6 +197,17 @@ def read_plan(context: Context) -> Plan:
         _plans.clear()
         _plans[snapshot_id] = Plan.of(context.instance.get_execution_plan_snapshot(snapshot_id))
     return _plans[snapshot_id]
+
+
+def _run_start(context: Context) -> datetime:
+    """Return the start of the context's run, which is read once per process."""
+    if context.run_id not in _run_starts:
+        record = context.instance.get_run_record_by_id(context.run_id)
+        if record is None or not record.start_time:
+            return datetime.now(UTC)
+        _run_starts.clear()
+        _run_starts[context.run_id] = datetime.fromtimestamp(record.start_time, UTC)
+    return _run_starts[context.run_id]
 
 
 def _last_materialization(instance: dg.DagsterInstance, key: dg.AssetKey) -> LastMaterialization:

@@ -58,6 +58,19 @@ class AssetCatalog:
 
     def __init__(self, definitions: dg.Definitions) -> None:
         self._definitions = definitions
+        self._run_id = ""
+        self._materialized: dict[dg.AssetKey, Mapping[str, Any]] = {}
+
+    def remember(self, run_id: str, key: dg.AssetKey, metadata: Mapping[str, Any]) -> None:
+        """Store the metadata of an asset that a step of this process has materialized in the given run."""
+        if run_id != self._run_id:
+            self._run_id = run_id
+            self._materialized.clear()
+        self._materialized[key] = metadata
+
+    def remembered(self, run_id: str, key: dg.AssetKey) -> Mapping[str, Any] | None:
+        """Return the metadata of an asset that this process has materialized in the given run, or None."""
+        return self._materialized.get(key) if run_id == self._run_id else None
 
     @cached_property
     def specs(self) -> Mapping[dg.AssetKey, dg.AssetSpec]:

@@ -145,6 +145,7 @@ class StepEventBuilder:
             spec = specs.get(result.key) or dg.AssetSpec(result.key)
             metadata = {**plain(spec.metadata), **result.metadata}
             self._metadata[result.key] = metadata
+            self._assets.catalog.remember(self._step.run_id, result.key, result.metadata)
             if not (name := self._name(result.key, problems, "output")):
                 continue
             # Of a range of partitions, Dagster records the same metadata for each.
@@ -163,8 +164,11 @@ class StepEventBuilder:
     def _name(self, key: dg.AssetKey, problems: list[str], side: str) -> DatasetName | None:
         """Return the name of an asset; if it has none, add the reason to `problems`."""
         spec = self._assets.catalog.specs.get(key)
+        kinds = spec.kinds if spec else ()
         try:
-            name = self._names.name(key, self._known_metadata(key, spec), spec.kinds if spec else ())
+            # The definition comes first, because the metadata of another step's asset takes a query.
+            name = self._names.name(key, plain(spec.metadata if spec else {}), kinds)
+            name = name or self._names.name(key, self._known_metadata(key, spec), kinds)
         except ProfileError as error:
             problems.append(f"{side}: the table of asset {key.to_user_string()} has no name, because {error}")
             return None
@@ -175,7 +179,10 @@ class StepEventBuilder:
     def _known_metadata(self, key: dg.AssetKey, spec: dg.AssetSpec | None) -> Mapping[str, Any]:
         """Return the metadata of an asset, of this step or else of its last materialization."""
         if key not in self._metadata:
-            known = {} if self._assets.catalog.dbt_node(key) else plain(self._step.last_materialization(key)[0])
+            catalog = self._assets.catalog
+            known = catalog.remembered(self._step.run_id, key)
+            if known is None:
+                known = {} if catalog.dbt_node(key) else plain(self._step.last_materialization(key)[0])
             self._metadata[key] = {**plain(spec.metadata if spec else {}), **known}
         return self._metadata[key]
 
