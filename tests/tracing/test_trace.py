@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("tracing")
 ABOVE = ["run everything", "step dbt_models", "dbt"]
 
 
-LEVELS = ["run", "step", "command", "node", "statement"]
+LEVELS = ["run", "step", "asset", "check", "command", "node", "statement"]
 
 
 def level(span: Span) -> str:
