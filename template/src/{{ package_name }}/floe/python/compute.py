@@ -58,16 +58,12 @@ def _ops(definitions: dg.Definitions) -> Iterator[dg.OpDefinition]:
     for asset in (*(definitions.assets or ()), *(definitions.asset_checks or ())):
         if getattr(asset, "is_executable", False):  # an asset spec has no function
             yield from _ops_of([getattr(asset, "node_def", None)])
-    automations = (*(definitions.schedules or ()), *(definitions.sensors or ()))
-    targets = [target for automation in automations for target in _jobs(automation)]
-    for job in (*(definitions.jobs or ()), *targets):
-        if isinstance(job, dg.JobDefinition):
-            yield from _ops_of([job.graph])
-
-
-def _jobs(automation: Any) -> Iterable[Any]:
-    """Return the jobs that a schedule or a sensor launches."""
-    return getattr(automation, "jobs", ()) if getattr(automation, "has_jobs", True) else ()
+    jobs: list[Any] = [*(definitions.jobs or ())]
+    jobs += [schedule.job for schedule in definitions.schedules or () if getattr(schedule, "has_job", False)]
+    for sensor in definitions.sensors or ():
+        jobs += sensor.jobs if sensor.has_jobs else ()
+    for job in jobs:
+        yield from _ops_of([job.graph if isinstance(job, dg.JobDefinition) else job])
 
 
 def _ops_of(nodes: Iterable[Any]) -> Iterator[dg.OpDefinition]:
