@@ -20,7 +20,7 @@ import orjson
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
-from .dbt.command import NOTHING_SELECTED
+from .dbt.command import NOTHING_SELECTED, dbt_command
 from .dbt.debug_log import DebugLog
 from .dbt.failure_summary import summarize
 from .dbt.file_lock import DatabaseLock
@@ -28,12 +28,13 @@ from .dbt.log_records import read_events
 from .dbt.manifest_graph import is_executed, materialized
 from .dbt.node_events import CommandFinished, CommandStarted, DbtEvent, EventTracker, NodeFinished, NodeStarted, Outcome
 from .dbt.profile import describe_missing_connection
+from .dbt.retry import COMMANDS, RetryStore, is_worth_retrying, repeatable
 from .faults import SHARED, FaultGuard
 from .logs import is_json
 from .redact import ANSI_CODES, redact, redact_error
 from .run_outcome import StepEnd, command_end
 from .settings import Settings
-from .step import Context, trace_environment
+from .step import Context, Step, trace_environment
 from .step_watch import StepWatch
 from .watcher import DbtCommand, Record
 
@@ -44,8 +45,9 @@ PARSE_ERROR = re.compile(r"\b(Compilation|Parsing) Error\b")
 class Observer:
     """The observer of one dbt command for the watchers of its step; none of its methods raises an error."""
 
-    def __init__(self, context: Context, settings: Settings) -> None:
+    def __init__(self, context: Context, settings: Settings, *, retries_tests: bool = False) -> None:
         self._context = context
+        self._retries_tests = retries_tests
         self._settings = settings
         self._has_reached_nodes = False
         self._ended = False
@@ -59,10 +61,12 @@ class Observer:
         self._command: DbtCommand | None = None
         self._lock: DatabaseLock | None = None
         self._guard = FaultGuard()
+        self._call = 0
+        self.is_retry_useless = False  # whether nothing but tests has failed
         with self._guard():
             self._watch = StepWatch.of(context, settings, self._guard)
             self._guard = self._watch.guard
-            self._watch.enter(self)
+            self._call = self._watch.enter(self)
 
     def environment(self) -> dict[str, str]:
         """Return environment variables for dbt."""
@@ -76,6 +80,13 @@ class Observer:
     def last_target(self) -> Path | None:
         """Return the target folder of the step's previous command."""
         return self._watch.last_target if self._watch else None
+
+    def failed_before(self, command: str) -> Path | None:
+        """Return the folder with the results of this command in the attempt or run that is repeated, if it failed."""
+        with self._guard():
+            if self._watch and command in COMMANDS and (run_id := _repeated_run(self._watch.step)):
+                return RetryStore(self._settings.state_dir, run_id, self._watch.step.key).folder(self._call)
+        return None
 
     def attach(self, invocation: DbtCliInvocation) -> None:
         """Watch `invocation`, starting with its first event."""
@@ -135,6 +146,8 @@ class Observer:
                 skipped = _skipped(self._command, self._invocation_id)
                 self._record(self._tracker.skip(skipped, at=datetime.now(UTC)))
         with self._guard():
+            self._store_results(end)
+        with self._guard():
             interrupted = end.outcome is Outcome.INTERRUPTED
             self._record(self._tracker.end(at=datetime.now(UTC), message=end.message, interrupted=interrupted))
         with self._guard("the log"):
@@ -150,6 +163,19 @@ class Observer:
         with self._guard():
             if self._watch:
                 self._watch.leave(self, end, raised)
+
+    def _store_results(self, end: StepEnd) -> None:
+        """Store what has failed for the next attempt, or forget it after a success."""
+        command, step = self._command, self._watch.step if self._watch else None
+        if command is None or step is None or dbt_command(command.arguments) not in {*COMMANDS, "retry"}:
+            return
+        store = RetryStore(self._settings.state_dir, step.run_id, step.key)
+        if end.outcome is Outcome.SUCCESS and not self._tracker.has_failed:
+            store.clear(self._call)
+        elif results := _results(command, self._invocation_id):
+            left = repeatable(results, command.graph, with_tests=self._retries_tests)
+            store.save(self._call, left)
+            self.is_retry_useless = step.has_retries and not is_worth_retrying(left)
 
     def _may_lack_warehouse(self, message: str) -> bool:
         """Return whether dbt may have failed to connect, which it does after parsing and before the first node."""
@@ -193,6 +219,13 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
                 ):
                     yield observer.described(dagster_event, event.raw_event)
         error = invocation.get_error()  # dagster-dbt does not raise it, because the command was started so
+    except DagsterDbtCliRuntimeError as raised:
+        error = raised
+        observer.finish(error)
+        if observer.is_retry_useless:
+            # The data are the same, so a test that has failed would fail again.
+            raise dg.Failure(str(raised), allow_retries=False) from raised
+        raise
     except BaseException as raised:
         error = raised
         raise
@@ -200,19 +233,26 @@ def watched(invocation: DbtCliInvocation, observer: Observer) -> Iterator[Any]:
         observer.finish(error)
 
 
+def _repeated_run(step: Step) -> str | None:
+    """Return the id of the run that the step repeats: its own if this is a further attempt."""
+    if step.attempt > 0:
+        return step.run_id
+    # In a run of several steps, others may need all outputs of this step again.
+    return step.failed_run_id if step.is_whole_run else None
+
+
+def _results(command: DbtCommand, invocation_id: str) -> dict[str, Any]:
+    """Return the content of the command's `run_results.json`; nothing if dbt has not written it."""
+    file = command.invocation.target_path / "run_results.json"
+    artifact: dict[str, Any] = orjson.loads(file.read_bytes()) if file.is_file() else {}
+    # The file may be that of an earlier command, which `dbt retry` reads.
+    return artifact if artifact and artifact["metadata"]["invocation_id"] == invocation_id else {}
+
+
 def _skipped(command: DbtCommand, invocation_id: str) -> dict[str, tuple[str, str | None]]:
     """Return the skipped nodes in the command's results: unique id -> resource type and dbt's message."""
-    run_results = command.invocation.target_path / "run_results.json"
-    if not run_results.is_file():
-        return {}
-    artifact = orjson.loads(run_results.read_bytes())
-    if (
-        artifact["metadata"]["invocation_id"] != invocation_id
-    ):  # the results of an earlier command, which `dbt retry` reads
-        return {}
-    messages = {
-        result["unique_id"]: result.get("message") for result in artifact["results"] if result["status"] == "skipped"
-    }
+    results = _results(command, invocation_id).get("results", ())
+    messages = {result["unique_id"]: result.get("message") for result in results if result["status"] == "skipped"}
     nodes = map(command.graph.node, messages)
     return {
         node["unique_id"]: (node["resource_type"], messages[node["unique_id"]])

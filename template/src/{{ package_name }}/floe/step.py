@@ -24,6 +24,9 @@ TRACEPARENT_TAG = "traceparent"
 TRACEPARENT = "TRACEPARENT"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
+# Dagster's tag of a run that repeats another one from its failure.
+FROM_FAILURE_TAG = "dagster/is_resume_retry"
+
 PACKAGE = __name__.partition(".")[0]
 # Prefixes of the jobs that Dagster defines itself. The first is for a schedule or sensor that targets a selection of
 # assets, whose name follows the prefix. The second is for all others.
@@ -46,6 +49,8 @@ class Step:
         tags: Tags of the run.
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
+        has_retries: Whether Dagster repeats the step after a failure.
+        failed_run_id: The run that this one repeats from its failure, if it does.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
     """
 
@@ -58,6 +63,8 @@ class Step:
     tags: Mapping[str, str] = field(default_factory=dict)
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
+    has_retries: bool = False
+    failed_run_id: str | None = None
     traceparent: str | None = None
 
     @property
@@ -100,6 +107,8 @@ def read_step(context: Context) -> Step:
         tags=tags,
         partitions=_partitions(context),
         window=_window(context),
+        has_retries=bool(context.get_step_execution_context().op_retry_policy),
+        failed_run_id=context.run.parent_run_id if tags.get(FROM_FAILURE_TAG) == "true" else None,
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
     )
 

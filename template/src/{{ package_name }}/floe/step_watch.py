@@ -55,6 +55,7 @@ class StepWatch(logging.Handler):
         self._settings = settings
         self.guard = guard
         self._commands: list[Command] = []
+        self._calls = 0
         self._ended = False
         self._reasons: dict[str, str] = {}
         self.last_target: Path | None = None  # dbt's target folder of the last command
@@ -88,9 +89,11 @@ class StepWatch(logging.Handler):
         watches = (handler for handler in handlers if isinstance(handler, cls))
         return next(watches, None) or cls(context, settings, guard)
 
-    def enter(self, command: Command) -> None:
-        """Add a command before it starts."""
+    def enter(self, command: Command) -> int:
+        """Add a command before it starts; return its number within the attempt."""
         self._commands.append(command)
+        self._calls += 1
+        return self._calls
 
     def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
         """Remove a command that has ended.
