@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import copier
 import pytest
 import yaml
 
+README = Path(__file__).parent.parent / "README.md"
 DBT_PROJECT = "name: legacy\nversion: '1.0'\nprofile: warehouse\n"
 # .gitignore files of dbt's starter project, of GitHub for Python and Node, and of two cautious teams.
 IGNORED = {
@@ -60,6 +62,24 @@ def test_beside_theirs(template: Path, repository: Path, ignored: str) -> None:
     git(repository, "add", "--all")
     written = {path.relative_to(repository).as_posix() for path in project.rglob("*") if path.is_file()}
     assert written == set(git(repository, "diff", "--cached", "--name-only").split())
+
+
+def test_folder_ignored_by_theirs(template: Path, repository: Path) -> None:
+    """Their rule may ignore the whole folder, which no file in it can change; the line in the README does."""
+    (repository / ".gitignore").write_text("*\n!dbt_project.yml\n")
+    git(repository, "commit", "--quiet", "--all", "--message", "what they ignore")
+    copy(template, repository / "pipeline", start_from="existing")
+    assert "" == git(repository, "status", "--porcelain")
+
+    [line] = re.findall(r"ignores the whole folder, .*add the line\s+`(.*?)`", README.read_text(), re.DOTALL)
+    (repository / ".gitignore").write_text(f"*\n!dbt_project.yml\n{line}\n")
+
+    assert "?? pipeline/" in git(repository, "status", "--porcelain").splitlines()
+    (repository / "pipeline" / ".env").touch()
+    git(repository, "add", "pipeline")
+    added = git(repository, "diff", "--cached", "--name-only").splitlines()
+    assert {"pipeline/pyproject.toml", "pipeline/profiles/profiles.yml", "pipeline/.env.example"} <= set(added)
+    assert "pipeline/.env" not in added
 
 
 def test_own_files_are_ignored(template: Path, repository: Path) -> None:
@@ -134,6 +154,102 @@ def test_message_names_the_other_dbt_projects(
 
     built = "It builds the dbt project of ../finance/dbt_project.yml. Not chosen: ../sales, ../web. Next:"
     assert built in capsys.readouterr().err
+
+
+def test_test_projects_come_last(template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The tests of a dbt package are a dbt project too, which is chosen only if there is no other."""
+    for name in ("integration_tests", "tests", "transform"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dbt_project.yml").write_text(DBT_PROJECT)
+
+    copier.run_copy(str(template), tmp_path / "pipeline", data={"start_from": "existing"}, defaults=True)
+
+    built = "dbt project of ../transform/dbt_project.yml. Not chosen: ../integration_tests, ../tests. Next:"
+    assert built in capsys.readouterr().err
+    for name in ("tests", "transform"):
+        (tmp_path / name / "dbt_project.yml").unlink()
+    project = copy(template, tmp_path / "other", start_from="existing")
+    assert "../integration_tests" == yaml.safe_load((project / ".copier-answers.yml").read_text())["dbt_project_dir"]
+
+
+@pytest.mark.parametrize("accepted", ["transform", "teams/sales"])
+def test_passes_over_names_that_are_not_accepted(template: Path, tmp_path: Path, accepted: str) -> None:
+    """A folder whose name is refused as an answer is not proposed; it is named if there is no other."""
+    for name in ("a b", accepted):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "dbt_project.yml").write_text(DBT_PROJECT)
+
+    project = copy(template, tmp_path / "pipeline", start_from="existing")
+
+    assert f"../{accepted}" == yaml.safe_load((project / ".copier-answers.yml").read_text())["dbt_project_dir"]
+    (tmp_path / accepted / "dbt_project.yml").unlink()
+    with pytest.raises(ValueError, match=r'The folder "\.\./a b" has one, but its name is not accepted: rename it'):
+        copy(template, tmp_path / "other", start_from="existing")
+
+
+@pytest.mark.parametrize(("start", "folder"), [("existing", "packages/pipeline"), ("sample", "pipeline")])
+def test_uv_workspace(
+    template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], start: str, folder: str
+) -> None:
+    """With the line that the message after the copy prints, a uv workspace above leaves the project alone."""
+    members = folder.replace("pipeline", "*")
+    theirs = f'[project]\nname = "theirs"\nversion = "1"\n[tool.uv.workspace]\nmembers = ["{members}"]\n'
+    (tmp_path / "pyproject.toml").write_text(theirs)
+    git(tmp_path, "init", "--quiet")
+    answers = {"start_from": start}
+    if start == "existing":
+        (tmp_path / "transform").mkdir()
+        (tmp_path / "transform" / "dbt_project.yml").write_text(DBT_PROJECT)
+        answers["dbt_project_dir"] = "../../transform"
+
+    copier.run_copy(str(template), tmp_path / folder, data=answers, defaults=True)
+
+    [(file, line)] = re.findall(
+        r"    # If (\S+) has \[tool.uv.workspace\], first add there: (.*)", capsys.readouterr().err
+    )
+    assert (tmp_path / "pyproject.toml").samefile(tmp_path / folder / file)
+    assert str(tmp_path) == uv(tmp_path / folder, "workspace", "dir")
+    (tmp_path / "pyproject.toml").write_text(f"{theirs}{line}\n")
+    assert str(tmp_path / folder) == uv(tmp_path / folder, "workspace", "dir")
+    assert ("pipeline", "theirs") == (uv(tmp_path / folder, "workspace", "list"), uv(tmp_path, "workspace", "list"))
+
+
+def uv(folder: Path, *arguments: str) -> str:
+    """Run uv in `folder`, and return what it prints."""
+    return subprocess.run(["uv", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_no_uv_workspace(template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a pyproject.toml between the project and the root of the repository, the message names none."""
+    (tmp_path / "pyproject.toml").touch()
+    git(tmp_path, "init", "--quiet", "repository")
+
+    copier.run_copy(str(template), tmp_path / "repository" / "pipeline", defaults=True)
+
+    assert "tool.uv" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_submodule", [True, False])
+def test_submodule(template: Path, repository: Path, capsys: pytest.CaptureFixture[str], *, is_submodule: bool) -> None:
+    """If the dbt project is in a submodule, the message says what its checkout needs; the workflows have the line."""
+    above = repository.parent / "above"
+    git(repository.parent, "init", "--quiet", "above")
+    if is_submodule:
+        git(above, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repository), "transform")
+    else:
+        (above / "transform").mkdir()
+        (above / "transform" / "dbt_project.yml").write_text(DBT_PROJECT)
+
+    data = {"start_from": "existing", "deployment": "compose"}
+    copier.run_copy(str(template), above / "pipeline", data=data, defaults=True)
+
+    assert is_submodule == ("git submodule: set `submodules: true` where" in capsys.readouterr().err)
+    workflows = above / "pipeline" / ".github" / "workflows"
+    for name, checkouts in {"floe.yml": 1, "image.yml": 2}.items():
+        text = (workflows / name).read_text()
+        assert checkouts == text.count("\n          # submodules: true # if")
+        jobs = yaml.safe_load(text.replace("# submodules", "submodules"))["jobs"].values()
+        assert all(job["steps"][0]["with"]["submodules"] for job in jobs)
 
 
 @pytest.mark.parametrize("start", ["sample", "empty", "existing"])

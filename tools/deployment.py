@@ -153,7 +153,7 @@ class Deployment:
         self.wait(lambda: self.is_healthy(self.image.health_check), 180, CODE_SERVER)
         self.start(WEBSERVER)
         self.start(DAEMON)
-        self.wait(self._is_loaded, 180, WEBSERVER)
+        self.wait(lambda: is_loaded(self.location), 180, WEBSERVER)
         self.wait(lambda: self.is_healthy(self.health_check(DAEMON)), 180, DAEMON)
 
     def health_check(self, name: str) -> list[str]:
@@ -188,12 +188,7 @@ class Deployment:
 
     def launch(self) -> str:
         """Put a run of all assets into the queue and return its id."""
-        assets = [node["assetKey"] for node in ask(ASSETS)["assetNodes"] if node["isMaterializable"]]
-        launched = ask(LAUNCH, location=self.location, assets=assets)["launchPipelineExecution"]
-        if "run" not in launched:
-            raise DeploymentError(str(launched))
-        run_id: str = launched["run"]["runId"]
-        return run_id
+        return launch(self.location)
 
     def finished(self, run_id: str, seconds: float = 300) -> str:
         """Wait for a run's end and return its status."""
@@ -209,14 +204,34 @@ class Deployment:
             taken[name] = time.monotonic() - start
         return taken
 
-    def _is_loaded(self) -> bool:
-        try:
-            entries = ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
-        except OSError:
-            return False
-        if any(entry["locationOrLoadError"] and "message" in entry["locationOrLoadError"] for entry in entries):
-            raise DeploymentError(str(entries))
-        return [self.location] == [entry["name"] for entry in entries if entry["locationOrLoadError"]]
+
+def launch(location: str) -> str:
+    """Put a run of all assets of a code location into the queue and return its id.
+
+    Raises:
+        DeploymentError: The webserver has refused it.
+    """
+    assets = [node["assetKey"] for node in ask(ASSETS)["assetNodes"] if node["isMaterializable"]]
+    launched = ask(LAUNCH, location=location, assets=assets)["launchPipelineExecution"]
+    if "run" not in launched:
+        raise DeploymentError(str(launched))
+    run_id: str = launched["run"]["runId"]
+    return run_id
+
+
+def is_loaded(location: str) -> bool:
+    """Return whether the webserver is up and has loaded its only code location.
+
+    Raises:
+        DeploymentError: It could not be loaded.
+    """
+    try:
+        entries = ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+    except OSError:
+        return False
+    if any(entry["locationOrLoadError"] and "message" in entry["locationOrLoadError"] for entry in entries):
+        raise DeploymentError(str(entries))
+    return [location] == [entry["name"] for entry in entries if entry["locationOrLoadError"]]
 
 
 def status(run_id: str) -> str:

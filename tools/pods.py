@@ -21,10 +21,15 @@ USER = 12_345
 # The interpreter of the tests may lie in a folder that only root may read. This user may read everything, but write
 # only what is writable for all.
 READ_ALL = "dac_read_search"
-# In the new namespaces: name the host, make the project read-only, become the user, and replace the shell.
+VOLUME = "/var/lib/floe"
+# In the new namespaces: name the host, make the project read-only, mount the volume if there is one, become the user,
+# and replace the shell.
 ENTER = """
 hostname "$1" && mount --bind "$2" "$2" && mount -o remount,bind,ro "$2" && cd "$2" || exit 99
-shift 2
+if [ -n "$3" ]; then
+  mount -t tmpfs tmpfs /var/lib && mkdir /var/lib/floe && mount --bind "$3" /var/lib/floe || exit 99
+fi
+shift 3
 exec setpriv --reuid=%d --regid=0 --clear-groups --inh-caps=+%s --ambient-caps=+%s --bounding-set=-all,+%s "$@"
 """ % (USER, READ_ALL, READ_ALL, READ_ALL)  # noqa: UP031 - the braces and quotes belong to the shell
 # Creates the run of a job, and prints the command that a launcher gives to the run's own process.
@@ -66,14 +71,25 @@ def are_possible() -> bool:
 class Pod:
     """A process in a pod, which `kill` ends as the loss of a node does."""
 
-    def __init__(self, project: Path, command: Sequence[str], variables: Mapping[str, str], log: Path) -> None:
-        """Start `command` in the read-only folder `project`, with nothing but `variables` and a PATH."""
+    def __init__(
+        self,
+        project: Path,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        log: Path,
+        volume: Path | None = None,
+    ) -> None:
+        """Start `command` in the read-only folder `project`, with nothing but `variables` and a PATH.
+
+        A `volume` is mounted at `VOLUME`, where an image has it.
+        """
         self.name = f"pod-{uuid4().hex[:8]}"
         self.log = log
         path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         environment = {"PATH": path, "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **variables}
         assignments = [f"{name}={value}" for name, value in environment.items()]
-        enter = ["bash", "-c", ENTER, "enter", self.name, str(project), "env", "-i", *assignments, *command]
+        mounted = [self.name, str(project), str(volume or "")]
+        enter = ["bash", "-c", ENTER, "enter", *mounted, "env", "-i", *assignments, *command]
         namespaces = ["unshare", "--uts", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"]
         with log.open("wb") as stream:
             self.process = subprocess.Popen([*namespaces, *enter], stdout=stream, stderr=stream, start_new_session=True)

@@ -29,6 +29,8 @@ columns mean:
 
 Blank cells were not measured. dbt's events are generated and arrive all at once, so that the time of dbt hides nothing.
 A figure below zero is time that a healthy run spends on sending: over 2,000 events with 1,000 nodes.
+
+[pods.md](pods.md) has the figures of pods that are killed while the endpoint is dead.
 """
 ALL_SENT = "0, all sent"
 HEAD = ("fault", "channel", "nodes", "seconds added", "lost", "dropped", "twice", "out of order", "warnings")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import pytest
@@ -15,10 +16,12 @@ from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from pipeline.floe.daemon import delivery, sensor
 from pipeline.floe.delivery.journal import journals
+from pipeline.floe.delivery.limits import STALE_SECONDS
 from pipeline.floe.delivery.run_tags import ENDED_TAG
 from pipeline.floe.settings import Settings, settings
 
 from tests.floe.test_journal import dead
+from tests.floe.test_liveness import age, host
 from tools.receiver import Receiver, receiver
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -121,6 +124,27 @@ def test_goes_on(instance: dg.DagsterInstance, own: Settings, server: Receiver, 
     assert ["START", "ABORT"] == states(server)
     assert [] == journals(tmp_path / "lineage")
     assert 1 == [span.name for span in server.spans].count("run everything")
+
+
+def test_stands_still(
+    instance: dg.DagsterInstance, own: Settings, server: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Dagster has not given a run of a silent host up, nothing of it is touched; afterwards all of it ends."""
+    run = started(instance)
+    node = start_of(run)
+    node.run = Run(str(uuid4()))
+    with host(monkeypatch, "a"):
+        dead(tmp_path / "lineage", start_of(run), node, run=run.run_id)
+    (file,) = journals(tmp_path / "lineage")
+    age(file, STALE_SECONDS + 10)
+    evaluate(instance, own)
+    assert ([], [file]) == (states(server), journals(tmp_path / "lineage"))
+
+    instance.report_run_failed(run, "The pod was lost.")
+    for _ in range(2):
+        evaluate(instance, own)
+    assert ["START", "START", "ABORT", "ABORT"] == sorted(states(server), reverse=True)
+    assert [] == journals(tmp_path / "lineage")
 
 
 def test_succeeded(instance: dg.DagsterInstance, own: Settings, server: Receiver, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openlineage.client.event_v2 import RunState
 from pipeline.floe.cli.doctor.off import count_waiting
 from pipeline.floe.delivery import liveness, state_folder
 from pipeline.floe.delivery.journal import Journal, journals
 from pipeline.floe.delivery.limits import STALE_SECONDS
 from pipeline.floe.delivery.state_folder import LEASE, folder_lock
-from pipeline.floe.lineage.outbox import replay
+from pipeline.floe.lineage.outbox import Outbox, replay
 
 from tests.floe.test_journal import client, dead, event, soon, told
 from tools.receiver import receiver
@@ -73,13 +74,46 @@ class TestJournal:
         assert ("a-run", 1) == (first.file.name[:5], len(list(first.read())))
         first.close()
 
-    def test_looked_at(self, tmp_path: Path) -> None:
+    def test_stands_still(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A host that stands still for a while ends its run itself, if Dagster says that the run goes on."""
+        goes_on = "a-run".__eq__  # also for the thread of the first host, which is the second one for a while here
+        with receiver() as server:
+            with host(monkeypatch, "a"):
+                box = Outbox(client(server.url), tmp_path, "a-run", goes_on)
+                box.put(event(1))
+            (file,) = journals(tmp_path)
+            age(file, STALE_SECONDS + 10)
+            with host(monkeypatch, "b"):
+                Outbox(client(server.url), tmp_path, "b-run", goes_on).close(soon())
+            with host(monkeypatch, "a"):
+                box.put(event(1, RunState.COMPLETE))
+                box.close(soon())
+
+        assert [("job1", "START"), ("job1", "COMPLETE")] == told(server)
+
+    def test_given_up(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The next run on another host leaves a lost run alone until Dagster has given it up, and then ends it."""
+        with host(monkeypatch, "a"):
+            dead(tmp_path, event(1))
+        (file,) = journals(tmp_path)
+        age(file, STALE_SECONDS + 10)
+        with receiver() as server, host(monkeypatch, "b"):
+            Outbox(client(server.url), tmp_path, "b-run", lambda run_id: run_id == "a-run").close(soon())
+            assert ([], [file]) == (told(server), journals(tmp_path))
+            Outbox(client(server.url), tmp_path, "c-run", lambda _: False).close(soon())
+
+        assert [("job1", "START"), ("job1", "ABORT")] == told(server)
+
+    @pytest.mark.parametrize("name", ["a", "b"])
+    def test_looked_at(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The doctor counts what waits, and changes neither when the process died nor who may send it."""
-        dead(tmp_path, event(1))
+        with host(monkeypatch, "a"):
+            dead(tmp_path, event(1))
         (file,) = journals(tmp_path)
         at = age(file, 500)
 
-        assert 1 == count_waiting(tmp_path)[0]
+        with host(monkeypatch, name):
+            assert 1 == count_waiting(tmp_path)[0]
         assert at == pytest.approx(file.stat().st_mtime, abs=0.01)
 
     def test_other_clock(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

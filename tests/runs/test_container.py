@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import dagster as dg
@@ -21,6 +17,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import LaunchRunContext
 
 from tools import pods, runs
+from tools.cluster import emulator, kubeconfig
 from tools.receiver import Receiver, receiver
 
 pytestmark = pytest.mark.skipif(not pods.are_possible(), reason="needs root and Linux namespaces")
@@ -116,6 +113,22 @@ def test_doctor(image: Path, volume: Path) -> None:
     assert str(image / "dbt" / "target") in manifest["message"] or "made" in manifest["message"]
 
 
+def test_doctor_without_target_path(image: Path, volume: Path) -> None:
+    """The doctor names the variable that a read-only project needs, in one line."""
+    variables = pods.variables(volume)
+    for name in ("DBT_TARGET_PATH", "DBT_LOG_PATH"):
+        del variables[name]
+    pod = pods.Pod(image, [sys.executable, "-c", FLOE, "doctor", "--json"], variables, volume / "log")
+    code = pod.wait(60)
+
+    assert 1 == code, pod.output
+    findings = json.loads(pod.output[pod.output.index("[") :])
+    (folder,) = (finding for finding in findings if finding["check"] == "target folder")
+    assert "fail" == folder["state"]
+    assert f"{image / 'dbt' / 'target'} cannot be written" in folder["message"]
+    assert "set DBT_TARGET_PATH to a writable folder" in folder["message"]
+
+
 def test_term(image: Path, volume: Path) -> None:
     """A run's own process that gets SIGTERM, as process 1 of its pod, tells the end of all that it has started."""
     with receiver() as server:
@@ -195,41 +208,3 @@ def test_launched(image: Path, volume: Path) -> None:
     assert (dg.DagsterRunStatus.SUCCESS, "pipeline:1") == (ended.status, container["image"])
     assert f"{len(server.events)} sent" == ended.tags["floe/lineage"]
     assert 2 == [event["run"]["runId"] for event in server.events].count(run_id)
-
-
-@contextmanager
-def emulator(kmock: Any) -> Iterator[tuple[str, Any]]:
-    """Serve an emulated API server of Kubernetes that knows jobs and pods; return its URL and its objects."""
-    started, ended = threading.Event(), threading.Event()
-    serving: dict[str, Any] = {}
-
-    async def serve() -> None:
-        api = kmock.KubernetesEmulator()
-        for name, kind in {"batch/v1/jobs": "Job", "v1/pods": "Pod"}.items():
-            api.resources[name] = kmock.ResourceInfo(kind=kind, namespaced=True)
-        async with api, kmock.Server(api) as port:
-            serving.update(url=str(port.url), objects=api.objects)
-            started.set()
-            while not ended.is_set():
-                await asyncio.sleep(0.05)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert started.wait(30)
-    try:
-        yield serving["url"], serving["objects"]
-    finally:
-        ended.set()
-        thread.join()
-
-
-def kubeconfig(url: str) -> dict[str, Any]:
-    """Return the configuration of a client of an API server without authentication."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "emulator",
-        "clusters": [{"name": "emulator", "cluster": {"server": url}}],
-        "users": [{"name": "nobody", "user": {}}],
-        "contexts": [{"name": "emulator", "context": {"cluster": "emulator", "user": "nobody"}}],
-    }

@@ -182,7 +182,15 @@ def test_documented(run: Run) -> None:
     found = {(name, level(span)) for span in run.spans for name in attributes(span)}
     # Not of DuckDB, and of no partitioned run.
     partitions = {"dagster.partition_key", "dagster.partition_key_range.start", "dagster.partition_key_range.end"}
-    elsewhere = partitions | {"dbt.bytes_processed", "dbt.query_id", "server.address", "server.port"}
+    elsewhere = partitions | {
+        "dbt.bytes_processed",
+        "dbt.bytes_billed",
+        "dbt.slot_ms",
+        "dbt.cost",
+        "dbt.query_id",
+        "server.address",
+        "server.port",
+    }
 
     assert set() == found - documented
     if run.statements:

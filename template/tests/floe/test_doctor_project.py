@@ -220,6 +220,21 @@ def test_warehouse(
     assert words in finding.message
 
 
+def test_target_folder(own: Settings) -> None:
+    """A folder to which dbt cannot write is named with the variable to set; one that it can create is all right."""
+    for folder in ("target", "new/target"):
+        assert (
+            findings(doctor_of_project.target_folder, replace(own, dbt_artifacts_dir=own.dbt_project_dir / folder))
+            == []
+        )
+
+    in_the_way = own.dbt_project_dir / "dbt_project.yml"
+    finding = one(doctor_of_project.target_folder, replace(own, dbt_artifacts_dir=in_the_way / "target"))
+    assert finding.state == "fail"
+    assert f"{in_the_way / 'target'} cannot be written" in finding.message
+    assert "set DBT_TARGET_PATH" in finding.message
+
+
 def test_state_folder(own: Settings, state_folder: Path) -> None:
     """A folder in which nothing can be kept is named with the variable to set; a good one stays empty."""
     finding = one(doctor_of_project.state, own)

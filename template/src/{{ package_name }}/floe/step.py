@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 
@@ -52,6 +53,7 @@ class Step:
         has_retries: Whether Dagster repeats the step after a failure.
         failed_run_id: The run that this one repeats from its failure, if it does.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
+        is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
 
     run_id: str
@@ -66,6 +68,7 @@ class Step:
     has_retries: bool = False
     failed_run_id: str | None = None
     traceparent: str | None = None
+    is_running: Callable[[str], bool] = field(default=lambda _: False, repr=False, compare=False)
 
     @property
     def display_name(self) -> str:
@@ -110,7 +113,14 @@ def read_step(context: Context) -> Step:
         has_retries=bool(context.get_step_execution_context().op_retry_policy),
         failed_run_id=context.run.parent_run_id if tags.get(FROM_FAILURE_TAG) == "true" else None,
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
+        is_running=partial(is_running, context.instance),
     )
+
+
+def is_running(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Return whether a run is in Dagster's instance and has no end there."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and not run.is_finished
 
 
 def has_empty_selection(context: Context) -> bool:

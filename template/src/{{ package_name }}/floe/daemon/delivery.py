@@ -25,6 +25,7 @@ from ..lineage.outbox import replay
 from ..lineage.sources import dagster_run_event_builder
 from ..redact import redact
 from ..settings import Settings, lineage_is_off, otlp_is_off
+from ..step import is_running
 from ..tracing.endpoint import open_spans, resource_of, span_folder
 from ..tracing.spans import Handoff, SpanBuilder
 from .lost_runs import LostRun, has_ended, lost_runs
@@ -77,7 +78,8 @@ class Sensor:
             return Counts(last_error=redact(str(error)))
         if client is None or not journals(self._folder):
             return Counts()
-        return replay(client.transport, self._folder, self._deadline - SECONDS / 2, self._state_of, waits=False)
+        deadline = self._deadline - SECONDS / 2
+        return replay(client.transport, self._folder, deadline, self._state_of, self._is_running, waits=False)
 
     def _state_of(self, run_id: str) -> OpenRun:
         """Return the state of a run that a journal has left open; runs of dbt and its nodes are not in Dagster."""
@@ -87,6 +89,9 @@ class Sensor:
         if not run.is_finished:
             return OpenRun.GOES_ON
         return OpenRun.ENDED if has_ended(run) or run.is_success else OpenRun.LOST
+
+    def _is_running(self, run_id: str) -> bool:
+        return is_running(self._instance, run_id)
 
     def _may_end_otherwise(self, run: LostRun) -> bool:
         """Return whether a process of the run may still report the end itself, or a journal holds events of it."""
@@ -101,7 +106,7 @@ class Sensor:
         if self._lineage_is_off or is_marked(self._folder, run.run_id):
             return
         try:
-            outbox = open_lineage(self._settings, run.run_id)
+            outbox = open_lineage(self._settings, run.run_id, self._is_running)
         except EndpointError:  # already in the summary
             return
         if outbox:

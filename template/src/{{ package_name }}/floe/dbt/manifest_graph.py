@@ -61,11 +61,13 @@ class Graph:
 
     @cached_property
     def redefined_materializations(self) -> set[str]:
-        """Return the names of the materializations that a macro of the project or of a package defines."""
-        # The adapters of Redshift and Databricks build on those of PostgreSQL and Spark.
-        own = {"dbt", *(f"dbt_{adapter}" for adapter in (self.metadata.get("adapter_type"), "postgres", "spark"))}
-        names = (unique_id.split(".", 2)[1:] for unique_id in self._macros if ".materialization_" in unique_id)
-        return {name.split("_", 1)[1].rpartition("_")[0] for package, name in names if package not in own}
+        """Return the names of the materializations that a macro of the project defines.
+
+        Those of packages count only if the project has such a macro, which calls them.
+        """
+        prefix = f"macro.{self.metadata.get('project_name')}.materialization_"
+        names = (unique_id.removeprefix(prefix) for unique_id in self._macros if unique_id.startswith(prefix))
+        return {name.rpartition("_")[0] for name in names}  # without the adapter
 
     def below(self, unique_id: str) -> set[str]:
         """Return the unique ids of all nodes that depend on a node."""

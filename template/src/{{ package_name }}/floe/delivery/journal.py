@@ -14,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -29,6 +29,16 @@ from .state_folder import Lock, make_state_folder, try_lock
 LAST_JOURNAL = "last.ndjson"
 WAITING, SENT = b" ", b"\t"
 FLAGS = os.O_RDWR | getattr(os, "O_BINARY", 0)
+
+
+def none_runs(_: str) -> bool:
+    """Say of each Dagster run that it is over, without asking Dagster: a host that stands still counts as lost."""
+    return False
+
+
+def all_run(_: str) -> bool:
+    """Say of each Dagster run that it goes on, without asking Dagster: the journals of other hosts are left alone."""
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +93,12 @@ class Journal:
         raise OSError(errno.ENOLCK, "the journal could not be locked", str(file))
 
     @classmethod
-    def claim(cls, file: Path) -> Journal | None:
-        """Return the journal of a dead process; None if that process is alive or another one has claimed it."""
+    def claim(cls, file: Path, is_running: Callable[[str], bool] = none_runs) -> Journal | None:
+        """Return the journal of a dead process; None if that process is alive or another one has claimed it.
+
+        A host that only stands still looks dead to others. So `is_running` says of the name under which another host
+        has created a journal, such as the id of its Dagster run, whether its process may still be alive.
+        """
         try:
             descriptor = os.open(file, FLAGS)
         except OSError:
@@ -95,7 +109,8 @@ class Journal:
             is_foreign = is_of_other_host(_token(file))
             # Within a host, the lock is enough. Between hosts, the journal must be stale, and only one can rename it.
             is_certain = lock is Lock.HELD and not is_foreign
-            if lock is not Lock.REFUSED and (is_certain or is_stale(descriptor, file.parent)):
+            is_dead = is_certain or is_stale(descriptor, file.parent)
+            if lock is not Lock.REFUSED and is_dead and not (is_foreign and is_running(_name(file))):
                 claimed = file.rename(_renamed(file)) if is_foreign else file
                 return cls(claimed, descriptor, FOLDER_BYTES)
         except OSError:  # another host was faster
@@ -248,11 +263,27 @@ def journals(folder: Path) -> list[Path]:
     return sorted(created, key=lambda file: (created[file], file))
 
 
-def claimed(folder: Path) -> Iterator[Journal]:
-    """Yield the journals of dead processes, oldest first, locked for this process."""
+def claimed(folder: Path, is_running: Callable[[str], bool] = none_runs) -> Iterator[Journal]:
+    """Yield the journals of dead processes, oldest first, locked for this process; `is_running` is that of `claim`."""
     for file in journals(folder):
-        if journal := Journal.claim(file):
+        if journal := Journal.claim(file, is_running):
             yield journal
+
+
+def is_left_by_other_host(file: Path) -> bool:
+    """Return whether another host has created a journal and not touched it for so long that it may be lost."""
+    if not is_of_other_host(_token(file)):
+        return False
+    try:
+        descriptor = os.open(file, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return is_stale(descriptor, file.parent)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def read_lines(file: Path) -> Iterator[Line]:
@@ -263,6 +294,11 @@ def read_lines(file: Path) -> Iterator[Line]:
             if raw.strip():
                 yield Line(offset, _content(raw), not raw.startswith(SENT))
             offset += len(raw)
+
+
+def _name(file: Path) -> str:
+    """Return the name under which a journal was created."""
+    return file.stem.rsplit("-", 2)[0]
 
 
 def _token(file: Path) -> str:

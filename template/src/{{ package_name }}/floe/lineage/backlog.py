@@ -16,7 +16,7 @@ from openlineage.client.event_v2 import RunState
 from openlineage.client.facet_v2 import error_message_run
 from openlineage.client.serde import Serde
 
-from ..delivery.journal import Journal, Line, claimed, journals, read_lines
+from ..delivery.journal import Journal, Line, claimed, journals, none_runs, read_lines
 from ..delivery.state_folder import folder_lock
 from .ended_runs import mark_ended
 
@@ -82,12 +82,14 @@ def unsent(
     own_run: str | None = None,
     deadline: float = 0.0,
     state_of: Callable[[str], OpenRun] = all_lost,
+    is_running: Callable[[str], bool] = none_runs,
 ) -> Iterator[Entry]:
     """Yield the unsent events of dead processes, oldest first, and an end for each run that they left open.
 
     An event that the consumer does not acknowledge holds back the later events of its run. It is yielded again after
     all others, as long as some are acknowledged in the meantime. The run `own_run` gets no end, because it continues in
-    this process. Of other open runs, `state_of` says whether they get one.
+    this process. Of other open runs, `state_of` says whether they get one. Journals of other hosts are left alone while
+    `is_running` says that their Dagster run goes on.
 
     Raises:
         TimeoutError: Another process was still replaying at `deadline` of `time.monotonic`. Without a deadline, nothing
@@ -104,7 +106,7 @@ def unsent(
         runs_of_closed: set[str] = set()
         held_back: set[str] = set()
         ended = cache(lambda: _ended_runs(folder))  # read at most once, and only if a run is open
-        for journal in claimed(folder):
+        for journal in claimed(folder, is_running):
             stack.enter_context(closing(journal))
             entries, goes_on = _entries(journal, own_run, ended, state_of)
             yield from _in_order(entries, held_back)

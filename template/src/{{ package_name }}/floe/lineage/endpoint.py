@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from openlineage.client.transport.http import HttpTransport
 
 from ..delivery.counts import one_line
 from ..delivery.diagnosis import LINEAGE, EndpointError, SwitchedOffError
+from ..delivery.journal import none_runs
 from ..delivery.limits import TIMEOUT_SECONDS
 from ..redact.yaml_files import YamlFileError, read_yaml
 from ..settings import Settings, lineage_is_off, openlineage_files
@@ -31,14 +33,16 @@ SILENT = {
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
-def open_lineage(settings: Settings, run_id: str) -> Outbox | None:
+def open_lineage(settings: Settings, run_id: str, is_running: Callable[[str], bool] = none_runs) -> Outbox | None:
     """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
+
+    `is_running` says of other Dagster runs whether they go on.
 
     Raises:
         EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     client = lineage_client(settings)
-    return Outbox(client, journal_folder(settings), run_id) if client else None
+    return Outbox(client, journal_folder(settings), run_id, is_running) if client else None
 
 
 def journal_folder(settings: Settings) -> Path:

@@ -20,7 +20,7 @@ from openlineage.client.transport import Transport
 
 from ..delivery.channel import Channel, RefusedError
 from ..delivery.counts import Counts, one_line
-from ..delivery.journal import Journal, Line, journals, read_lines
+from ..delivery.journal import Journal, Line, journals, none_runs, read_lines
 from ..delivery.limits import SPOOL_SECONDS
 from ..delivery.sender import Delivery
 from ..redact import redact_json, redactor
@@ -37,8 +37,13 @@ UNREPORTED = "The run ended without reporting a result; see its Dagster log."
 class Outbox:
     """The outbox for the run events of one step."""
 
-    def __init__(self, client: OpenLineageClient, folder: Path, run_id: str) -> None:
-        """Send through the configured `client`, with journals in `folder`, for the Dagster run `run_id`."""
+    def __init__(
+        self, client: OpenLineageClient, folder: Path, run_id: str, is_running: Callable[[str], bool] = none_runs
+    ) -> None:
+        """Send through the configured `client`, with journals in `folder`, for the Dagster run `run_id`.
+
+        `is_running` says of other Dagster runs whether they go on.
+        """
         self._client = client
         self._folder = folder
         self._run_id = run_id
@@ -55,7 +60,8 @@ class Outbox:
         # The client adds its own facets and filters jobs as the owner configures, then hands the events back to us.
         client.transport = _JournalTransport(self._accept)
         unsent_earlier = self._take_over()  # before the backlog claims the journals of dead processes
-        self._delivery = Delivery(LineageChannel(send, unsent(folder, run_id)), unsent_earlier or ())
+        backlog = unsent(folder, run_id, is_running=is_running)
+        self._delivery = Delivery(LineageChannel(send, backlog), unsent_earlier or ())
 
     @property
     def counts(self) -> Counts:
@@ -161,6 +167,7 @@ def replay(
     folder: Path,
     deadline: float,
     state_of: Callable[[str], OpenRun] = all_lost,
+    is_running: Callable[[str], bool] = none_runs,
     *,
     waits: bool = True,
 ) -> Counts:
@@ -171,10 +178,12 @@ def replay(
         folder: The folder of the journals.
         deadline: The end.
         state_of: Says which of the open runs end.
+        is_running: Says which Dagster runs go on; their journals on other hosts are left alone.
         waits: Whether to wait for another process that is doing the same; otherwise, leave everything to it.
     """
     wait_until = deadline - SPARE_SECONDS if waits else 0.0
-    channel = LineageChannel(sender(transport), unsent(folder, deadline=wait_until, state_of=state_of))
+    backlog = unsent(folder, deadline=wait_until, state_of=state_of, is_running=is_running)
+    channel = LineageChannel(sender(transport), backlog)
     return Delivery(channel).close(deadline)
 
 

@@ -47,7 +47,7 @@ class LineageWatcher:
         If the configuration is wrong, lineage is off, which `log` reports.
         """
         try:
-            outbox = open_lineage(settings, step.run_id)
+            outbox = open_lineage(settings, step.run_id, step.is_running)
         except EndpointError as error:
             log.warning("Lineage is off: %s", redact(str(error)))
             outbox = None

@@ -34,14 +34,20 @@ SHORTEST_WORD = 12
 WORD = re.compile(r"[A-Za-z]+([_.-][A-Za-z]+)*|\d+")
 # user:password@ in any URL, ours or not. A name alone before the @ is just as often a container or a bucket.
 USERINFO = re.compile(r"(?<=://)[^\s/@:\"'\\]*:[^\s/@\"'\\]+(?=@)")
+# The signature in a URL that grants access to a file, ours or not; in JSON and HTML, the & is escaped.
+SIGNATURE = re.compile(
+    r"([?&;]|\\u0026)(sig|(?:x-(?:amz|goog)-)?signature)=[\w%.~+/=-]+",
+    re.IGNORECASE,
+)
 # Text that precedes a credential: password=, "token": ", Bearer, --password, password is.
 SIGN = re.compile(
-    r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd)|(?<!unexpected )token|secret|credentials?|authorization"""
+    r"""(?:(?:passw(?:or)?d|passphrase|(?<![a-z])(?:pass|pwd?)|(?<!unexpected )token|secret|cred(?:ential)?s?|cookie"""
+    r"""|authorization"""
     r"""|(?:api|access|account|private|secret)[_-]?key)\\*["']?\s*[:=]>?\s*"""
     # Not `key = '…'`, which compares a column in SQL.
     r"""|(?<![a-z_.])key(?:\\*["']?\s*:\s*|=(?!\\*'))"""
     r"""|(?:passw(?:or)?d|passphrase|token|secret)\s+(?:(?:is|was)\s+|(?=\\*["']))"""
-    r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'(]?\Z""",
+    r"""|--?(?:password|token)\s+|\b(?:bearer|basic)\s+)\\*["'({]?\Z""",
     re.IGNORECASE,
 )
 # The whole base64 word that contains a part; in a URL, three of its characters are escaped.
@@ -50,7 +56,7 @@ AROUND = r"(?:[\w+/-]|%2[BbFf]){0,400}PART(?:[\w+/=-]|%2[BbFf]|%3[Dd])*"
 CUT = re.compile(r"[\s\[(<]{0,2}(?:\.{3,}|…)[\s\])>]{0,2}")
 SHORTEST_PART = 8
 SIGN_CHARACTERS = 40  # maximum length of a sign
-CUES = ("pass", "pwd", "token", "secret", "credential", "authorization", "key", "bearer", "basic")
+CUES = ("pass", "pw", "token", "secret", "cred", "cookie", "authorization", "key", "bearer", "basic")
 
 REDACTABLE = {str, bytes, list, tuple}  # not the metadata of Dagster's `Failure`, which must keep its types
 # Attributes that only `OSError`, `ImportError`, `SyntaxError` and `UnicodeError` have, and that are not in `vars`.
@@ -137,6 +143,8 @@ def _redactor(environment: tuple[tuple[str, str], ...]) -> Redactor:
     def hide(text: str) -> str:
         if "://" in text and "@" in text:
             text = USERINFO.sub(HIDDEN, text)
+        if "://" in text and ("sig=" in text or "ignature=" in text):
+            text = SIGNATURE.sub(rf"\1\2={HIDDEN}", text)
         # Hardly any text has a secret, and searching for letters is a hundred times as fast as a pattern.
         for anchor, secret, tail in targets:
             if anchor in text:

@@ -26,11 +26,11 @@ def unescaped_part(secret: str) -> str:
 @lru_cache(maxsize=1024)
 def pattern_of(secret: str, tail: str) -> re.Pattern[str]:
     """Return the pattern of a secret as text, and as escaped, once or repeatedly, for another format."""
-    return re.compile("".join(map(_character, re.findall(r"\\+|[^\\]", secret))) + tail)
+    return re.compile("".join(map(_character, re.findall(r"\\+|\}+|[^\\]", secret))) + tail)
 
 
 def _character(character: str) -> str:
-    """Return the pattern of one character, or of a row of backslashes.
+    """Return the pattern of one character, or of a row of backslashes or closing braces.
 
     It covers JSON of any library, repr of Python and others, URLs and forms, HTML and XML, SQL, shells and CSV.
     """
@@ -40,6 +40,13 @@ def _character(character: str) -> str:
         size = len(character)
         escaped = f"(?:{SLASHES}u005c|{PERCENT}5c|{AMPERSAND}(?:#0?92|#x0?5c);)"
         return rf"(?:\\{_times(size, 8 * size)}|(?i:{escaped}{_times(size, size)}))"
+    if character[0] == "}":  # doubled in a connection string of ODBC
+        return f"{_escaped('}')}{_times(len(character), 2 * len(character))}"
+    return _escaped(character)
+
+
+def _escaped(character: str) -> str:
+    """Return the pattern of one character, raw or as an escape."""
     code = ord(character)
     # A variable is not necessarily UTF-8.
     utf_8 = character.encode(errors=BYTES if 0xDC80 <= code <= 0xDCFF else "surrogatepass")

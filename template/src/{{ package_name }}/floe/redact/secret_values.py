@@ -22,7 +22,9 @@ from ..settings import ROOT, Settings, openlineage_files
 # Names of credentials in variables, profile keys, headers and log fields; their words are joined by underscores.
 CREDENTIAL = re.compile(
     r"passw(or)?d|passphrase|token|secret|api_?key|private_?key|account_?key|access_?key|credential|authorization"
-    r"|(^|_)(pass|pwd|key|pat)s?\d*(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)s?\d*(_|$)"
+    r"|(^|_)(pass|pwd|key|pat|cred)s?\d*(_|$)|keyfile_json|(db|user|app|root|admin)(pass|pwd)s?\d*(_|$)"
+    # At the end only, because PW_BROWSERS and COOKIE_SECURE are settings. SPARK_AUTH is the name of a method.
+    r"|(^|_)(pw\d*|cookies?|auth_headers?|(basic|http|proxy|redis|registry)_auth)$"
     r"|(signing|encryption|storage|sas|shared|master|service|client|consumer|hmac|ssh)keys?\d*(_|$)"
 )
 # Endings of such names whose value is not a credential: a path to a key, the name of a user.
@@ -49,6 +51,16 @@ BETWEEN_URLS = re.compile(r"[\s,;|\"'\[\]{}]+(?=[\w+.:-]+://)")
 URL_CREDENTIALS = re.compile(r"//[^\s]*@")
 # name=value in a URL, a connection string, command-line options or a list; the lookahead makes the entries overlap.
 PARAMETER = re.compile(r"""(?:^|[?&;,\s])(?=([\w.-]+)\s*=\s*(?:(["'])(.*?)\2|([^&;#\s]+)))""")
+# The signature in a URL that grants access to a file: of Azure, and of S3 and those that are compatible with it.
+SIGNATURE = re.compile(r"sig|Signature|(?i:x-(amz|goog)-signature)")
+# A quoted value of libpq, in which a backslash escapes. The lengths are limited because a quote may have no end.
+LIBPQ_PARAMETER = re.compile(r"(?:^|\s)(?=(\w+)\s*=\s*'((?:\\.|[^'\\]){0,1000})')", re.DOTALL)
+# An entry of an ODBC string, which ends at a semicolon; braces and quotes may enclose semicolons.
+ODBC_ENTRY = re.compile(
+    r"""(?:^|;)([^=;]*)=\s*(?:\{((?:[^}]|\}\}){0,1000})\}|"((?:[^"]|""){0,1000})"|'((?:[^']|''){0,1000})'|([^;]*))"""
+)
+# A header's value whose scheme says that credentials follow.
+SCHEME = re.compile(r"(?:basic|bearer|token|api-?key|negotiate|dpop|digest|bot|snowflake)\s+\S", re.IGNORECASE)
 # An entry of YAML in any line; the lookahead makes those of a mapping in braces overlap.
 ENTRY = re.compile(r"""([\w-]+)["']?[ \t]*:(?=[ \t]+(.*)|$)""")
 ENV_VAR = re.compile(r"""env_var\(\s*(['"])(?P<name>\w+)\1\s*(?P<comma>,\s*(?:(['"])(?P<default>.*?)\4)?)?""")
@@ -155,6 +167,8 @@ def _add_value(secrets: Secrets, value: str) -> None:
         value,
         re.sub(r"""^(["'])(.*)\1$""", r"\2", value),
     }  # Docker keeps the quotes of a file of variables
+    if SCHEME.match(value):
+        _add_header(secrets, value)
     # A shorter line is redacted nowhere: in JSON, it may be any entry's; elsewhere, it would be a plain secret.
     shortest = SHORTEST_LINE_OF_JSON if _is_document(value) else SHORTEST_LINE
     lines = [line.strip() for line in re.split(r"\\n|\r?\n", value)]
@@ -174,7 +188,7 @@ def _is_document(value: str) -> bool:
 def _add_header(secrets: Secrets, value: str) -> None:
     """Add a header's value, and the part after `Bearer` or `Basic` as well."""
     secrets.values.add(value)
-    scheme, _, credentials = value.partition(" ")
+    scheme, _, credentials = value.strip().partition(" ")
     if credentials:
         secrets.values.add(credentials.strip())
     if scheme.lower() == "basic":
@@ -209,9 +223,22 @@ def _add_url(secrets: Secrets, text: str, *, is_endpoint: bool) -> None:
             elif is_endpoint:
                 secrets.values |= {user, unquote(user)}
     for name, _, quoted, bare in PARAMETER.findall(text):
-        if is_credential(name):
+        if is_credential(name) or SIGNATURE.fullmatch(name):
             values = {quoted, bare, bare.partition(",")[0]}
             secrets.values |= values | {unquote(value) for value in values}
+    secrets.values |= set(_connection_passwords(text))
+
+
+def _connection_passwords(text: str) -> Iterator[str]:
+    """Yield the passwords in a connection string of libpq or ODBC, without their quotes, braces and escapes."""
+    for name, value in LIBPQ_PARAMETER.findall(text):
+        if is_credential(name):
+            yield re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+    # Without a semicolon, the entry would end where the text ends.
+    for name, in_braces, in_double, in_single, bare in ODBC_ENTRY.findall(text) if ";" in text else ():
+        if is_credential(name.strip()):
+            yield from (in_braces.replace("}}", "}"), in_double.replace('""', '"'), in_single.replace("''", "'"))
+            yield bare.strip()
 
 
 def _is_headers(key: str) -> bool:

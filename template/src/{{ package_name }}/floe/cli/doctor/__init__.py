@@ -25,6 +25,7 @@ CHECKS = (
     ("project", "dbt_debug"),
     ("project", "manifest"),
     ("project", "catalog"),
+    ("project", "target_folder"),
     ("project", "state"),
     ("endpoints", "lineage"),
     ("endpoints", "traces"),

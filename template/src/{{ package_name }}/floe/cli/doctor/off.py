@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from ...delivery.counts import Counts
-from ...delivery.journal import Journal, journals
+from ...delivery.journal import Journal, all_run, is_left_by_other_host, journals, read_lines
 from ...settings import Settings, lineage_is_off, otlp_is_off, switch
 from .finding import Finding
 
@@ -54,10 +55,11 @@ def count_waiting(folder: Path) -> tuple[int, int]:
     """Return how many items of dead processes are waiting in a folder, and the size of their files in bytes."""
     items = size = 0
     for file in journals(folder):
-        if journal := Journal.claim(file):
-            for _ in journal.read():
-                pass
-            items += len(journal.waiting)
-            size += file.stat().st_size
+        journal = Journal.claim(file, all_run)
+        with suppress(OSError):  # sent in the meantime
+            if journal or is_left_by_other_host(file):
+                items += sum(line.is_waiting for line in read_lines(file))
+                size += file.stat().st_size
+        if journal:
             journal.close()
     return items, size

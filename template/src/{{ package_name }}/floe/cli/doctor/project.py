@@ -1,4 +1,4 @@
-"""The checks of dbt (output, variables, warehouse, manifest, catalog) and of the state folder."""
+"""The checks of dbt (output, variables, warehouse, manifest, catalog), and of the folders that a run writes to."""
 
 from __future__ import annotations
 
@@ -213,6 +213,15 @@ def catalog(settings: Settings, _: float) -> Iterator[Finding]:
     origin_and_age = f"{file}, made {made.isoformat(timespec='seconds')}, {age}"
     of_sources = "1 source" if sources == 1 else f"{sources} sources"
     yield Finding("catalog", "ok", f"{origin_and_age}: lists the columns of {of_sources}")
+
+
+def target_folder(settings: Settings, _: float) -> Iterator[Finding]:
+    """Report a folder for dbt's artifacts that cannot be written, such as one in a read-only image."""
+    folder = settings.dbt_artifacts_dir
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        message = f"{folder} cannot be written, so no run can start dbt: set DBT_TARGET_PATH to a writable folder"
+        yield Finding("target folder", "fail", message)
 
 
 def state(settings: Settings, _: float) -> Iterator[Finding]:

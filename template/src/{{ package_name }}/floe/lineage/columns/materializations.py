@@ -46,11 +46,11 @@ READ_OPTIONS = ("csv_read_options", "json_read_options", "parquet_read_options",
 def unknown_materialization(node: Node, redefined: Collection[str]) -> str | None:
     """Return why a materialization may make anything of a query: it is one of the project or of a package.
 
-    `redefined` are dbt's materializations that the project or a package has redefined.
+    `redefined` are dbt's materializations that the project has redefined.
     """
     kind = materialized(node)
     if kind in redefined and kind in KNOWN:
-        return f"the project or a package redefines the materialization {kind}, so the columns are not known"
+        return f"the project redefines the materialization {kind}, so the columns of the table are not known"
     if kind == "external" and not _is_read_as_written(node):
         return "the format or the options of the file decide how it is read, so the columns are not known"
     if kind in KNOWN or node["resource_type"] == "seed":

@@ -266,7 +266,7 @@ class Schemas:
         return " ".join((self._namespace, ".".join(relation(node))))
 
     def _before_build(self, node: Node) -> TableColumns:
-        """Return the columns that a table had before this run added rows to it, for a query that reads `{{ this }}`."""
+        """Return the columns that a table had before this run added rows, for a query that reads its own table."""
         if not self._is_kept(node):
             return NOTHING
         before = self._before.get(table_id(node))
