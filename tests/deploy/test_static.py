@@ -84,7 +84,7 @@ class TestImage:
         for file in (".dockerignore", "Dockerfile.dockerignore"):
             lines = {line.removeprefix("**/") for line in (projects["compose-existing"] / file).read_text().split()}
 
-            assert {".env", ".git/", ".venv/"} <= lines
+            assert {".env*", ".git/", ".venv/"} <= lines
 
     @pytest.mark.parametrize("name", PROJECTS)
     def test_versions(self, projects: dict[str, Path], name: str) -> None:

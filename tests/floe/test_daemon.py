@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ import pytest
 from dagster._core.events import DagsterEvent
 from openlineage.client.event_v2 import Job, Run, RunEvent, RunState
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
-from pipeline.floe.daemon import delivery, sensor
+from pipeline.floe.daemon import delivery, lost_runs, sensor
 from pipeline.floe.delivery.journal import journals
 from pipeline.floe.delivery.limits import STALE_SECONDS
 from pipeline.floe.delivery.run_tags import ENDED_TAG
@@ -222,3 +223,54 @@ def test_error(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, ca
     assert "planted" in str(result.skip_message)
     assert [] == result.run_requests
     assert "planted" in caplog.text
+
+
+@pytest.mark.parametrize(("location", "is_own"), [("shop", True), ("other", False), (None, True)])
+def test_other_location(
+    instance: dg.DagsterInstance, own: Settings, server: Receiver, location: str | None, *, is_own: bool
+) -> None:
+    """A run of another code location is left to that one; a run of `dg launch` names none."""
+    instance.report_run_failed(started(instance), "The pod was lost.")
+    with pytest.MonkeyPatch.context() as patch:
+        origin = SimpleNamespace(location_name=location) if location else None
+        patch.setattr(dg.DagsterRun, "remote_job_origin", property(lambda _: origin))
+        summary, is_done = delivery.Sensor(instance, own, "shop").run(EPOCH)
+
+    assert (is_own, True) == ("ended 1 lost run" in summary, is_done)
+    assert (["START", "FAIL"] if is_own else []) == states(server)
+
+
+def test_many(instance: dg.DagsterInstance, own: Settings, server: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All lost runs are ended, however many an outage has left."""
+    monkeypatch.setattr(lost_runs, "PAGE", 2)
+    runs = [started(instance) for _ in range(5)]
+    for run in runs:
+        instance.report_run_failed(run, "The pod was lost.")
+
+    assert "ended 5 lost runs" in evaluate(instance, own)
+    assert {run.run_id for run in runs} == {event["run"]["runId"] for event in server.events}
+    assert "nothing was waiting" == evaluate(instance, own)
+
+
+@pytest.mark.parametrize("wrong", [{"openlineage_url": "no URL"}, {"otlp_protocol": "udp"}])
+def test_wrong_setting(instance: dg.DagsterInstance, own: Settings, server: Receiver, wrong: dict[str, Any]) -> None:
+    """A lost run is ended once its endpoint's setting is right again, with one start, end and trace."""
+    run = started(instance)
+    instance.report_run_failed(run, "The pod was lost.")
+
+    summary, is_done = delivery.Sensor(instance, replace(own, **wrong)).run(EPOCH)
+    assert ("1 may still end otherwise" in summary, is_done) == (True, False)
+    assert "ended 1 lost run" in evaluate(instance, own)
+    assert ["START", "FAIL"] == states(server)
+    assert ["run everything", "step dbt_models"] == sorted(span.name for span in server.spans)
+
+
+def test_lineage_off(instance: dg.DagsterInstance, own: Settings, server: Receiver, tmp_path: Path) -> None:
+    """A journal of the time when lineage was on does not keep a lost run from ending in its trace."""
+    run = started(instance)
+    dead(tmp_path / "lineage", start_of(run), run=run.run_id)
+    instance.report_run_failed(run, "The pod was lost.")
+
+    assert "ended 1 lost run" in evaluate(instance, replace(own, openlineage_url=""))
+    assert [] == server.events
+    assert ["run everything", "step dbt_models"] == sorted(span.name for span in server.spans)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.deploy.slow.events import received, written
 from tests.faults.server import Fault, FaultyServer, faulty
 from tools import pods
 from tools.cluster import Kubelet, code_server_variables, dagster_yaml, emulator, kubeconfig, variables_of
@@ -222,25 +223,9 @@ def made_project(template: Path, folder: Path) -> Path:
     return project
 
 
-def received(server: FaultyServer) -> dict[str, list[str]]:
-    """Return the states of each run in order, by run id."""
-    states: dict[str, list[str]] = defaultdict(list)
-    for event in server.events:
-        states[event["run"]["runId"]].append(event["eventType"])
-    return dict(states)
-
-
 def in_journals(folder: Path) -> Counter[tuple[str, str]]:
     """Return the events in the journals of runs that were not sent completely: run id and state."""
-    events: Counter[tuple[str, str]] = Counter()
-    for file in set(folder.glob("*.ndjson")) - {folder / "last.ndjson"}:
-        for line in file.read_text().splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:  # torn: the process was killed while it wrote
-                continue
-            events[event["run"]["runId"], event["eventType"]] += 1
-    return events
+    return written(set(folder.glob("*.ndjson")) - {folder / "last.ndjson"})
 
 
 def summaries(cluster: Cluster) -> list[tuple[float, str]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.server import Fault, FaultyServer, faulty
+from tests.deploy.slow.events import received, written
+from tests.faults.server import Fault, faulty
 from tools import pods, runs
 
 pytestmark = pytest.mark.skipif(not pods.are_possible(), reason="needs root and Linux namespaces")
@@ -69,23 +69,7 @@ def tick(image: Path, volume: Path, variables: dict[str, str]) -> str:
 
 def in_journals(volume: Path) -> Counter[tuple[str, str]]:
     """Return the events on the volume: run id and state."""
-    events: Counter[tuple[str, str]] = Counter()
-    for file in (volume / "state" / "lineage").glob("*.ndjson"):
-        for line in file.read_text().splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:  # torn: the process was killed while it wrote
-                continue
-            events[event["run"]["runId"], event["eventType"]] += 1
-    return events
-
-
-def received(server: FaultyServer) -> dict[str, list[str]]:
-    """Return the states of each run in order, by run id."""
-    states: dict[str, list[str]] = defaultdict(list)
-    for event in server.events:
-        states[event["run"]["runId"]].append(event["eventType"])
-    return dict(states)
+    return written((volume / "state" / "lineage").glob("*.ndjson"))
 
 
 def test_ten_killed(project: Path, disk: Path, record_property: Callable[[str, str], None]) -> None:

@@ -20,6 +20,7 @@ import orjson
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from .dbt.artifacts import remove_old_folders
 from .dbt.command import NOTHING_SELECTED, dbt_command
 from .dbt.debug_log import DebugLog
 from .dbt.failure_summary import summarize
@@ -160,6 +161,8 @@ class Observer:
         with self._guard():
             if self._log:
                 self._log.close()
+            if self._command:
+                remove_old_folders(self._command.invocation.target_path)
         with self._guard():
             if self._watch:
                 self._watch.leave(self, end, raised)

@@ -38,8 +38,10 @@ GRACE = timedelta(seconds=90)
 class Sensor:
     """One evaluation of the sensor."""
 
-    def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
+    def __init__(self, instance: dg.DagsterInstance, settings: Settings, location: str | None = None) -> None:
+        """Look after the runs of the code location `location`, or of all."""
         self._instance = instance
+        self._location = location
         self._settings = settings
         self._folder = journal_folder(settings)
         self._deadline = time.monotonic() + SECONDS
@@ -58,14 +60,20 @@ class Sensor:
             counts["lineage"] = self._replay()
         ended: list[LostRun] = []
         postponed = 0
-        for run in lost_runs(self._instance, since):
-            if self._may_end_otherwise(run) or time.monotonic() > self._deadline:
+        for run in lost_runs(self._instance, since, self._location):
+            if time.monotonic() > self._deadline:
+                postponed += 1
+                break
+            if self._may_end_otherwise(run) or not self._end_in_lineage(run):
                 postponed += 1
             else:
-                self._end_in_lineage(run)
                 ended.append(run)
         if not self._traces_are_off and (ended or journals(span_folder(self._settings))):
-            counts["traces"] = self._send_spans(ended)
+            sent = self._send_spans(ended)
+            if sent is None:  # their configuration is wrong
+                postponed, ended = postponed + len(ended), []
+            else:
+                counts["traces"] = sent
         for run in ended:
             self._instance.add_run_tags(run.run_id, {ENDED_TAG: run.run_id})
         forget_old_marks(self._folder)
@@ -97,18 +105,18 @@ class Sensor:
         """Return whether a process of the run may still report the end itself, or a journal holds events of it."""
         if datetime.now(UTC) - run.ended_at < GRACE:
             return True
-        if is_marked(self._folder, run.run_id):
+        if self._lineage_is_off or is_marked(self._folder, run.run_id):
             return False
         return any(file.name.startswith(run.run_id) for file in journals(self._folder))
 
-    def _end_in_lineage(self, run: LostRun) -> None:
-        """Send the end of a run, and its start, which the receiver may lack."""
+    def _end_in_lineage(self, run: LostRun) -> bool:
+        """Send the end of a run, and its start, which the receiver may lack; return whether it is stored or sent."""
         if self._lineage_is_off or is_marked(self._folder, run.run_id):
-            return
+            return True
         try:
             outbox = open_lineage(self._settings, run.run_id, self._is_running)
         except EndpointError:  # already in the summary
-            return
+            return False
         if outbox:
             step = run.steps[0].step
             builder = dagster_run_event_builder(step, self._settings, Losses("lineage"))
@@ -116,13 +124,14 @@ class Sensor:
             outbox.put(builder.run_finished(run.ended_at, run.outcome, run.message))
             mark_ended(self._folder, run.run_id)
             outbox.close(min(self._deadline, time.monotonic() + 3))
+        return True
 
-    def _send_spans(self, ended: list[LostRun]) -> Counts:
-        """Send the spans that wait, and the spans that the lost processes have not ended."""
+    def _send_spans(self, ended: list[LostRun]) -> Counts | None:
+        """Send the spans that wait, and those that the lost processes have not ended; return None if none can be."""
         spooled = _spooled(span_folder(self._settings)) if ended else ""
         delivery = open_spans(self._settings)
         if delivery is None:
-            return Counts()
+            return None
         for run in ended:
             if f'"spanId":"{run_span_id(run.run_id):016x}"' in spooled:  # its process has ended its spans
                 continue

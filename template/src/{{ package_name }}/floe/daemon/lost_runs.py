@@ -26,7 +26,7 @@ OWN_ENDS = {
     dg.DagsterEventType.STEP_UP_FOR_RETRY,
 }
 RUN_ENDS = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_CANCELED}
-LIMIT = 100  # runs that are looked at at once
+PAGE = 100  # runs that are read at once
 UNKNOWN = "The process of the run ended without reporting a result."
 
 
@@ -65,12 +65,25 @@ def has_ended(run: dg.DagsterRun) -> bool:
     return run.tags.get(ENDED_TAG) == run.run_id
 
 
-def lost_runs(instance: dg.DagsterInstance, since: datetime) -> Iterator[LostRun]:
-    """Yield the lost runs that Dagster has updated after `since`."""
+def lost_runs(instance: dg.DagsterInstance, since: datetime, location: str | None = None) -> Iterator[LostRun]:
+    """Yield the lost runs that Dagster has updated after `since`.
+
+    With `location`, the name of this code location, those of other locations are left out.
+    """
     filters = dg.RunsFilter(statuses=LOST_STATUSES, updated_after=since)
-    for record in instance.get_run_records(filters, limit=LIMIT):
-        if not has_ended(record.dagster_run) and (lost := _lost_run(instance, record)):
-            yield lost
+    cursor = None
+    while records := instance.get_run_records(filters, limit=PAGE, cursor=cursor):
+        for record in records:
+            run = record.dagster_run
+            if not has_ended(run) and _is_of(run, location) and (lost := _lost_run(instance, record)):
+                yield lost
+        cursor = records[-1].dagster_run.run_id
+
+
+def _is_of(run: dg.DagsterRun, location: str | None) -> bool:
+    """Return whether a run belongs to a code location; a run of `dg launch` names none."""
+    origin = run.remote_job_origin
+    return origin is None or location is None or origin.location_name == location
 
 
 def _lost_run(instance: dg.DagsterInstance, record: Any) -> LostRun | None:

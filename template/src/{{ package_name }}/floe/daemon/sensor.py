@@ -33,7 +33,8 @@ def unsent_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         # Imported here, because loading a code location should not pay for these imports.
         from .delivery import Sensor
 
-        sensor = Sensor(context.instance, settings)
+        origin = context.code_location_origin
+        sensor = Sensor(context.instance, settings, origin.location_name if origin else None)
         if sensor.is_off:
             return dg.SkipReason("Neither lineage nor traces are on.")
         summary, is_done = sensor.run(since)

@@ -18,6 +18,7 @@ from ..warehouse import DUCKDB
 from .profile import ProfileError, read_output
 
 POLL_SECONDS = 0.2
+REMINDER_SECONDS = 60.0
 VARIABLE = "DUCKDB_PATH"
 JINJA = "{" * 2
 # dbt's commands that do not connect.
@@ -47,23 +48,22 @@ def lock_database(settings: Settings, command: str, log: logging.Logger) -> Data
     if file is None or file in _held:
         return None
     lock_file = settings.state_dir / f"{sha256(str(file).encode()).hexdigest()[:16]}.lock"
-    try:
-        make_state_folder(settings.state_dir)
-        descriptor = os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError:  # without a state folder, dbt fails as it would by hand
-        return None
     began = time.monotonic()
-    is_waiting = False
-    try:
-        while try_lock(descriptor, lock_file) is Lock.REFUSED:
-            if not is_waiting:
-                is_waiting = True
-                log.info("Another run is using %s. This run waits for it, because DuckDB allows one at a time.", file)
-            time.sleep(POLL_SECONDS)
-    except BaseException:
+    logged = 0.0
+    while True:
+        try:
+            make_state_folder(settings.state_dir)
+            descriptor = os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o600)  # again, because it may have been deleted
+        except OSError:  # without a state folder, dbt fails as it would by hand
+            return None
+        if try_lock(descriptor, lock_file) is not Lock.REFUSED:
+            break
         os.close(descriptor)
-        raise
-    if is_waiting:
+        if not logged or time.monotonic() - logged > REMINDER_SECONDS:
+            logged = time.monotonic()
+            log.info("Another run is using %s. This run waits for it, because DuckDB allows one at a time.", file)
+        time.sleep(POLL_SECONDS)
+    if logged:
         log.info("Waited %.0f seconds for %s.", time.monotonic() - began, file)
     return DatabaseLock(file, descriptor)
 
