@@ -23,7 +23,7 @@ FILES = {
     # Each dbt command leaves a file, and the model fails until there are three.
     "models/flaky.sql": """
         {% set folder = env_var('COUNT_DIR') %}
-        {{ config(materialized='table', pre_hook="copy (select 1) to '" ~ folder ~ "/" ~ invocation_id ~ ".csv'") }}
+        {{ config(materialized='table', pre_hook="copy (select 1) to '" ~ folder ~ "/{{ invocation_id }}.csv'") }}
         select if((select count(*) from glob('{{ folder }}/*')) < 3, error('lost connection'), id) as id
         from {{ ref('solid') }}""",
     "models/solid.sql": "{{ config(materialized='table') }} select 1 as id",
