@@ -17,7 +17,7 @@ LAYERS = (
     "faults",
     "dbt",
     "assets",
-    "run_outcome",
+    "run_outcome repeated_run",
     "watcher",
     "lineage tracing",
     "daemon",

@@ -61,9 +61,7 @@ def observe(
         cache_dbt_version(dbt)
         cache_output_keys(context)
         observer.hold(lock_database(settings, dbt_command(args), context.log))
-        if failed := observer.failed_before(dbt_command(args)):
-            context.log.info("Only what failed or was skipped is built again, with `dbt retry`.")
-            args = ["retry", "--state", str(failed)]
+        args = observer.repeat(args, dbt) or args
         with environment(observer.environment()):
             invocation = start(dbt, args, context, kwargs, before=observer.last_target)
         limit_termination(invocation)

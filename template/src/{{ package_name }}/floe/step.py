@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import dagster as dg
 
@@ -51,7 +52,9 @@ class Step:
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
         has_retries: Whether Dagster repeats the step after a failure.
-        failed_run_id: The run that this one repeats from its failure, if it does.
+        parent_run_id: The run that this one repeats, wholly or in part, if it does.
+        failed_run_id: The same run if only what has failed is repeated, and the step has no assets that are new.
+        needed_outputs: Names of the step's outputs that other steps of the run need.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
         is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
@@ -66,7 +69,9 @@ class Step:
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
     has_retries: bool = False
+    parent_run_id: str | None = None
     failed_run_id: str | None = None
+    needed_outputs: frozenset[str] = frozenset()
     traceparent: str | None = None
     is_running: Callable[[str], bool] = field(default=lambda _: False, repr=False, compare=False)
 
@@ -98,12 +103,12 @@ def read_step(context: Context) -> Step:
     tags = context.run.tags
     record = context.instance.get_run_record_by_id(context.run_id)
     started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
-    snapshot = context.run.execution_plan_snapshot_id
-    plan = context.instance.get_execution_plan_snapshot(snapshot) if snapshot else None
+    plan = _plan(context, context.run)
+    key = context.get_step_execution_context().step.key
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
-        key=context.get_step_execution_context().step.key,
+        key=key,
         run_started_at=started,
         attempt=context.retry_number,
         run_steps=frozenset(plan.step_keys_to_execute if plan else ()),
@@ -111,7 +116,9 @@ def read_step(context: Context) -> Step:
         partitions=_partitions(context),
         window=_window(context),
         has_retries=bool(context.get_step_execution_context().op_retry_policy),
-        failed_run_id=context.run.parent_run_id if tags.get(FROM_FAILURE_TAG) == "true" else None,
+        parent_run_id=context.run.parent_run_id,
+        failed_run_id=_failed_run_id(context, key, plan),
+        needed_outputs=frozenset(_needed_outputs(key, plan)),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
         is_running=partial(is_running, context.instance),
     )
@@ -142,6 +149,39 @@ def trace_environment(step: Step, *, is_sampled: bool = False) -> dict[str, str]
     traceparent = f"00-{trace_id(step.run_id):032x}-{step.span_id:016x}-{is_sampled:02x}"
     # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
     return {TRACEPARENT: traceparent, f"DBT_ENV_CUSTOM_ENV_{TRACEPARENT}": traceparent}
+
+
+def _plan(context: Context, run: dg.DagsterRun) -> Any:
+    """Return the execution plan that Dagster has stored of a run; None if the run has no plan, as in a test."""
+    snapshot = run.execution_plan_snapshot_id
+    return context.instance.get_execution_plan_snapshot(snapshot) if snapshot else None
+
+
+def _failed_run_id(context: Context, key: str, plan: Any) -> str | None:
+    parent = context.run.parent_run_id
+    if context.run.tags.get(FROM_FAILURE_TAG) != "true" or parent is None or plan is None:
+        return None
+    run = context.instance.get_run_by_id(parent)
+    before = _plan(context, run) if run else None
+    return parent if before and _assets(key, plan) <= _assets(key, before) else None
+
+
+def _assets(key: str, plan: Any) -> set[Any]:
+    """Return the keys of the assets that a step builds."""
+    return {
+        output.properties.asset_key
+        for step in plan.steps
+        for output in step.outputs
+        if step.key == key and output.properties and output.properties.asset_key
+    }
+
+
+def _needed_outputs(key: str, plan: Any) -> Iterator[str]:
+    for step in plan.steps if plan else ():
+        if step.key in plan.step_keys_to_execute:
+            for handle in (handle for put in step.inputs for handle in put.upstream_output_handles):
+                if handle.step_key == key:
+                    yield handle.output_name
 
 
 def _partitions(context: Context) -> tuple[str, str] | None:

@@ -18,6 +18,7 @@ from typing import Protocol
 import dagster as dg
 
 from .dbt.node_events import Outcome
+from .dbt.retry import RetryStore
 from .delivery.counts import Counts
 from .delivery.limits import BUDGET_SECONDS
 from .delivery.run_tags import ENDED_TAG, add_counts
@@ -44,6 +45,9 @@ class Command(Protocol):
     def stop(self, message: str) -> None:
         """End the command if it is open, because its events are no longer read; `message` gives the reason."""
 
+    def keep(self) -> None:
+        """Store the command, which has succeeded, because the step has not."""
+
 
 class StepWatch(logging.Handler):
     """The watchers of one attempt at a step, which end with the attempt."""
@@ -55,11 +59,12 @@ class StepWatch(logging.Handler):
         self._settings = settings
         self.guard = guard
         self._commands: list[Command] = []
-        self._calls = 0
+        self._calls: list[Command] = []
         self._ended = False
         self._reasons: dict[str, str] = {}
         self.last_target: Path | None = None  # dbt's target folder of the last command
         self.step = step = read_step(context)
+        self.store = RetryStore(settings.state_dir, step.run_id, step.key)
         with guard("the log"):
             enter_step(step)
         self.watchers: list[Watcher] = []
@@ -92,8 +97,8 @@ class StepWatch(logging.Handler):
     def enter(self, command: Command) -> int:
         """Add a command before it starts; return its number within the attempt."""
         self._commands.append(command)
-        self._calls += 1
-        return self._calls
+        self._calls.append(command)
+        return len(self._calls)
 
     def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
         """Remove a command that has ended.
@@ -139,6 +144,7 @@ class StepWatch(logging.Handler):
         for command in list(self._commands):
             with self.guard():
                 command.stop(end.message or UNREAD)
+        self._settle(end)
         run = None
         with self.guard():
             run = run_end(self._context, self.step, end)
@@ -146,6 +152,15 @@ class StepWatch(logging.Handler):
             with self.guard(watcher.name):
                 watcher.finish(Ending(outcome=end.outcome, message=end.message, run=run))
         self._close(run)
+
+    def _settle(self, end: StepEnd) -> None:
+        """Store what the next attempt at the step need not repeat, or forget it after a success."""
+        if end.outcome is Outcome.SUCCESS:
+            with self.guard():
+                self.store.clear()
+        for command in self._calls if end.outcome is not Outcome.SUCCESS else ():
+            with self.guard():
+                command.keep()
 
     def _close(self, run: RunEnd | None = None) -> None:
         deadline = time.monotonic() + BUDGET_SECONDS
