@@ -17,7 +17,7 @@ LAYERS = (
     "faults",
     "dbt",
     "assets",
-    "run_outcome repeated_run",
+    "run_outcome",
     "watcher",
     "lineage tracing",
     "daemon",

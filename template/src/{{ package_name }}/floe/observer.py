@@ -20,6 +20,7 @@ import orjson
 from dagster_dbt import DbtCliInvocation, DbtCliResource
 from dagster_dbt.errors import DagsterDbtCliRuntimeError
 
+from .assets.repeated_run import earlier_events
 from .dbt.artifacts import remove_old_folders
 from .dbt.command import NOTHING_SELECTED, dbt_command, has_nodes
 from .dbt.debug_log import DebugLog
@@ -45,7 +46,6 @@ from .dbt.retry import (
 from .faults import SHARED, FaultGuard
 from .logs import is_json
 from .redact import ANSI_CODES, redact, redact_error
-from .repeated_run import earlier_events
 from .run_outcome import StepEnd, command_end
 from .settings import Settings
 from .step import Context, trace_environment

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,6 @@ class RetryStore:
     state_dir: Path
     run_id: str
     step_key: str
-    _root: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Derive the folder of all steps."""
-        object.__setattr__(self, "_root", self.state_dir / "retries")
 
     def read(self, call: int) -> Attempt | None:
         """Return what is stored of the step's command number `call`, or None."""
@@ -163,21 +158,24 @@ class RetryStore:
 
     def clear(self) -> None:
         """Forget all commands of the step, which has succeeded."""
-        for folder in self._root.glob(f"{self.run_id}.*"):
-            if folder.name.startswith(self._prefix):
-                shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(self._step, ignore_errors=True)
 
     @property
-    def _prefix(self) -> str:
-        return f"{self.run_id}.{self.step_key}."
+    def _root(self) -> Path:
+        return self.state_dir / "retries"
+
+    @property
+    def _step(self) -> Path:
+        return self._root / f"{self.run_id}.{self.step_key}"
 
     def _folder(self, call: int) -> Path:
-        return self._root / f"{self._prefix}{call}"
+        return self._step / str(call)
 
     def _write(self, call: int, name: str, content: object) -> None:
         make_state_folder(self._root)
         folder = self._folder(call)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for path in (self._step, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
         file, partial = folder / name, folder / f".{name}.{os.getpid()}"
         partial.write_bytes(orjson.dumps(content))
         partial.replace(file)

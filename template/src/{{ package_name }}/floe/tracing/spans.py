@@ -135,17 +135,23 @@ class SpanBuilder:
         """End the step's span, by default now, and also the run's if this step ends the run."""
         _end(self._step, outcome, message, at)
         if run_outcome:
-            outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
-            caller = trace.get_current_span(outer).get_span_context()
             self._ids.use(run_span_id(self._run_step.run_id))
             run = self._tracer.start_span(
                 f"run {self._run_step.display_name}",
                 context=Context(),
-                links=[Link(caller)] if caller.is_valid else None,
+                links=self._run_links(),
                 start_time=_nanoseconds(self._run_step.run_started_at),
                 attributes=redact_values(self._shared, self._redact),
             )
             _end(run, run_outcome, run_message, at)
+
+    def _run_links(self) -> list[Link]:
+        """Return links to the span that started the run, and to the run that it repeats, which has its own trace."""
+        outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
+        linked = [trace.get_current_span(outer).get_span_context()]
+        if repeated := self._run_step.parent_run_id:
+            linked.append(SpanContext(trace_id(repeated), run_span_id(repeated), is_remote=True))
+        return [Link(context) for context in linked if context.is_valid]
 
     def _record_node(
         self,
