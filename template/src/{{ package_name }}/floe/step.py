@@ -54,7 +54,7 @@ class Step:
         has_retries: Whether Dagster repeats the step after a failure.
         parent_run_id: The run that this one repeats, wholly or in part, if it does.
         failed_run_id: The same run if only what has failed is repeated, and the step has no assets that are new.
-        needed_outputs: Names of the step's outputs that other steps of the run need.
+        needed_outputs: In such a run, names of the step's outputs that other steps of the run need.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
         is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
     """
@@ -105,6 +105,7 @@ def read_step(context: Context) -> Step:
     started = datetime.fromtimestamp(record.start_time, UTC) if record and record.start_time else datetime.now(UTC)
     plan = _plan(context, context.run)
     key = context.get_step_execution_context().step.key
+    failed_run_id = _failed_run_id(context, key, plan)
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
@@ -117,8 +118,8 @@ def read_step(context: Context) -> Step:
         window=_window(context),
         has_retries=bool(context.get_step_execution_context().op_retry_policy),
         parent_run_id=context.run.parent_run_id,
-        failed_run_id=_failed_run_id(context, key, plan),
-        needed_outputs=frozenset(_needed_outputs(key, plan)),
+        failed_run_id=failed_run_id,
+        needed_outputs=frozenset(_needed_outputs(key, plan) if failed_run_id else ()),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
         is_running=partial(is_running, context.instance),
     )
@@ -177,7 +178,7 @@ def _assets(key: str, plan: Any) -> set[Any]:
 
 
 def _needed_outputs(key: str, plan: Any) -> Iterator[str]:
-    for step in plan.steps if plan else ():
+    for step in plan.steps:
         if step.key in plan.step_keys_to_execute:
             for handle in (handle for put in step.inputs for handle in put.upstream_output_handles):
                 if handle.step_key == key:
