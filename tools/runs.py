@@ -28,7 +28,8 @@ MISTAKES = {
     "models/marts/after_between.sql": "select * from {{ ref('between') }}\n",
     "tests/fails.sql": "select customer_id from {{ ref('customers') }}\n",
 }
-# Run as `python launch.py JOB CONFIG TAGS`: what `dg launch` does, for any job of the project.
+# Run as `python launch.py JOB CONFIG TAGS [RUN]`: what `dg launch` does, for any job of the project. With a run, it is
+# executed again from its failure.
 LAUNCH = """
 import json
 import sys
@@ -43,8 +44,11 @@ def job() -> dg.JobDefinition:
 
 if __name__ == "__main__":
     with dg.DagsterInstance.get() as instance:
-        config, tags = (json.loads(text) for text in sys.argv[2:])
-        result = dg.execute_job(dg.reconstructable(job), instance, run_config=config, tags=tags)
+        config, tags = (json.loads(text) for text in sys.argv[2:4])
+        again = dg.ReexecutionOptions.from_failure(sys.argv[4], instance) if sys.argv[4:] else None
+        result = dg.execute_job(
+            dg.reconstructable(job), instance, run_config=config, tags=tags, reexecution_options=again
+        )
         print("RUN", result.run_id)
         print("TAGS", json.dumps(dict(instance.get_run_by_id(result.run_id).tags)))
 """
@@ -163,6 +167,7 @@ def launch(
     python: str | Path = sys.executable,
     tags: Mapping[str, str] | None = None,
     lineage: bool = False,
+    failed: Run | None = None,
     **variables: str,
 ) -> Run:
     """Launch a job of a project that `copy` has made; without `protocol` nothing is exported.
@@ -175,6 +180,7 @@ def launch(
         python: Of the environment to run it in.
         tags: The run's.
         lineage: Whether OpenLineage events go to the receiver even without `protocol`.
+        failed: The run to execute again from its failure, as Dagster's page does.
         variables: Of its environment, besides.
     """
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -185,6 +191,8 @@ def launch(
         "LOG_FORMAT": "json",
         "PYTHONPATH": "src",
     }
+    again = [failed.run_id] if failed else []
+    tags = {**(tags or {}), **({"dagster/is_resume_retry": "true"} if failed else {})}
     with receiver() as endpoint:
         if protocol:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = endpoint.grpc_url if protocol == "grpc" else endpoint.url
@@ -192,7 +200,7 @@ def launch(
         if protocol or lineage:
             environment["OPENLINEAGE_URL"] = endpoint.url
         done = subprocess.run(
-            [str(python), "launch.py", job, json.dumps(config), json.dumps(dict(tags or {}))],
+            [str(python), "launch.py", job, json.dumps(config), json.dumps(tags), *again],
             cwd=project,
             env=environment | variables,
             capture_output=True,

@@ -260,7 +260,7 @@ def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
         get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"], steps=[]),
     )
     return SimpleNamespace(
-        run=SimpleNamespace(execution_plan_snapshot_id="plan", tags={}),
+        run=SimpleNamespace(execution_plan_snapshot_id="plan", parent_run_id=None, tags={}),
         run_id=run_id or str(uuid4()),
         job_name="daily",
         retry_number=0,
@@ -282,7 +282,7 @@ def invocation(target: Path) -> Any:
         project=None,
         adapter=None,
         project_dir=target,
-        process=SimpleNamespace(args=["dbt", "build"]),
+        process=SimpleNamespace(args=["dbt", "build"], poll=lambda: None),
         dagster_dbt_translator=SimpleNamespace(
             get_asset_key=lambda node: dg.AssetKey(node["name"]),
             get_asset_spec=lambda _manifest, unique_id, _project: dg.AssetSpec(unique_id.rpartition(".")[2]),

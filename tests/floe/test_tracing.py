@@ -176,6 +176,16 @@ class TestTree:
             f"{link.context.span_id:016x}",
         )
 
+    def test_repeated_run(self) -> None:
+        """The span of a run that repeats another one, for example from its failure, links to that run's span."""
+        repeated = "0af76519-16cd-43dd-8448-eb211c80319c"
+
+        (link,) = Recorded(parent_run_id=repeated).command().end()["run daily"].links
+
+        first = Recorded(run_id=repeated).command().end()["run daily"].get_span_context()
+        assert first is not None
+        assert (first.trace_id, first.span_id) == (link.context.trace_id, link.context.span_id)
+
     @pytest.mark.parametrize("traceparent", [None, "", "nonsense"])
     def test_no_outer_trace(self, traceparent: str | None) -> None:
         """Without such a trace, or with an invalid one, there is no link."""

@@ -27,6 +27,7 @@ PARTITION = "2026-11-22"
 CONTEXT = {
     "run": SimpleNamespace(
         execution_plan_snapshot_id="plan",
+        parent_run_id=None,
         tags={"dagster/partition": PARTITION, "dagster/schedule_name": "nightly", "dagster/step_key": "is not sent"},
     ),
     "has_partition_key": True,

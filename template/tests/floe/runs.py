@@ -172,7 +172,7 @@ def created(node: Mapping[str, Any]) -> dict[str, Any]:
 def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any]) -> Any:
     """Return as much of Dagster's context as is read, with `changes`; `tags` takes those of the run."""
     context = SimpleNamespace(
-        run=SimpleNamespace(execution_plan_snapshot_id="plan", tags={}),
+        run=SimpleNamespace(execution_plan_snapshot_id="plan", parent_run_id=None, tags={}),
         run_id=run_id,
         job_name="daily",
         retry_number=0,
@@ -206,7 +206,7 @@ def made_up_invocation(
         manifest={name: recording[name] for name in ("metadata", "nodes", "sources")},
         project=None,
         adapter=SimpleNamespace(config=config, convert_type=lambda _table, _index: "text"),
-        process=SimpleNamespace(args=list(arguments)),
+        process=SimpleNamespace(args=list(arguments), poll=lambda: None),
         dagster_dbt_translator=SimpleNamespace(
             get_asset_key=lambda node: dg.AssetKey(node["name"]),
             get_asset_spec=lambda _manifest, unique_id, _project: dg.AssetSpec(unique_id.rpartition(".")[2]),

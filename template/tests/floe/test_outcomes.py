@@ -142,7 +142,7 @@ def test_retry(tmp_path: Path) -> None:
     """A later attempt counts the earlier ones and does not start the Dagster run again; a range has both its keys."""
     tags = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-03"}
     context = {
-        "run": type("Run", (), {"execution_plan_snapshot_id": "plan", "tags": tags}),
+        "run": type("Run", (), {"execution_plan_snapshot_id": "plan", "parent_run_id": None, "tags": tags}),
         "retry_number": 2,
         "has_partition_key_range": True,
     }
@@ -161,7 +161,7 @@ def test_retry(tmp_path: Path) -> None:
 def test_schedule(tmp_path: Path) -> None:
     """A run without a partition is for the time at which its schedule has started it."""
     tags = {".dagster/scheduled_execution_time": "2026-11-23T05:00:00+00:00"}
-    context = {"run": type("Run", (), {"execution_plan_snapshot_id": "plan", "tags": tags})}
+    context = {"run": type("Run", (), {"execution_plan_snapshot_id": "plan", "parent_run_id": None, "tags": tags})}
     sent = send_recorded(tmp_path, context=context, recording=WITHOUT_NODES)
 
     assert sent.event("daily")["run"]["facets"]["nominalTime"]["nominalStartTime"] == "2026-11-23T05:00:00+00:00"
@@ -171,7 +171,7 @@ def test_partition_range(tmp_path: Path) -> None:
     """A run of several partitions is for the time that they cover together."""
     tags = {"dagster/asset_partition_range_start": "2026-11-01", "dagster/asset_partition_range_end": "2026-11-03"}
     context = {
-        "run": SimpleNamespace(execution_plan_snapshot_id="plan", tags=tags),
+        "run": SimpleNamespace(execution_plan_snapshot_id="plan", parent_run_id=None, tags=tags),
         "has_partition_key_range": True,
         "partition_time_window": SimpleNamespace(
             start=datetime(2026, 11, 1, tzinfo=UTC), end=datetime(2026, 11, 4, tzinfo=UTC)

@@ -30,16 +30,22 @@ def observe(
     dbt: DbtCliResource,
     args: Sequence[str],
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    *,
+    retry_tests: bool = False,
     **kwargs: Any,
 ) -> DbtEventIterator[Any]:
     """Run dbt with `args`, limited to Dagster's selection if the command takes one.
 
     Call it once per dbt command; a step may run several. `dbt retry` repeats the step's previous command.
 
+    If Dagster repeats the step, because of a `RetryPolicy` or "from failure", only the nodes that failed or were
+    skipped are built again. A failed test is not repeated, and if nothing else has failed, neither is the step.
+
     Args:
         dbt: The resource `dbt`.
         args: Arguments of dbt, such as `["build"]`.
         context: Context of the asset or op.
+        retry_tests: Whether failed tests are repeated as well, for example if they read a source that may change.
         kwargs: Further arguments of `DbtCliResource.cli`, such as `raise_on_error` or `target_path`.
 
     Returns:
@@ -51,11 +57,12 @@ def observe(
     except Exception as error:  # OpenTelemetry refuses some values of OTEL_* as soon as it is imported
         context.log.warning("Lineage and tracing are off, because they could not be loaded: %s", redact(str(error)))
         return start(dbt, args, context, kwargs, before=None).stream()
-    observer = Observer(context, settings)
+    observer = Observer(context, settings, retries_tests=retry_tests)
     try:
         cache_dbt_version(dbt)
         cache_output_keys(context)
         observer.hold(lock_database(settings, dbt_command(args), context.log))
+        args = observer.repeat(args, dbt) or args
         with environment(observer.environment()):
             invocation = start(dbt, args, context, kwargs, before=observer.last_target)
         limit_termination(invocation)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -33,6 +33,9 @@ DBT_TAG = "dagster_dbt/"
 
 # In the key of a step that stands for one step per dynamic output.
 UNRESOLVED = "[?]"
+
+# Dagster's tag of a run that repeats another one from its failure.
+FROM_FAILURE_TAG = "dagster/is_resume_retry"
 
 PACKAGE = __name__.partition(".")[0]
 # Prefixes of the jobs that Dagster defines itself. The first is for a schedule or sensor that targets a selection of
@@ -61,6 +64,10 @@ class Step:
         tags: Tags of the run.
         partitions: First and last partition key, equal for a single partition.
         window: Start and end of the time that the partitions cover, if they are time partitions.
+        has_retries: Whether Dagster repeats the step after a failure.
+        parent_run_id: The run that this one repeats, wholly or in part, if it does.
+        failed_run_id: The same run if only what has failed is repeated, and the step has no assets that are new.
+        needed_outputs: In such a run, names of the step's outputs that other steps of the run need.
         traceparent: Trace from which the run was started (https://www.w3.org/TR/trace-context/).
         last_materialization: Returns the metadata and the time of an asset's last materialization.
         is_running: Says of a run id whether Dagster knows such a run, and does not know its end.
@@ -75,6 +82,10 @@ class Step:
     tags: Mapping[str, str] = field(default_factory=dict)
     partitions: tuple[str, str] | None = None
     window: tuple[datetime, datetime] | None = None
+    has_retries: bool = False
+    parent_run_id: str | None = None
+    failed_run_id: str | None = None
+    needed_outputs: frozenset[str] = frozenset()
     traceparent: str | None = None
     last_materialization: Callable[[dg.AssetKey], LastMaterialization] = field(
         default=lambda _: ({}, 0.0), repr=False, compare=False
@@ -107,16 +118,22 @@ class Step:
 def read_step(context: Context) -> Step:
     """Read the step from Dagster's context."""
     tags = context.run.tags
+    key = context.get_step_execution_context().step.key
+    failed_run_id = _failed_run_id(context, key)
     return Step(
         run_id=context.run_id,
         job_name=context.job_name,
-        key=context.get_step_execution_context().step.key,
+        key=key,
         run_started_at=_run_start(context),
         attempt=context.retry_number,
         run_steps=read_plan(context).to_execute,
         tags=tags,
         partitions=_partitions(context),
         window=_window(context),
+        has_retries=bool(context.get_step_execution_context().op_retry_policy),
+        parent_run_id=context.run.parent_run_id,
+        failed_run_id=failed_run_id,
+        needed_outputs=frozenset(_needed_outputs(key, _plan(context, context.run)) if failed_run_id else ()),
         traceparent=tags.get(TRACEPARENT_TAG) or os.environ.get(TRACEPARENT),
         last_materialization=partial(_last_materialization, context.instance),
         is_running=partial(is_running, context.instance),
@@ -241,6 +258,39 @@ def trace_environment(step: Step, *, is_sampled: bool = False) -> dict[str, str]
     traceparent = f"00-{trace_id(step.run_id):032x}-{step.span_id:016x}-{is_sampled:02x}"
     # dbt repeats variables of the second kind in each line of its JSON log and in run_results.json.
     return {TRACEPARENT: traceparent, f"DBT_ENV_CUSTOM_ENV_{TRACEPARENT}": traceparent}
+
+
+def _plan(context: Context, run: dg.DagsterRun) -> Any:
+    """Return the execution plan that Dagster has stored of a run; None if the run has no plan, as in a test."""
+    snapshot = run.execution_plan_snapshot_id
+    return context.instance.get_execution_plan_snapshot(snapshot) if snapshot else None
+
+
+def _failed_run_id(context: Context, key: str) -> str | None:
+    parent = context.run.parent_run_id
+    if context.run.tags.get(FROM_FAILURE_TAG) != "true" or parent is None:
+        return None
+    run = context.instance.get_run_by_id(parent)
+    before, plan = _plan(context, run) if run else None, _plan(context, context.run)
+    return parent if before and plan and _assets(key, plan) <= _assets(key, before) else None
+
+
+def _assets(key: str, plan: Any) -> set[Any]:
+    """Return the keys of the assets that a step builds."""
+    return {
+        output.properties.asset_key
+        for step in plan.steps
+        for output in step.outputs
+        if step.key == key and output.properties and output.properties.asset_key
+    }
+
+
+def _needed_outputs(key: str, plan: Any) -> Iterator[str]:
+    for step in plan.steps:
+        if step.key in plan.step_keys_to_execute:
+            for handle in (handle for put in step.inputs for handle in put.upstream_output_handles):
+                if handle.step_key == key:
+                    yield handle.output_name
 
 
 def _partitions(context: Context) -> tuple[str, str] | None:

@@ -24,6 +24,7 @@ import dagster as dg
 from .assets.catalog import StepAssets
 from .assets.results import Result, read_result
 from .dbt.node_events import Outcome
+from .dbt.retry import RetryStore
 from .delivery.budget import seconds_left, spend
 from .delivery.counts import Counts
 from .delivery.limits import BUDGET_SECONDS
@@ -58,6 +59,9 @@ class Command(Protocol):
     def stop(self, message: str) -> None:
         """End the command if it is open, because its events are no longer read; `message` gives the reason."""
 
+    def keep(self) -> None:
+        """Store the command, which has succeeded, because the step has not."""
+
 
 class StepWatch(logging.Handler):
     """The watchers of one attempt at a step, which end with the attempt."""
@@ -78,10 +82,12 @@ class StepWatch(logging.Handler):
         self._settings = settings
         self.guard = guard
         self._commands: list[Command] = []
+        self._calls: list[Command] = []
         self._ended = False
         self._reasons: dict[str, str] = {}
         self.last_target: Path | None = None  # dbt's target folder of the last command
         self.step = step = read_step(context)
+        self.store = RetryStore(settings.state_dir, step.run_id, step.key)
         with guard("the log"):
             enter_step(step)
         self.watchers: list[Watcher] = []
@@ -138,10 +144,12 @@ class StepWatch(logging.Handler):
                     stack.enter_context(scope())
             yield
 
-    def enter(self, command: Command) -> None:
-        """Add a command before it starts."""
+    def enter(self, command: Command) -> int:
+        """Add a command before it starts; return its number within the attempt."""
         self._runs_dbt = True
         self._commands.append(command)
+        self._calls.append(command)
+        return len(self._calls)
 
     def leave(self, command: Command, end: StepEnd, raised: str | None) -> None:
         """Remove a command that has ended.
@@ -196,6 +204,7 @@ class StepWatch(logging.Handler):
         for command in list(self._commands):
             with self.guard():
                 command.stop(end.message or UNREAD)
+        self._settle(end)
         run = None
         with self.guard():
             run = run_end(self._context, self.step, end, all_steps=self._assets is not None)
@@ -206,6 +215,15 @@ class StepWatch(logging.Handler):
             with self.guard(watcher.name):
                 watcher.finish(ending)
         self._close(run)
+
+    def _settle(self, end: StepEnd) -> None:
+        """Store what the next attempt at the step need not repeat, or forget it after a success."""
+        if end.outcome is Outcome.SUCCESS:
+            with self.guard():
+                self.store.clear()
+        for command in self._calls if end.outcome is not Outcome.SUCCESS else ():
+            with self.guard():
+                command.keep()
 
     def _close(self, run: RunEnd | None = None) -> None:
         started = time.monotonic()

@@ -36,13 +36,17 @@ class DbtCommand:
         log: dbt's debug log.
     """
 
-    def __init__(self, invocation: DbtCliInvocation, log: DebugLog) -> None:
+    def __init__(self, invocation: DbtCliInvocation, log: DebugLog, repeated: Sequence[str] = ()) -> None:
+        """Watch an invocation; if it repeats an earlier one, `repeated` is the command line of that one."""
         self.invocation = invocation
         self.log = log
+        self._repeated = repeated
 
     @cached_property
     def arguments(self) -> list[str]:
-        """Return the command line, starting with the program's name."""
+        """Return the command line, starting with the program's name; for a repeated command, the first one."""
+        if self._repeated:
+            return list(self._repeated)
         args = self.invocation.process.args
         return [str(argument) for argument in args] if isinstance(args, list) else []
 

@@ -11,8 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-# The name that dagster-dbt gives to the target folder of a command: step, run and a random part.
-COMMAND_FOLDER = re.compile(r".+-[0-9a-f]{7}-[0-9a-f]{7}")
+# The name that dagster-dbt gives to the target folder of a command: step, run and a random part. Commands that take no
+# selection, such as `dbt retry`, have only the last.
+COMMAND_FOLDER = re.compile(r"(.+-[0-9a-f]{7}-)?[0-9a-f]{7}")
 KEPT_FOLDERS = 10
 KEPT_SECONDS = 3600.0
 

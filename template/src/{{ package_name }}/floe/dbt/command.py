@@ -8,7 +8,7 @@ recommends, and get it back afterwards, so that what they build is still an outp
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,16 @@ def start(
     invocation = dbt.cli(args, **{"manifest": manifest, "dagster_dbt_translator": translator, **kwargs})
     invocation.context, invocation.project = context, project
     return invocation
+
+
+def has_nodes(context: Context, unique_ids: Collection[str]) -> bool:
+    """Return whether the manifest of the context's assets has nodes; for others than dbt's assets, assume it."""
+    if not context.has_assets_def or not _is_dbt(context.assets_def):
+        return True
+    manifest = get_manifest_and_translator_from_dbt_assets([context.assets_def])[0]
+    return all(
+        unique_id in manifest["nodes"] or unique_id in manifest.get("unit_tests", {}) for unique_id in unique_ids
+    )
 
 
 def limit_termination(invocation: DbtCliInvocation) -> None:

@@ -7,6 +7,7 @@ the manifest of the run.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +68,25 @@ class Graph:
         prefix = f"macro.{self.metadata.get('project_name')}.materialization_"
         names = (unique_id.removeprefix(prefix) for unique_id in self._macros if unique_id.startswith(prefix))
         return {name.rpartition("_")[0] for name in names}  # without the adapter
+
+    def below(self, unique_id: str) -> set[str]:
+        """Return the unique ids of all nodes that depend on a node."""
+        below: set[str] = set()
+        waiting = list(self._children[unique_id])
+        while waiting:
+            child = waiting.pop()
+            if child not in below:
+                below.add(child)
+                waiting += self._children[child]
+        return below
+
+    @cached_property
+    def _children(self) -> Mapping[str, set[str]]:
+        children: dict[str, set[str]] = defaultdict(set)
+        for node in self._nodes.values():
+            for parent in node.get("depends_on", {}).get("nodes", ()):
+                children[parent].add(str(node["unique_id"]))
+        return children
 
     def tables_upstream(self, node: Node) -> list[Node]:
         """Return the tables that a node reads, including those behind ephemeral models and table functions.

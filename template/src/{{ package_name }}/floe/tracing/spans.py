@@ -197,13 +197,11 @@ class SpanBuilder:
         _end(self._step, outcome, message, at, error)
         self._has_ended = True
         if run_outcome:
-            outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
-            caller = trace.get_current_span(outer).get_span_context()
             self._ids.use(run_span_id(self._run_step.run_id))
             run = self._tracer.start_span(
                 f"run {self._run_step.display_name}",
                 context=Context(),
-                links=[Link(caller)] if caller.is_valid else None,
+                links=self._run_links(),
                 start_time=_nanoseconds(self._run_step.run_started_at),
                 attributes=redact_values(self._shared, self._redact),
             )
@@ -226,6 +224,14 @@ class SpanBuilder:
             span = self._child(self._step, name, started_at, attributes)
             _end(span, outcome, CHECK_FAILED if outcome is Outcome.FAIL else None, result.at, CHECK_ERROR)
             started_at = result.at
+
+    def _run_links(self) -> list[Link]:
+        """Return links to the span that started the run, and to the run that it repeats, which has its own trace."""
+        outer = PROPAGATOR.extract({"traceparent": self._run_step.traceparent or ""}, Context())
+        linked = [trace.get_current_span(outer).get_span_context()]
+        if repeated := self._run_step.parent_run_id:
+            linked.append(SpanContext(trace_id(repeated), run_span_id(repeated), is_remote=True))
+        return [Link(context) for context in linked if context.is_valid]
 
     def _record_node(
         self,
