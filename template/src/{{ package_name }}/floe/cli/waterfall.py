@@ -23,7 +23,15 @@ from ..tracing.endpoint import SPAN_FOLDER
 
 COLUMNS = 60  # width of the text bars
 WIDTH, LABEL, ROW = 1000, 330, 18  # sizes in the picture, in pixels
-COLORS = {"model": "#4c78a8", "seed": "#72b7b2", "snapshot": "#b279a2", "test": "#9d9d9d", "unit_test": "#9d9d9d"}
+CODE = ("asset ", "check ")  # the start of the names of spans of Python code
+COLORS = {
+    "model": "#4c78a8",
+    "seed": "#72b7b2",
+    "snapshot": "#b279a2",
+    "code": "#54a24b",
+    "test": "#9d9d9d",
+    "unit_test": "#9d9d9d",
+}
 LEVEL, ERROR = "#bab0ac", "#e45756"
 
 
@@ -82,7 +90,7 @@ def bars(spans: Iterable[Span]) -> list[Bar]:
         for span in children.get(parent, ()):
             # The spans above the nodes have a blank in their name, or lack the dots of a unique id.
             is_node = "." in span.name and " " not in span.name
-            kind = span.name.partition(".")[0] if is_node else "level"
+            kind = span.name.partition(".")[0] if is_node else "code" if span.name.startswith(CODE) else "level"
             yield Bar(
                 name=span.name,
                 depth=depth,
@@ -138,8 +146,8 @@ def as_svg(drawn: Sequence[Bar]) -> str:
 
 
 def _window(drawn: Sequence[Bar]) -> tuple[float, float]:
-    """Return the start and length of the drawing: it starts with dbt, because Dagster's own start takes long."""
-    begin = min((bar.start for bar in drawn if bar.name == "dbt"), default=0.0)
+    """Return the start and length of the drawing: it starts with dbt or an asset, as Dagster's own start takes long."""
+    begin = min((bar.start for bar in drawn if bar.name == "dbt" or bar.name.startswith(CODE)), default=0.0)
     return begin, max((bar.start + bar.seconds - begin for bar in drawn), default=0) or 1
 
 

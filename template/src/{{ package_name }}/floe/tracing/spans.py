@@ -217,6 +217,7 @@ class SpanBuilder:
                 if self._asset:
                     for key, value in redact_values(attributes, self._redact).items():
                         self._asset.set_attribute(key, value)
+                    started_at = result.at
                     continue
             else:
                 name = f"check {result.key.asset_key.to_user_string()}:{result.key.name}"
