@@ -28,7 +28,7 @@ from .dbt.retry import RetryStore
 from .delivery.budget import seconds_left, spend
 from .delivery.counts import Counts
 from .delivery.limits import BUDGET_SECONDS
-from .delivery.run_tags import ENDED_TAG, add_counts
+from .delivery.run_tags import ENDED_TAG, add_counts, hold_counts
 from .faults import FaultGuard
 from .lineage.watcher import LineageWatcher
 from .logs import enter_step
@@ -261,11 +261,13 @@ class StepWatch(logging.Handler):
                 summary,
                 redact(reasons),
             )
-        else:
-            self._context.log.log(logging.DEBUG if self._is_python else logging.INFO, summary)
+        elif not self._is_python:  # Dagster stores each line, and a run may have hundreds of such steps
+            self._context.log.info(summary)
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
             tags[ENDED_TAG] = self.step.run_id
+        elif self._is_python and not bad and hold_counts(self._context, tags):
+            return
         if not add_counts(
             self._context, tags, self._settings.state_dir, max(deadline, time.monotonic() + LOCK_SECONDS)
         ):

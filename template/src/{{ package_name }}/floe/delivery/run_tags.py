@@ -6,7 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
+
+import dagster as dg
 
 from ..step import Context
 from .state_folder import lock_until, make_state_folder
@@ -17,8 +20,34 @@ ENDED_TAG = ".dagster/floe_end"
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
+# Counts that this process has not written yet, by run id: several steps of one process are written at once.
+_held: dict[str, dict[str, str]] = {}
+_written: set[str] = set()
+
+
+def hold_counts(context: Context, counts: Mapping[str, str]) -> bool:
+    """Keep `counts` until the run ends in this process; return False for the first step of the process.
+
+    That one is written at once, because it may be the only one: most executors start a process per step.
+    """
+    if context.run_id not in _written:
+        return False
+    if context.run_id not in _held:
+        Finalize(None, _write_held, (context.instance, context.run_id), exitpriority=50)
+    _held[context.run_id] = _sums(_held.get(context.run_id, {}), counts)
+    return True
+
+
+def _write_held(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Write what is still held when the process exits, because the run has ended elsewhere."""
+    if held := _held.pop(run_id, None):
+        with suppress(Exception):  # the instance may be closed
+            run = instance.get_run_by_id(run_id)
+            instance.add_run_tags(run_id, _sums(run.tags if run else {}, held))
+
+
 def add_counts(context: Context, counts: Mapping[str, str], folder: Path, deadline: float) -> bool:
-    """Add `counts` to the run's tags; return False if another process has held the lock until `deadline`.
+    """Add `counts`, and those held, to the run's tags; return False if another process holds the lock at `deadline`.
 
     Dagster cannot add to a tag but only set it. So steps that end at the same moment may overwrite each other's tags if
     they run on several machines or do not get the lock.
@@ -29,13 +58,18 @@ def add_counts(context: Context, counts: Mapping[str, str], folder: Path, deadli
         folder: The state folder, which contains the file to lock.
         deadline: The end of the wait for the lock, in the time of `time.monotonic`.
     """
+    counts = _sums(_held.pop(context.run_id, {}), counts)
+    _written.clear()
+    _written.add(context.run_id)
     with _locked(folder / "run_tags.lock", deadline) as is_exclusive:
         record = context.instance.get_run_record_by_id(context.run_id)
         tags = record.dagster_run.tags if record else {}
-        context.instance.add_run_tags(
-            context.run_id, {name: total(tags.get(name), text) for name, text in counts.items()}
-        )
+        context.instance.add_run_tags(context.run_id, _sums(tags, counts))
     return is_exclusive
+
+
+def _sums(before: Mapping[str, str], counts: Mapping[str, str]) -> dict[str, str]:
+    return {name: total(before.get(name), text) for name, text in counts.items()}
 
 
 def total(before: str | None, text: str) -> str:
