@@ -18,6 +18,7 @@ class Kind(StrEnum):
     LATE = "late asset"
     RECOVERY = "recovery"
     SUMMARY = "summary"
+    TEST = "test message"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

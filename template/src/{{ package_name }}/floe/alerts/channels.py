@@ -16,14 +16,13 @@ from typing import Protocol
 from ..delivery.http_session import HttpSession
 from ..settings import Settings
 from .alert import Alert
-from .config import AlertConfig, MailConfig
+from .config import MAIL, TLS_PORT, AlertConfig, MailConfig
 from .message import mail, webhook_text
 
 TIMEOUT_SECONDS = 5.0
 REFUSED = {400, 413, 422}  # the message is to blame
 TOO_MANY = 429
 MOST_WAIT_SECONDS = 3600.0
-MAIL = "mail"
 
 
 class RefusedError(Exception):
@@ -117,16 +116,16 @@ def connect(config: MailConfig) -> smtplib.SMTP:
         OSError: It cannot be reached, does not accept the credentials, or offers no TLS to sign in with.
     """
     context = ssl.create_default_context()
-    if config.port == 465:
+    if config.port == TLS_PORT:
         connection: smtplib.SMTP = smtplib.SMTP_SSL(config.host, config.port, timeout=TIMEOUT_SECONDS, context=context)
     else:
         connection = smtplib.SMTP(config.host, config.port, timeout=TIMEOUT_SECONDS)
     try:
         connection.ehlo()
-        if config.port != 465 and connection.has_extn("starttls"):
+        if config.port != TLS_PORT and connection.has_extn("starttls"):
             connection.starttls(context=context)
             connection.ehlo()
-        elif config.port != 465 and config.user:
+        elif config.port != TLS_PORT and config.user:
             raise OSError("it offers no TLS, so the password is not sent: correct SMTP_PORT, or remove SMTP_USER")
         if config.user:
             connection.login(config.user, config.password)
@@ -136,11 +135,11 @@ def connect(config: MailConfig) -> smtplib.SMTP:
     return connection
 
 
-def open_channel(name: str, config: AlertConfig, settings: Settings) -> Channel | None:
-    """Return the channel with a name of `AlertConfig.channels_for`; None if it is no longer configured."""
-    if name == MAIL:
-        return Mail(config.mail, settings) if config.mail else None
-    return Webhook(config.webhooks[name], settings) if name in config.webhooks else None
+def open_channel(name: str, config: AlertConfig, settings: Settings) -> Channel:
+    """Return the channel with a name of `AlertConfig.channels`."""
+    if name == MAIL and config.mail:
+        return Mail(config.mail, settings)
+    return Webhook(config.webhooks[name], settings)
 
 
 def _raise(code: int, answer: str, error: Exception) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from ..settings import ALERT_WEBHOOK, Settings
 
+MAIL = "mail"  # the name of that channel; a webhook's is that of its variable
 OWNERS = "owners"  # in FLOE_ALERT_EMAIL_TO: the addresses among the owners of what has failed
 ADDRESS = re.compile(r"[^@\s,<>]+@[^@\s,<>]+")
 SMTP_PORT, TLS_PORT = 25, 465
@@ -55,14 +56,19 @@ class AlertConfig:
     @property
     def is_off(self) -> bool:
         """Return whether no message can be sent."""
-        return not self.webhooks and self.mail is None
+        return not self.channels
+
+    @property
+    def channels(self) -> list[str]:
+        """Return the names of all channels."""
+        return [*self.webhooks, *([MAIL] if self.mail else [])]
 
     def channels_for(self, owners: tuple[str, ...]) -> list[str]:
-        """Return the channels of a message: variables of webhooks, and `mail`."""
+        """Return the names of the channels for a message."""
         named = [self.webhook_of.get(owner, ALERT_WEBHOOK) for owner in owners] or [ALERT_WEBHOOK]
         usable = [name if name in self.webhooks else ALERT_WEBHOOK for name in named]
         channels = [name for name in dict.fromkeys(usable) if name in self.webhooks]
-        return [*channels, *(["mail"] if self.mail and self.mail.recipients_for(owners) else [])]
+        return [*channels, *([MAIL] if self.mail and self.mail.recipients_for(owners) else [])]
 
 
 def read_config(settings: Settings) -> AlertConfig:

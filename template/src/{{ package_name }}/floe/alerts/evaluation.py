@@ -117,16 +117,14 @@ def _send_all(
     sent, errors = 0, []
     for number, name in enumerate(names):
         entries = [entry for entry in waiting if name in entry.refusals]
-        channel = open_channel(name, config, settings)
-        if channel is None:
-            for entry in entries:
-                store.drop(entry, f"{name} is no longer set", name)
+        if name not in config.channels:  # its variables are wrong, or no longer set
             continue
         # Each channel gets its share of the time, so that one that hangs leaves time for the others.
         until = time.monotonic() + (deadline - time.monotonic()) / (len(names) - number)
         failures, rests_until = history.rests.get(name, (0, 0.0))
         if time.time() < rests_until:
             continue
+        channel = open_channel(name, config, settings)
         try:
             sent += _send(store, name, channel, entries, until)
             history.rests.pop(name, None)

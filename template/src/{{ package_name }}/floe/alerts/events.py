@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import dagster as dg
 
 from ..redact import ANSI_CODES, redact
 from ..run_outcome import step_end
-from ..step import Step
+from ..step import ASSET_JOB, IMPLICIT_JOB, RANGE_TAGS, Step
 from .alert import Alert, Kind
 from .catalog import Catalog
 from .history import History, OpenRun, OpenSubject, add_failed, repaired
@@ -45,6 +46,9 @@ NO_RUN = ""  # the id under which Dagster stores events without a run
 LATE, FRESH = "FAIL", "PASS"
 WILL_RETRY_TAG = "dagster/will_retry"
 RESUMED_TAG = "dagster/is_resume_retry"  # of a run that was re-executed from the failure
+# A line of dbt's progress, which says less than the messages that follow.
+PROGRESS = re.compile(r"\d+ of \d+ (?:ERROR|FAIL)\b")
+PARTITION_TAGS = ("dagster/partition", *RANGE_TAGS)
 CAUSE_LINES, CAUSE_CHARACTERS = 20, 1500
 MOST_CHECKS = 10  # of a run, that its message names
 
@@ -182,7 +186,7 @@ class EventReader:
         for name in checks:
             covered = OpenSubject(at=entry.timestamp, owners=[*owners], run_id=run.run_id)
             self.history.checks.setdefault(name, covered)
-        open_run = _open_run(run, entry.timestamp, [*owners])
+        open_run = self._open_run(run, entry.timestamp, [*owners])
         add_failed(self.history, open_run)
         details = [f"failed check: {_described(check)}" for _, check in checks.values()]
         if len(details) > MOST_CHECKS:
@@ -214,7 +218,7 @@ class EventReader:
         )
 
     def _succeeded(self, run: dg.DagsterRun, at: float) -> Iterator[Alert]:
-        for failed in repaired(self.history, _open_run(run, at, [])):
+        for failed in repaired(self.history, self._open_run(run, at, [])):
             times = "" if failed.failures == 1 else f" after {failed.failures} failures"
             yield Alert(
                 key=f"run {run.run_id} repairs {failed.root} {failed.partition}",
@@ -226,6 +230,32 @@ class EventReader:
                 job=_job(run),
                 details=(f"failed since {_time(failed.at)}",),
             )
+
+    def _open_run(self, run: dg.DagsterRun, at: float, owners: list[str]) -> OpenRun:
+        tags = run.tags
+        is_resumed = tags.get(RESUMED_TAG) == "true" or not run.is_success
+        return OpenRun(
+            job_name=run.job_name,
+            partition="...".join(tags[name] for name in PARTITION_TAGS if name in tags),
+            selection=self._selection(run),
+            root=(run.root_run_id if is_resumed else None) or run.run_id,
+            at=at,
+            owners=owners,
+        )
+
+    def _selection(self, run: dg.DagsterRun) -> list[str] | None:
+        """Return what a run is limited to; None for the whole job."""
+        if run.asset_selection:
+            return sorted(key.to_user_string() for key in run.asset_selection)
+        if run.resolved_op_selection is not None:
+            return sorted(run.resolved_op_selection)
+        # Of assets that a script materializes, and of a repeated part of a run, only the steps are known.
+        is_of_script = run.job_name.startswith(IMPLICIT_JOB) and not run.job_name.startswith(ASSET_JOB)
+        if (is_of_script or run.parent_run_id) and run.execution_plan_snapshot_id:
+            plan = self.instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+            if is_of_script or run.step_keys_to_execute:
+                return sorted(plan.step_keys_to_execute)
+        return None
 
     def _event_without_run(self, entry: dg.EventLogEntry) -> Iterator[Alert]:
         if evaluation := self._own_check(entry):
@@ -304,27 +334,6 @@ class EventReader:
                 )
 
 
-def _open_run(run: dg.DagsterRun, at: float, owners: list[str]) -> OpenRun:
-    tags = run.tags
-    ranges = ("dagster/partition", "dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-    is_resumed = tags.get(RESUMED_TAG) == "true" or not run.is_success
-    selection: list[str] | None = None
-    if run.asset_selection is not None:
-        selection = sorted(key.to_user_string() for key in run.asset_selection)
-    elif run.resolved_op_selection is not None:
-        selection = sorted(run.resolved_op_selection)
-    elif run.parent_run_id and run.step_keys_to_execute:
-        selection = sorted(run.step_keys_to_execute)
-    return OpenRun(
-        job_name=run.job_name,
-        partition="...".join(tags[name] for name in ranges if name in tags),
-        selection=selection,
-        root=(run.root_run_id if is_resumed else None) or run.run_id,
-        at=at,
-        owners=owners,
-    )
-
-
 def _job(run: dg.DagsterRun) -> str:
     """Return the name of a run's job in lineage."""
     step = Step(run_id=run.run_id, job_name=run.job_name, key="", run_started_at=datetime.now(UTC))
@@ -349,7 +358,7 @@ def _reason_of(evaluation: dg.AssetCheckEvaluation) -> str:
 
 
 def _shortened(text: str) -> str:
-    lines = text.strip().splitlines()
+    lines = "\n".join(line for line in text.splitlines() if not PROGRESS.match(line)).strip().splitlines()
     shown = "\n".join(lines[:CAUSE_LINES])[:CAUSE_CHARACTERS]
     return shown if shown == "\n".join(lines) else f"{shown}\n…"
 

@@ -21,7 +21,9 @@ MARKS = {
     Kind.LATE: "\N{LARGE YELLOW CIRCLE}",
     Kind.RECOVERY: "\N{LARGE GREEN CIRCLE}",
     Kind.SUMMARY: "\N{LARGE RED CIRCLE}",
+    Kind.TEST: "\N{LARGE GREEN CIRCLE}",
 }
+MAIL_LINE_CHARACTERS = 998  # the limit of e-mail; folded headers keep blanks in some clients
 SUBJECT_CHARACTERS = 200
 
 
@@ -45,7 +47,7 @@ def webhook_text(alert: Alert, settings: Settings) -> str:
 def mail(alert: Alert, settings: Settings, config: MailConfig) -> EmailMessage:
     """Return the e-mail, whose Message-ID is the same whenever it is sent."""
     sender = Address(addr_spec=config.sender)
-    message = EmailMessage(policy=SMTP)
+    message = EmailMessage(policy=SMTP.clone(max_line_length=MAIL_LINE_CHARACTERS))
     message["Subject"] = title(alert, settings)
     message["From"] = Address(settings.name, sender.username, sender.domain)
     message["To"] = [Address(addr_spec=address) for address in config.recipients_for(alert.owners)]
