@@ -16,7 +16,7 @@ from typing import Any
 
 from tools import runs
 from tools.engines.process import free_port
-from tools.inbox import Hook, Mailbox, hook, mailbox
+from tools.inbox import Mailbox, hook, mailbox
 
 JOBS, CHECKS, LATE = 6, 14, 8
 MODULE = f"""
@@ -93,8 +93,12 @@ from pipeline.definitions import defs
 
 if __name__ == "__main__":
     definitions = defs()
-    print("READY", flush=True)
     with dg.DagsterInstance.get() as instance:
+        # Make the databases: processes that do it at the same time spoil them.
+        instance.get_runs()
+        instance.all_instigator_state()
+        instance.get_asset_records()
+        print("READY", flush=True)
         for line in sys.stdin:
             job, *flags = line.split()
             Path("flags.json").write_text(json.dumps(flags))
@@ -156,15 +160,16 @@ class Driver:
     """A process that runs jobs of the project while the test says what fails."""
 
     def __init__(self, project: Path, variables: dict[str, str]) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            cwd=project,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(project / "driver.log").open("wb"),
-            text=True,
-        )
+        with (project / "driver.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", DRIVER],
+                cwd=project,
+                env=variables,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self._answer("READY")
 
     def run(self, job: str, *flags: str) -> None:
@@ -184,8 +189,10 @@ class Driver:
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
 
 def title(text: str) -> str:
