@@ -147,7 +147,7 @@ def mailbox(tls: tuple[Path, Path] | None = None, password: str = "", port: int 
     if password:
 
         def is_right(_: SMTP, __: object, ___: object, ____: str, data: LoginPassword) -> AuthResult:
-            return AuthResult(success=data.password.decode() == password, auth_data=data)
+            return AuthResult(success=data.password.decode() == password, handled=False, auth_data=data)
 
         options |= {"auth_required": True, "authenticator": is_right}
     kept.port = port or free_port()

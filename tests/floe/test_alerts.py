@@ -17,12 +17,15 @@ from dagster._core.definitions.freshness import FreshnessState, FreshnessStateCh
 from pipeline.floe.alerts import channels, evaluation, events, store
 from pipeline.floe.alerts.config import read_config
 from pipeline.floe.alerts.evaluation import alert_folder, evaluate
+from pipeline.floe.cli import main
+from pipeline.floe.cli.doctor import alerts as doctor
 from pipeline.floe.daemon import sensor
 from pipeline.floe.daemon.lost_runs import is_of
 from pipeline.floe.redact import redact
 from pipeline.floe.settings import Settings, settings
 
 from tools.engines.certificates import write_certificate
+from tools.engines.process import free_port
 from tools.inbox import Hook, Mailbox, hook, mailbox
 
 OFF = ("FLOE_ALERT_", "SMTP_", "FLOE_DAGSTER_URL", "FLOE_TRACE_URL", "FLOE_LINEAGE_URL")
@@ -702,3 +705,91 @@ def test_off(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     assert dg.DefaultSensorStatus.STOPPED is sensor.alert_sensor.default_status
     assert "Alerts are off: set FLOE_ALERT_WEBHOOK." == result.skip_message
     assert not (tmp_path / "state").exists()
+
+
+def findings(variable: str = "") -> dict[str, list[str]]:
+    """Return what the doctor says of alerts: state -> messages, those that contain `variable`."""
+    thread_findings = list(doctor.alerts(settings, time.monotonic() + 8))
+    said: dict[str, list[str]] = {}
+    for finding in thread_findings:
+        if variable in finding.message:
+            said.setdefault(finding.state, []).append(finding.message)
+    return said
+
+
+@in_memory
+def test_doctor(project: Project) -> None:
+    """The doctor connects to both channels, and sends no message."""
+    said = findings()
+
+    assert {"ok"} == said.keys()
+    assert ["FLOE_ALERT_WEBHOOK in the environment", "SMTP_HOST in the environment"] == [
+        message.partition("(")[2].partition(")")[0] for message in said["ok"]
+    ]
+    assert "T0001" not in str(said)
+    assert ([], []) == (project.hook.texts, project.mails.messages)
+
+
+@in_memory
+def test_doctor_of_dead(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor names a channel that nobody serves, and what waits for it."""
+    project.hook.status = 500
+    Flags.is_broken = True
+    project.run(invoices)
+    project.tick()
+    monkeypatch.setenv("FLOE_ALERT_WEBHOOK", f"http://127.0.0.1:{free_port()}/hook")
+    monkeypatch.setenv("SMTP_PORT", str(free_port()))
+    said = findings()
+
+    assert ["nothing is listening there: start the receiver, or correct the port"] * 2 == [
+        message.partition("): ")[2] for message in said["fail"]
+    ]
+    assert ["1 messages are waiting; the sensor floe_alerts sends them"] == said["warn"]
+
+
+@in_memory
+@pytest.mark.usefixtures("project")
+def test_doctor_of_wrong_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The doctor signs in to the mail server."""
+    certificate = write_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setenv("SMTP_USER", "ann")
+    monkeypatch.setenv("SMTP_PASSWORD", "wrong horse")
+    with mailbox(certificate, "correct horse") as mails:
+        monkeypatch.setenv("SMTP_PORT", str(mails.port))
+        said = findings("SMTP_")
+
+    assert "it does not accept SMTP_USER and SMTP_PASSWORD (535)" in said["fail"][0]
+
+
+@in_memory
+@pytest.mark.usefixtures("project")
+def test_doctor_without_sensor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The doctor notices that a project from an earlier version has no sensor."""
+    monkeypatch.setattr(doctor, "DEFINITIONS", tmp_path)
+
+    assert "alert_sensor" in findings("sensor")["fail"][0]
+
+
+def test_doctor_of_half_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerts are off by default, which is no mistake; half a setting is one."""
+    assert {"off"} == findings().keys()
+
+    monkeypatch.setenv("FLOE_ALERT_EMAIL_FROM", "floe@example.com")
+    assert {
+        "fail": ["FLOE_ALERT_EMAIL_FROM is set, but FLOE_ALERT_EMAIL_TO is not: set it to the recipients"]
+    } == findings()
+
+
+@in_memory
+def test_command(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`floe alert` sends a test message through each channel, and says which does not work."""
+    monkeypatch.setenv("FLOE_ALERT_EMAIL_TO", "team@example.com")
+    monkeypatch.setattr("sys.argv", ["floe", "alert"])
+    assert 0 == main.main()
+    assert ["Test message: nothing has failed"] == project.titles
+    assert 1 == len(project.mails.messages)
+
+    project.hook.status = 404
+    assert 1 == main.main()
+    assert "FLOE_ALERT_WEBHOOK: OSError: it answered 404" in capsys.readouterr().out
