@@ -163,9 +163,7 @@ def project(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> It
         yield made
 
 
-def in_memory(test: Callable[..., None]) -> Callable[..., None]:
-    """Run a test with the instance in memory only."""
-    return pytest.mark.parametrize("instance", ["memory"], indirect=True)(test)
+in_memory = pytest.mark.parametrize("instance", ["memory"], indirect=True)
 
 
 def test_run(project: Project) -> None:

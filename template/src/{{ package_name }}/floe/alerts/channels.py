@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
+from ..delivery.diagnosis import EndpointError
 from ..delivery.http_session import HttpSession
 from ..settings import Settings
 from .alert import Alert
@@ -113,7 +114,8 @@ def connect(config: MailConfig) -> smtplib.SMTP:
     """Connect to the mail server and sign in, with TLS if the server offers it.
 
     Raises:
-        OSError: It cannot be reached, does not accept the credentials, or offers no TLS to sign in with.
+        EndpointError: It offers no TLS to sign in with.
+        OSError: It cannot be reached, or does not accept the credentials.
     """
     context = ssl.create_default_context()
     if config.port == TLS_PORT:
@@ -126,7 +128,7 @@ def connect(config: MailConfig) -> smtplib.SMTP:
             connection.starttls(context=context)
             connection.ehlo()
         elif config.port != TLS_PORT and config.user:
-            raise OSError("it offers no TLS, so the password is not sent: correct SMTP_PORT, or remove SMTP_USER")
+            raise EndpointError("it offers no TLS, so the password is not sent: correct SMTP_PORT, or remove SMTP_USER")
         if config.user:
             connection.login(config.user, config.password)
     except BaseException:

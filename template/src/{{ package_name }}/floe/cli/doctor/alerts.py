@@ -13,7 +13,7 @@ from ...alerts.config import MailConfig, read_config
 from ...alerts.evaluation import alert_folder
 from ...alerts.store import count_waiting
 from ...delivery.counts import one_line
-from ...delivery.diagnosis import diagnose
+from ...delivery.diagnosis import EndpointError, diagnose
 from ...delivery.http_session import HttpSession, UnexpectedStatusError
 from ...settings import Settings
 from .finding import Finding, origin, request_leaves
@@ -73,7 +73,8 @@ def _mail(config: MailConfig) -> Finding:
         try:
             connect(config).quit()
         except smtplib.SMTPAuthenticationError as error:
-            raise OSError(f"it does not accept SMTP_USER and SMTP_PASSWORD ({error.smtp_code})") from error
+            msg = f"it does not accept SMTP_USER and SMTP_PASSWORD ({error.smtp_code})"
+            raise EndpointError(msg) from error
 
     hints = {
         "url": "SMTP_HOST",
@@ -94,6 +95,8 @@ def _tried(source: str, knock: Callable[[], None], hints: dict[str, str]) -> Fin
     request_leaves()
     try:
         knock()
+    except EndpointError as error:
+        return Finding("alerts", "fail", f"{source}: {error}")
     except Exception as error:  # a client may raise any error
         return Finding("alerts", "fail", f"{source}: {diagnose(one_line(error), hints)}", str(error))
     milliseconds = 1000 * (time.monotonic() - began)
