@@ -27,6 +27,7 @@ class Hook(ThreadingHTTPServer):
         requests: The number of requests, whatever came of them.
         status: The status of its answers; with one that is not 200 it takes nothing.
         refuses: A text with this in it is refused with status 400.
+        breaks_at: A text with this in it is answered with status 500.
         rate: Messages after which it asks once for a pause of a second.
         hangs: Whether it never answers.
         hangs_after: The number of texts after which it begins to hang; 0 for never.
@@ -38,6 +39,7 @@ class Hook(ThreadingHTTPServer):
         self.requests = 0
         self.status = 200
         self.refuses = ""
+        self.breaks_at = ""
         self.rate = 0
         self.hangs = False
         self.hangs_after = 0
@@ -68,6 +70,7 @@ class _HookHandler(BaseHTTPRequestHandler):
             return
         text = json.loads(body)["text"]
         status = 400 if server.refuses and server.refuses in text else server.status
+        status = 500 if server.breaks_at and server.breaks_at in text else status
         if status == 200:
             server.texts.append(text)
         self._answer(status)

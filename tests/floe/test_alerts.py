@@ -473,6 +473,34 @@ def test_refused(project: Project, caplog: pytest.LogCaptureFixture) -> None:
 
 
 @in_memory
+def test_poison(project: Project) -> None:
+    """A message that the receiver cannot handle comes after the others when it has failed three times."""
+    project.hook.breaks_at = "invoices"
+    Flags.is_broken, Flags.passes = True, False
+    project.run(invoices)
+    project.run(customers, complete)
+    requests = []
+    for _ in range(5):
+        project.tick()
+        requests.append((len(project.titles), project.hook.requests))
+
+    assert [(0, 1), (0, 2), (0, 3), (1, 5), (1, 6)] == requests
+
+
+@in_memory
+def test_wrong_address(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mails to an address that the server does not take are refused, and the webhook gets its messages."""
+    monkeypatch.setenv("FLOE_ALERT_EMAIL_TO", "jörg@example.com")
+    Flags.is_broken = True
+    project.run(invoices)
+    for _ in range(6):
+        summary = project.tick()
+
+    assert "nothing to report" == summary
+    assert (1, 0) == (len(project.titles), len(project.mails.messages))
+
+
+@in_memory
 def test_rate(project: Project) -> None:
     """A webhook that asks for pauses gets each message once."""
     project.hook.rate = 3
@@ -646,6 +674,15 @@ def test_signed_in(project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         monkeypatch.setenv("SMTP_PORT", str(mails.port))
         project.tick()
     assert (["ann"], [["team@example.com"]]) == (mails.users, mails.recipients)
+
+
+def test_url_in_settings() -> None:
+    """A URL in place of a variable's name is not shown."""
+    wrong = replace(settings, alert_webhooks={"team:finance": "https://hooks.example.com/T0001"})
+    [problem] = read_config(wrong).problems
+
+    assert "[alert_webhooks]" in problem
+    assert "T0001" not in problem
 
 
 WRONG = {

@@ -89,7 +89,10 @@ class Mail:
 
     def send(self, alert: Alert) -> None:
         """Send an e-mail; return once the server has taken it for at least one recipient."""
-        message = mail(alert, self._settings, self._config)
+        try:
+            message = mail(alert, self._settings, self._config)
+        except Exception as error:  # the library's errors for an address or a text that it cannot encode differ
+            raise RefusedError(f"no e-mail can be made of it: {error}") from error
         self._connection = self._connection or connect(self._config)
         recipients = self._config.recipients_for(alert.owners)
         try:
@@ -97,6 +100,8 @@ class Mail:
         except smtplib.SMTPRecipientsRefused as error:
             code, text = next(iter(error.recipients.values()))
             _raise(code, f"it answered {code} {text.decode(errors='replace')} for {', '.join(error.recipients)}", error)
+        except smtplib.SMTPNotSupportedError as error:
+            raise RefusedError(f"the server does not support its addresses: {error}") from error
         except smtplib.SMTPResponseException as error:
             answer = error.smtp_error
             shown = answer.decode(errors="replace") if isinstance(answer, bytes) else answer

@@ -80,7 +80,9 @@ def read_config(settings: Settings) -> AlertConfig:
             problems.append(f"{name} {problem}: copy the webhook's URL again")
             del webhooks[name]
     for owner, name in settings.alert_webhooks.items():
-        if not _value(name):
+        if not name.isidentifier():  # such as a URL, which must not be shown
+            problems.append(f"[alert_webhooks] in floe/settings.toml: write the name of a variable for {owner}")
+        elif not _value(name):
             problems.append(
                 f"{name} is not set, which [alert_webhooks] in floe/settings.toml names for {owner}: set it"
             )
@@ -88,8 +90,8 @@ def read_config(settings: Settings) -> AlertConfig:
         template = _value(name)
         unknown = sorted(set(PLACEHOLDER.findall(template)) - known)
         if unknown:
-            allowed = ", ".join(f"{{{placeholder}}}" for placeholder in sorted(known))
-            problems.append(f"{name} contains {{{unknown[0]}}}: use {allowed}")
+            allowed = ", ".join("{" + placeholder + "}" for placeholder in sorted(known))
+            problems.append(name + " contains {" + unknown[0] + "}: use " + allowed)
     problems += [
         f"{name} {problem}: write http://host or https://host"
         for name in (*LINKS, "FLOE_DAGSTER_URL")

@@ -152,6 +152,11 @@ def _send(store: AlertStore, name: str, channel: Channel, entries: Iterable[Entr
             store.refuse(entry, name)
             if entry.refusals[name] >= MOST_REFUSALS:
                 store.drop(entry, f"{name} refuses it: {_shown(error)}", name)
+        except BusyError:
+            raise
+        except Exception:
+            store.fail(entry)
+            raise
         else:
             store.acknowledge(entry, name)
             sent += 1

@@ -78,12 +78,15 @@ class EventReader:
         """
         newest_run_event, newest_event, cursor = self._newest()
         history = self.history
-        is_other_database = newest_run_event < (history.last_run_event or -1) or newest_event < history.last_event_id
-        if history.last_run_event is None or is_other_database:
-            self.history.last_run_event, self.history.last_event_id = newest_run_event, newest_event
-            self.history.last_event = cursor
-            self.history.runs, self.history.checks, self.history.late = [], {}, {}
-            return
+        is_first = history.last_run_event is None
+        # Ids that are smaller than known ones are those of another database, or the newest events were deleted.
+        starts_again = newest_run_event < (history.last_run_event or -1), newest_event < history.last_event_id
+        if is_first or all(starts_again):
+            history.runs, history.checks, history.late = [], {}, {}
+        if is_first or starts_again[0]:
+            history.last_run_event = newest_run_event
+        if is_first or starts_again[1]:
+            history.last_event, history.last_event_id = cursor, newest_event
         yield from self._ends_of_runs(newest_run_event)
         yield from self._events_without_run()
 
@@ -95,7 +98,7 @@ class EventReader:
         return newest, others.records[0].storage_id if others.records else -1, others.cursor
 
     def _ends_of_runs(self, newest: int) -> Iterator[Alert]:
-        while (self.history.last_run_event or -1) < newest:
+        while self.history.last_run_event is None or self.history.last_run_event < newest:
             pages = [self._page(kind) for kind in RUN_ENDS]
             # Beyond the last event of a full page, there may be others of the same kind.
             ends = [page[-1].storage_id for page in pages if len(page) == PAGE]

@@ -24,6 +24,7 @@ MARKS = {
     Kind.TEST: "\N{LARGE GREEN CIRCLE}",
 }
 MAIL_LINE_CHARACTERS = 998  # the limit of e-mail; folded headers keep blanks in some clients
+MOST_OWNERS = 10
 SUBJECT_CHARACTERS = 200
 
 
@@ -37,7 +38,7 @@ def webhook_text(alert: Alert, settings: Settings) -> str:
     """Return the text for a webhook, in Slack's markup, which Mattermost and others understand as well."""
     lines = [f"{MARKS[alert.kind]} *{_escaped(title(alert, settings))}*"]
     if alert.cause:
-        lines.append(f"```{_escaped(alert.cause)}```")
+        lines.append("```" + _escaped(alert.cause).replace("```", "'''") + "```")
     lines += [_escaped(line) for line in _facts(alert)]
     if addresses := [f"<{_escaped(url)}|{label}>" for label, url in _links(alert, settings)]:
         lines.append(" · ".join(addresses))
@@ -66,7 +67,8 @@ def mail(alert: Alert, settings: Settings, config: MailConfig) -> EmailMessage:
 def _facts(alert: Alert) -> Iterator[str]:
     yield from alert.details
     if alert.owners:
-        yield f"Owner: {', '.join(alert.owners)}"
+        more = len(alert.owners) - MOST_OWNERS
+        yield f"Owner: {', '.join(alert.owners[:MOST_OWNERS])}" + (f" and {more} more" if more > 0 else "")
     yield f"Time: {datetime.fromtimestamp(alert.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if alert.run_id:
         yield f"Run: {alert.run_id}"

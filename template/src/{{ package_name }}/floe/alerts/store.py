@@ -20,6 +20,7 @@ from .history import write_file
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 3  # failures of a channel with a message at the front, after which the message waits behind the others
 MOST_WAITING = 1000
 KEPT_WAITING_SECONDS = 3 * 86_400.0
 KEPT_MARK_SECONDS = 7 * 86_400.0
@@ -33,11 +34,18 @@ class Entry:
         alert: The message.
         added_at: When it was written, in seconds.
         refusals: Channel that has not taken it yet -> how often it has refused it.
+        failures: How often a channel has failed with it.
     """
 
     alert: Alert
     added_at: float
     refusals: dict[str, int] = field(default_factory=dict)
+    failures: int = 0
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """Return its place among those that wait: one that a receiver cannot handle must not hold up the others."""
+        return self.failures // PATIENCE + sum(self.refusals.values()), self.alert.at
 
 
 class AlertStore:
@@ -76,7 +84,7 @@ class AlertStore:
             elif number < too_many:
                 self.drop(entry, f"more than {MOST_WAITING} are waiting")
         alive = [entry for entry in entries if entry.refusals]
-        return sorted(alive, key=lambda entry: (sum(entry.refusals.values()), entry.alert.at))
+        return sorted(alive, key=lambda entry: entry.place)
 
     def acknowledge(self, entry: Entry, channel: str) -> None:
         """Note that a channel has taken a message."""
@@ -86,6 +94,11 @@ class AlertStore:
     def refuse(self, entry: Entry, channel: str) -> None:
         """Note that a channel has refused a message."""
         entry.refusals[channel] += 1
+        self._write(entry)
+
+    def fail(self, entry: Entry) -> None:
+        """Note that a channel has failed with a message."""
+        entry.failures += 1
         self._write(entry)
 
     def drop(self, entry: Entry, reason: str, channel: str | None = None) -> None:
@@ -99,14 +112,20 @@ class AlertStore:
         return self._folder / f"{alert.id}.json"
 
     def _write(self, entry: Entry) -> None:
-        document = {"alert": entry.alert.as_json(), "added_at": entry.added_at, "waiting": entry.refusals}
+        document = {
+            "alert": entry.alert.as_json(),
+            "added_at": entry.added_at,
+            "waiting": entry.refusals,
+            "failures": entry.failures,
+        }
         write_file(self._file(entry.alert), json.dumps(document))
 
     def _read(self, file: Path) -> Entry | None:
         with suppress(OSError):  # deleted in the meantime
             try:
                 document = json.loads(file.read_text(encoding="utf-8"))
-                return Entry(read_alert(document["alert"]), float(document["added_at"]), dict(document["waiting"]))
+                alert, waiting = read_alert(document["alert"]), dict(document["waiting"])
+                return Entry(alert, float(document["added_at"]), waiting, int(document["failures"]))
             except (ValueError, TypeError, KeyError):
                 logger.warning("%s is not a message, and is deleted", file)
                 file.unlink(missing_ok=True)
