@@ -592,6 +592,35 @@ def test_killed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @in_memory
+@pytest.mark.parametrize("call", [1, 2])
+def test_killed_while_storing(project: Project, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """A process that is killed before it has written all messages loses none, and repeats none."""
+
+    class KilledError(BaseException):
+        """Stands for SIGKILL."""
+
+    calls, write = 0, store.write_file
+
+    def killed(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise KilledError
+        write(*args)
+
+    Flags.is_broken = True
+    for _ in range(2):
+        project.run(invoices)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write_file", killed)
+        with pytest.raises(KilledError):
+            project.tick()
+    project.tick()
+
+    assert 2 == len(project.titles) == len(project.mails.messages)
+
+
+@in_memory
 def test_bounds(project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """While nothing can be sent, only so many messages wait, and only for so long."""
     project.hook.status, project.mails.status = 500, "451 later"
