@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,8 +30,6 @@ from pipeline.floe.settings import Settings, settings
 from tools.engines.certificates import write_certificate
 from tools.engines.process import free_port
 from tools.inbox import Hook, Mailbox, hook, mailbox
-
-OFF = ("FLOE_ALERT_", "SMTP_", "FLOE_DAGSTER_URL", "FLOE_TRACE_URL", "FLOE_LINEAGE_URL")
 
 
 class Flags:
@@ -857,3 +858,18 @@ def test_command(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     project.hook.status = 404
     assert 1 == main.main()
     assert "FLOE_ALERT_WEBHOOK: OSError: it answered 404" in capsys.readouterr().out
+
+
+def test_lazy() -> None:
+    """Loading the code location imports nothing of the messages, nor a mail client for them."""
+    code = "import sys; import pipeline.floe.run; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ) | {"PYTHONPATH": str(Path(sensor.__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+
+    assert "pipeline.floe.daemon.sensor" in loaded
+    assert [] == [name for name in loaded if name.startswith("pipeline.floe.alerts")]
