@@ -14,8 +14,9 @@ from . import everything
 from .endpoint import serve
 from .runs import Sent, run_recorded
 
-# Variables that say where lineage and traces go, and through which proxy.
-OWN = ("OPENLINEAGE", "OTEL_", "TRACEPARENT")
+# Variables that say where lineage, traces and messages go, and through which proxy.
+LINKS = ("FLOE_DAGSTER_URL", "FLOE_TRACE_URL", "FLOE_LINEAGE_URL")
+OWN = ("OPENLINEAGE", "OTEL_", "TRACEPARENT", "FLOE_ALERT_", "SMTP_", *LINKS)
 
 
 @pytest.fixture(autouse=True, scope="session")

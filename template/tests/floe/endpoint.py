@@ -26,6 +26,7 @@ class Endpoint(ThreadingHTTPServer):
         events: OpenLineage events, in the order of their arrival.
         spans: Spans as OTLP has them.
         metrics: Metrics as OTLP has them.
+        texts: The texts that the webhook at the path `/hook` takes.
         resources: The resources of spans and metrics, without repetitions.
         requests: The path of each request, whatever came of it.
         redirects_to: Base URL to which it redirects each request, taking none.
@@ -39,6 +40,7 @@ class Endpoint(ThreadingHTTPServer):
         self.events: list[dict[str, Any]] = []
         self.spans: list[Span] = []
         self.metrics: list[Metric] = []
+        self.texts: list[str] = []
         self.resources: list[Resource] = []
         self.requests: list[str] = []
         self.redirects_to = ""
@@ -56,6 +58,8 @@ class Endpoint(ThreadingHTTPServer):
         """Keep the content of a request."""
         if path == "/api/v1/lineage":
             self.events.append(json.loads(body))
+        elif path == "/hook":
+            self.texts.append(json.loads(body)["text"])
         elif path == "/v1/traces":
             for spans in ExportTraceServiceRequest.FromString(body).resource_spans:
                 self.take_resource(spans.resource)

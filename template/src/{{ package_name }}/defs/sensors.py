@@ -1,5 +1,8 @@
-"""Sensors: `unsent_sensor` sends lineage and traces that are waiting, and ends runs whose processes were lost."""
+"""Sensors: `unsent_sensor` sends lineage and traces that are waiting, and ends runs whose processes were lost.
 
-from ..floe.run import unsent_sensor
+`alert_sensor` sends messages about failed runs, failed checks, late assets and recoveries: see docs/alerts.md.
+"""
 
-__all__ = ["unsent_sensor"]
+from ..floe.run import alert_sensor, unsent_sensor
+
+__all__ = ["alert_sensor", "unsent_sensor"]

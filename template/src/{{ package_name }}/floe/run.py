@@ -14,7 +14,7 @@ from dagster_dbt import DbtCliResource
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 
 from .assets.translator import FloeTranslator
-from .daemon.sensor import unsent_sensor
+from .daemon.sensor import alert_sensor, unsent_sensor
 from .dbt.caches import cache_dbt_version, cache_output_keys
 from .dbt.command import dbt_command, limit_termination, start
 from .dbt.file_lock import lock_database
@@ -23,7 +23,7 @@ from .python.compute import observe_steps
 from .redact import redact
 from .settings import settings
 
-__all__ = ["FloeTranslator", "load_manifest", "observe", "observe_steps", "unsent_sensor"]
+__all__ = ["FloeTranslator", "alert_sensor", "load_manifest", "observe", "observe_steps", "unsent_sensor"]
 
 
 def observe(

@@ -14,6 +14,7 @@ from typing import Any
 
 from dotenv import load_dotenv
 
+ALERT_WEBHOOK = "FLOE_ALERT_WEBHOOK"
 FILE = Path(__file__).with_name("settings.toml")
 # FILE is src/<package>/floe/settings.toml. An installed wheel has no such root and uses its working folder.
 ROOT = FILE.parents[3] if FILE.parents[2].name == "src" else Path.cwd()
@@ -39,7 +40,13 @@ class Settings:
     otlp_protocol: str
     sla_tiers: Mapping[str, str]
     prices: Mapping[str, float]
+    alert_webhooks: Mapping[str, str]
     secret_variables: tuple[str, ...]
+
+    @property
+    def webhook_variables(self) -> tuple[str, ...]:
+        """Return the variables of webhooks for messages, whose URLs are secret."""
+        return tuple(dict.fromkeys((ALERT_WEBHOOK, *self.alert_webhooks.values())))
 
     @property
     def state_dir(self) -> Path:
@@ -84,6 +91,7 @@ def read_settings(file: Path = FILE) -> Settings:
             otlp_protocol=_first("OTEL_EXPORTER_OTLP_PROTOCOL", text("otlp", "protocol")),
             sla_tiers={name: text("sla", name) for name in _table(document, "sla")},
             prices={name: _number(document, "prices", name) for name in _table(document, "prices")},
+            alert_webhooks={owner: text("alert_webhooks", owner) for owner in _table(document, "alert_webhooks")},
             secret_variables=tuple(_texts(document, "secrets", "variables")),
         )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -157,6 +165,11 @@ def otlp_is_off(settings: Settings, signal: str) -> bool:
     """Return whether the signal, `traces` or `metrics`, is off: it is disabled or has no endpoint."""
     endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or settings.otlp_endpoint
     return bool(switch(signal)) or not endpoint
+
+
+def alerts_are_off(settings: Settings) -> bool:
+    """Return whether no variable says where messages about failures go."""
+    return not any(os.environ.get(name) for name in (*settings.webhook_variables, "FLOE_ALERT_EMAIL_TO"))
 
 
 def switch(signal: str) -> str | None:

@@ -43,6 +43,9 @@ def main() -> int:
     replay = lineage.add_parser("replay", help="send the unsent events of earlier runs, and end runs left open")
     replay.description = "Exit code: 0 if all events arrived, 1 otherwise."
     replay.set_defaults(run=_replay)
+    alert = commands.add_parser("alert", help="send a test message through each channel of messages about failures")
+    alert.description = "Exit code: 0 if each channel took the message, 1 otherwise."
+    alert.set_defaults(run=_alert)
     trace = commands.add_parser("trace", help="run a command, such as dg launch --assets '*', and draw its trace")
     trace.add_argument("--svg", type=Path, help="write an SVG picture to this file instead of text to the terminal")
     trace.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -179,6 +182,31 @@ def _replay(_: argparse.Namespace) -> int:
 
         _say(redact(f"{lineage_source(client)}: {diagnose(counts.last_error, lineage_hints())}"))
     return int(bool(counts.last_error or waiting))
+
+
+def _alert(_: argparse.Namespace) -> int:
+    from ..alerts.alert import Alert, Kind
+    from ..alerts.channels import open_channel
+    from ..alerts.config import read_config
+    from ..delivery.counts import one_line
+
+    config = read_config(settings)
+    problems = [*config.problems]
+    if config.is_off and not problems:
+        problems.append("Alerts are off: set FLOE_ALERT_WEBHOOK or FLOE_ALERT_EMAIL_TO.")
+    for name in config.channels:
+        alert = Alert(key=f"test {time.time()}", kind=Kind.TEST, subject="nothing has failed", at=time.time())
+        channel = open_channel(name, config, settings)
+        try:
+            channel.send(alert)
+            _say(f"{name}: sent")
+        except Exception as error:  # a client may raise any error
+            problems.append(f"{name}: {one_line(error)}")
+        finally:
+            channel.close()
+    for problem in problems:
+        _say(redact(problem))
+    return int(bool(problems))
 
 
 def _say(text: str) -> None:

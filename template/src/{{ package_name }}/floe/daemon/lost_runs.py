@@ -75,12 +75,12 @@ def lost_runs(instance: dg.DagsterInstance, since: datetime, location: str | Non
     while records := instance.get_run_records(filters, limit=PAGE, cursor=cursor):
         for record in records:
             run = record.dagster_run
-            if not has_ended(run) and _is_of(run, location) and (lost := _lost_run(instance, record)):
+            if not has_ended(run) and is_of(run, location) and (lost := _lost_run(instance, record)):
                 yield lost
         cursor = records[-1].dagster_run.run_id
 
 
-def _is_of(run: dg.DagsterRun, location: str | None) -> bool:
+def is_of(run: dg.DagsterRun, location: str | None) -> bool:
     """Return whether a run belongs to a code location; a run of `dg launch` names none."""
     origin = run.remote_job_origin
     return origin is None or location is None or origin.location_name == location

@@ -1,14 +1,15 @@
-"""The sensor of Dagster's daemon that sends what waits and ends lost runs, even if no run follows."""
+"""The sensors of Dagster's daemon: one sends what waits and ends lost runs, one sends messages about failures."""
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import dagster as dg
 
 from ..redact import redact
-from ..settings import lineage_is_off, otlp_is_off, settings
+from ..settings import alerts_are_off, lineage_is_off, otlp_is_off, settings
 
 logger = logging.getLogger(__name__)
 
@@ -43,4 +44,30 @@ def unsent_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         return dg.SkipReason(summary)
     except Exception as error:
         logger.warning("The sensor could not send what waits: %s", redact(str(error)), exc_info=True)
+        return dg.SkipReason(f"Failed; the log has the reason: {redact(str(error))}")
+
+
+@dg.sensor(
+    name="floe_alerts",
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=(dg.DefaultSensorStatus.STOPPED if alerts_are_off(settings) else dg.DefaultSensorStatus.RUNNING),
+    description="Sends messages about failed runs, failed checks, late assets and recoveries: see docs/alerts.md.",
+)
+def alert_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Send a message for each failure and each recovery; an error never fails the evaluation."""
+    try:
+        from ..alerts.config import read_config
+        from ..alerts.evaluation import evaluate
+        from .lost_runs import is_of
+
+        config = read_config(settings)
+        if config.is_off:
+            return dg.SkipReason("; ".join(("Alerts are off: set FLOE_ALERT_WEBHOOK.", *config.problems)))
+        origin = context.code_location_origin
+        is_own = partial(is_of, location=origin.location_name if origin else None)
+        summary, cursor = evaluate(context.instance, settings, config, context.repository_def, is_own, context.cursor)
+        context.update_cursor(cursor)
+        return dg.SkipReason(redact(summary))
+    except Exception as error:
+        logger.warning("The sensor could not send messages about failures: %s", redact(str(error)), exc_info=True)
         return dg.SkipReason(f"Failed; the log has the reason: {redact(str(error))}")

@@ -131,6 +131,8 @@ def read_secrets(settings: Settings, environment: Mapping[str, str]) -> Secrets:
             _add_leaves(secrets, _read_json(value), hide="HEADERS" in name)
         elif name in read_by_profile:
             secrets.settings.add(value)
+        if name in settings.webhook_variables:  # its path, which errors show without the host, is the secret
+            secrets.values |= {value.strip(), value.strip().partition("://")[2].partition("/")[2]}
         if USER.search(name.lower()):
             secrets.users.add(value)
         _add_url(secrets, value, is_endpoint=bool(ENDPOINT.fullmatch(name) or PROXY.fullmatch(name)))

@@ -1,8 +1,8 @@
 """The command `uv run floe doctor`: shows the settings, tests every connection and reports the findings.
 
-`project.py` checks dbt, `endpoints.py` checks where lineage, traces and metrics go. Each check is a function that
-yields findings. All run at the same time and may take `CHECK_SECONDS` each, counted from their first request: on a
-busy machine, loading a client takes longer than finding out that an endpoint is dead.
+`project.py` checks dbt, `endpoints.py` where lineage, traces and metrics go, `alerts.py` where messages about failures
+go. Each check is a function that yields findings. All run at the same time and may take `CHECK_SECONDS` each, counted
+from their first request: on a busy machine, loading a client takes longer than finding out that an endpoint is dead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ CHECKS = (
     ("endpoints", "lineage"),
     ("endpoints", "traces"),
     ("endpoints", "metrics"),
+    ("alerts", "alerts"),
     ("project", "duplicate_emitters"),
 )
 PATIENCE_SECONDS = 60.0  # time for everything before a check's request

@@ -1,0 +1,1 @@
+"""Messages about failed runs, failed checks, late assets and recoveries, to their owners, from Dagster's daemon."""
