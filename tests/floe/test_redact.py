@@ -131,7 +131,9 @@ def event_log(text: str) -> str:
 
     @dg.asset
     def broken(context) -> Any:  # type: ignore[no-untyped-def]
-        yield from observe(SimpleNamespace(cli=cli, dbt_executable="dbt"), ["build"], context)
+        yield from observe(
+            SimpleNamespace(cli=cli, dbt_executable="dbt", profile=None, target=None), ["build"], context
+        )
 
     with dg.DagsterInstance.ephemeral() as instance, quiet():
         result = dg.materialize([broken], instance=instance, raise_on_error=False)

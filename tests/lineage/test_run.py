@@ -77,7 +77,7 @@ class Asking(logging.Handler):
         event = getattr(record, "dagster_event", None)
         if event is not None and event.event_type in ENDS:
             step = read_step(self._context)
-            self._answers[step.key] = run_end(self._context, step, step_end(event))
+            self._answers[step.key] = run_end(self._context, step, step_end(event), all_steps=False)
 
 
 @dg.op(out=dg.Out(dg.Nothing))
@@ -133,9 +133,9 @@ def test_only_step() -> None:
         context: Any = SimpleNamespace(instance=instance)
 
         assert RunEnd(outcome=Outcome.FAIL, message="broken", is_certain=True) == run_end(
-            context, STEP, StepEnd(outcome=Outcome.FAIL, message="broken")
+            context, STEP, StepEnd(outcome=Outcome.FAIL, message="broken"), all_steps=False
         )
-        assert run_end(context, STEP, retried) is None
+        assert run_end(context, STEP, retried, all_steps=False) is None
 
 
 def test_last_with_dbt() -> None:
@@ -146,14 +146,14 @@ def test_last_with_dbt() -> None:
 
 def test_never_run() -> None:
     """What a failure has made impossible is not waited for."""
-    assert {"a": RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True)} == answers(
-        {"a": True, "b": True, "c": False}, failing=["a"], above={"b": "a", "c": "b"}
-    )
+    assert {
+        "a": RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True, error_type="ValueError")
+    } == answers({"a": True, "b": True, "c": False}, failing=["a"], above={"b": "a", "c": "b"})
 
 
 def test_failed_elsewhere() -> None:
     """A run in which another step has failed has failed, with its reason."""
-    failed = RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True)
+    failed = RunEnd(outcome=Outcome.FAIL, message="a is broken", is_certain=True, error_type="ValueError")
     assert {"a": None, "b": failed} == answers({"a": True, "b": True}, failing=["a"])
     assert {"b": failed} == answers({"a": False, "b": True}, failing=["a"])
 
