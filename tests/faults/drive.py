@@ -257,6 +257,7 @@ def context(tags: dict[str, str], *, run_id: str | None = None) -> Any:
         add_run_tags=lambda _, added: tags.update(added),
         get_run_record_by_id=lambda _: None,
         get_run_step_stats=lambda _: [],
+        get_latest_materialization_event=lambda _: None,
         get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"], steps=[]),
     )
     return SimpleNamespace(

@@ -293,9 +293,14 @@ def test_env_example_lists_what_the_profile_asks_for(project: Project) -> None:
         "OTEL_EXPORTER_OTLP_ENDPOINT",
         "OTEL_EXPORTER_OTLP_HEADERS",
     }
+    of_alerts = {
+        *("FLOE_ALERT_WEBHOOK", "FLOE_ALERT_EMAIL_TO", "FLOE_ALERT_EMAIL_FROM"),
+        *("SMTP_HOST", "SMTP_PORT", "SMTP_USER", "SMTP_PASSWORD"),
+        *("FLOE_DAGSTER_URL", "FLOE_TRACE_URL", "FLOE_LINEAGE_URL"),
+    }
     of_compose = {"DAGSTER_POSTGRES_PASSWORD", "IMAGE", "IMAGE_TAG"}
     assert of_compose <= set(re.findall(r"\$\{(\w+)", (project.root / "compose.yaml").read_text()))
-    assert dict.fromkeys(project.required | project.optional | standard | of_compose, "") == names
+    assert dict.fromkeys(project.required | project.optional | standard | of_compose | of_alerts, "") == names
 
 
 def test_every_way_connects_or_says_why_not() -> None:

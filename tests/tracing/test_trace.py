@@ -18,7 +18,8 @@ pytestmark = pytest.mark.xdist_group("tracing")
 ABOVE = ["run everything", "step dbt_models", "dbt"]
 
 
-LEVELS = ["run", "step", "asset", "check", "command", "node", "statement"]
+LEVELS = ["run", "step", "command", "node", "statement"]
+OF_PYTHON = ["asset", "check"]
 
 
 def level(span: Span) -> str:
@@ -211,5 +212,5 @@ def table(page: Path) -> set[tuple[str, str]]:
         (name, each.strip())
         for names, on in rows
         for name in re.findall(r"`([a-z_.]+)`", names)
-        for each in (LEVELS if on.strip() == "all" else on.split(","))
+        for each in ([*LEVELS, *OF_PYTHON] if on.strip() == "all" else on.split(","))
     }

@@ -181,6 +181,7 @@ def made_up_context(run_id: str, tags: dict[str, str], changes: Mapping[str, Any
         instance=SimpleNamespace(
             add_run_tags=lambda _, added: tags.update(added),
             get_run_record_by_id=lambda _: SimpleNamespace(start_time=None, dagster_run=SimpleNamespace(tags=tags)),
+            get_latest_materialization_event=lambda _: None,
             get_execution_plan_snapshot=lambda _: SimpleNamespace(step_keys_to_execute=["dbt"], steps=[]),
         ),
         log=logging.getLogger("floe_tests"),
