@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -66,10 +66,7 @@ class LineageWatcher:
 
         If the step is the whole run, send the start of the Dagster run before it.
         """
-        if self._step.is_whole_run and self._step.attempt == 0:
-            builder = dagster_run_event_builder(self._step, self._settings, self._losses)
-            self._put(builder.run_started(self._step.run_started_at))
-            self._has_started_run = True
+        self._start_run(lambda: dagster_run_event_builder(self._step, self._settings, self._losses))
         if not assets.is_dbt:
             self._step_builder = step_event_builder(self._step, assets, self._settings, self._losses)
             self._put(self._step_builder.started(datetime.now(UTC)))
@@ -78,9 +75,7 @@ class LineageWatcher:
         """Watch a command; before the first one, send the start of the Dagster run if the step is the whole run."""
         sources = CommandSources(command, self._settings, self._step)
         builder = run_event_builder(self._step, sources, self._settings, self._losses)
-        if not self._has_started_run and self._step.is_whole_run and self._step.attempt == 0:
-            self._put(builder.run_started(self._step.run_started_at))
-            self._has_started_run = True
+        self._start_run(lambda: builder)
         self._builder = builder
         return partial(self._record, builder, sources)
 
@@ -107,6 +102,13 @@ class LineageWatcher:
         counts.last_error = explain(counts.last_error, self._hints)
         self._losses.add_to(counts)
         return counts
+
+    def _start_run(self, builder: Callable[[], RunEventBuilder]) -> None:
+        """Send the start of the Dagster run once, if the step is the whole run; the first attempt has sent it."""
+        if self._step.is_whole_run and not self._has_started_run:
+            if self._step.attempt == 0:
+                self._put(builder().run_started(self._step.run_started_at))
+            self._has_started_run = True
 
     def _record(self, builder: RunEventBuilder, sources: CommandSources, event: DbtEvent) -> Mapping[str, Any] | None:
         """Send the run events of `event`; at a command's end, save the column lineage computed from its SQL."""
