@@ -422,10 +422,10 @@ def test_other_commands(told: dict[str, Told]) -> None:
     }
 
 
-@pytest.mark.parametrize("job", ["op_job", "asset_job"])
-def test_without_dbt_assets(told: dict[str, Told], job: str) -> None:
+@pytest.mark.parametrize(("job", "step"), [("op_job", "op.op_job.ping"), ("asset_job", "asset.pipeline.plain")])
+def test_without_dbt_assets(told: dict[str, Told], job: str, step: str) -> None:
     """An op, or an asset that dbt does not make, runs a command that builds nothing."""
-    assert {job: [OK], "dbt.pipeline": [OK]} == told[job].ends
+    assert {job: [OK], step: [OK], "dbt.pipeline": [OK]} == told[job].ends
     assert 0 == told[job].span(f"run {job}").status.code
 
 
@@ -447,10 +447,10 @@ def test_steps_in_processes(made: Path) -> None:
 
 
 def test_last_without_dbt(told: dict[str, Told]) -> None:
-    """While a step without dbt is left nobody knows the end of the run: lineage tells none."""
+    """A step without dbt that ends last ends the run."""
     run = told["last_ok"]
 
-    assert "last_ok" not in run.ends
+    assert ([OK], ("last_ok", "COMPLETE")) == (run.ends["last_ok"], run.last)
     assert 0 == run.span("run last_ok").status.code
 
 

@@ -104,7 +104,8 @@ def test_one_trace(run: Run) -> None:
     steps = [span for span in run.spans if span.name.startswith("step ")]
 
     assert {run.trace_id} == {span.trace_id.hex() for span in run.spans}
-    assert Counter({"run everything": 1, "step first": 1, "step second": 2, "dbt": 3}) == names
+    steps_and_asset = {"step first": 1, "step second": 2, "step last": 1, "asset last": 1}
+    assert Counter({"run everything": 1, "dbt": 3, **steps_and_asset}) == names
     assert {root.span_id} == {step.parent_span_id for step in steps}
     assert all(root.start_time_unix_nano <= step.start_time_unix_nano for step in steps)
     assert all(step.end_time_unix_nano <= root.end_time_unix_nano for step in steps)
