@@ -266,7 +266,7 @@ class StepWatch(logging.Handler):
         tags = {f"floe/{name}": str(count or "off") for name, count in counts.items()}
         if run:
             tags[ENDED_TAG] = self.step.run_id
-        elif self._is_python and not bad and hold_counts(self._context, tags):
+        elif self._is_python and not (bad and is_news) and hold_counts(self._context, tags):
             return
         if not add_counts(
             self._context, tags, self._settings.state_dir, max(deadline, time.monotonic() + LOCK_SECONDS)

@@ -32,6 +32,11 @@ def seconds_left(state_dir: Path, run_id: str) -> float:
     return max(BUDGET_SECONDS - sum(spent), LAST_SECONDS * 0.5 ** len(spent))
 
 
+def is_spent(state_dir: Path, run_id: str) -> bool:
+    """Return whether the deliveries of a run have waited so long in vain that no further one should try old items."""
+    return seconds_left(state_dir, run_id) < LAST_SECONDS
+
+
 def spend(state_dir: Path, run_id: str, seconds: float) -> None:
     """Record that the deliveries of a run have waited in vain; old records are removed."""
     before = _spent.get(run_id, [])

@@ -28,12 +28,12 @@ class Delivery(Generic[Item]):
         counts: The counts of the items so far.
     """
 
-    def __init__(self, channel: Channel[Item], waiting: Sequence[Item] = ()) -> None:
-        """Start the thread; `waiting` are items to send first."""
+    def __init__(self, channel: Channel[Item], waiting: Sequence[Item] = (), *, replays: bool = True) -> None:
+        """Start the thread; `waiting` are items to send first, and the backlog follows if it `replays`."""
         self.counts = Counts()
         self._channel = channel
         self._limit = channel.batch  # smaller after a batch has been refused
-        self._backlog: Iterator[Item] | None = channel.backlog()
+        self._backlog: Iterator[Item] | None = channel.backlog() if replays else None
         self._waiting = deque(waiting)
         self._bytes = sum(map(channel.size, waiting))
         self._in_flight: Sequence[Item] = ()

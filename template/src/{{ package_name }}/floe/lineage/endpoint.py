@@ -33,16 +33,18 @@ SILENT = {
 SYNTAX = "https://openlineage.io/docs/client/python"
 
 
-def open_lineage(settings: Settings, run_id: str, is_running: Callable[[str], bool] = none_runs) -> Outbox | None:
+def open_lineage(
+    settings: Settings, run_id: str, is_running: Callable[[str], bool] = none_runs, *, replays: bool = True
+) -> Outbox | None:
     """Return the outbox for the lineage events of the Dagster run `run_id`, or None if lineage is off.
 
-    `is_running` says of other Dagster runs whether they go on.
+    `is_running` says of other Dagster runs whether they go on. Earlier events are sent as well if it `replays`.
 
     Raises:
         EndpointError: The configuration is wrong, or sends nothing (`SwitchedOffError`).
     """
     client = lineage_client(settings)
-    return Outbox(client, journal_folder(settings), run_id, is_running) if client else None
+    return Outbox(client, journal_folder(settings), run_id, is_running, replays=replays) if client else None
 
 
 def journal_folder(settings: Settings) -> Path:

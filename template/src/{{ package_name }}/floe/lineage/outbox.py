@@ -38,11 +38,17 @@ class Outbox:
     """The outbox for the run events of one step."""
 
     def __init__(
-        self, client: OpenLineageClient, folder: Path, run_id: str, is_running: Callable[[str], bool] = none_runs
+        self,
+        client: OpenLineageClient,
+        folder: Path,
+        run_id: str,
+        is_running: Callable[[str], bool] = none_runs,
+        *,
+        replays: bool = True,
     ) -> None:
         """Send through the configured `client`, with journals in `folder`, for the Dagster run `run_id`.
 
-        `is_running` says of other Dagster runs whether they go on.
+        `is_running` says of other Dagster runs whether they go on. Earlier events are sent as well if it `replays`.
         """
         self._client = client
         self._folder = folder
@@ -59,9 +65,10 @@ class Outbox:
         send = sender(client.transport)
         # The client adds its own facets and filters jobs as the owner configures, then hands the events back to us.
         client.transport = _JournalTransport(self._accept)
-        unsent_earlier = self._take_over()  # before the backlog claims the journals of dead processes
+        # Before the backlog claims the journals of dead processes.
+        unsent_earlier = self._take_over() if replays else []
         backlog = unsent(folder, run_id, is_running=is_running)
-        self._delivery = Delivery(LineageChannel(send, backlog), unsent_earlier or ())
+        self._delivery = Delivery(LineageChannel(send, backlog), unsent_earlier or (), replays=replays)
 
     @property
     def counts(self) -> Counts:

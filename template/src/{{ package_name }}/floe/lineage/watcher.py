@@ -12,6 +12,7 @@ from openlineage.client.event_v2 import RunEvent
 
 from ..assets.catalog import StepAssets
 from ..dbt.node_events import CommandFinished, DbtEvent, NodeFinished
+from ..delivery.budget import is_spent
 from ..delivery.counts import Counts
 from ..delivery.diagnosis import EndpointError, explain
 from ..faults import Losses, detail
@@ -51,7 +52,9 @@ class LineageWatcher:
         If the configuration is wrong, lineage is off, which `log` reports.
         """
         try:
-            outbox = open_lineage(settings, step.run_id, step.is_running)
+            outbox = open_lineage(
+                settings, step.run_id, step.is_running, replays=not is_spent(settings.state_dir, step.run_id)
+            )
         except EndpointError as error:
             log.warning("Lineage is off: %s", redact(str(error)))
             outbox = None

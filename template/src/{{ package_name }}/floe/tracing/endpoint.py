@@ -42,9 +42,9 @@ def span_folder(settings: Settings) -> Path:
     return Path(own) if own else settings.state_dir / "traces"
 
 
-def open_spans(settings: Settings) -> Delivery[ReadableSpan | SpooledSpan] | None:
-    """Return the delivery of spans, which also sends those of earlier runs; None if traces are off."""
-    return _open(settings, "traces", lambda target: SpanChannel(target, span_folder(settings)))
+def open_spans(settings: Settings, *, replays: bool = True) -> Delivery[ReadableSpan | SpooledSpan] | None:
+    """Return the delivery of spans, which also sends earlier ones if it `replays`; None if traces are off."""
+    return _open(settings, "traces", lambda target: SpanChannel(target, span_folder(settings)), replays=replays)
 
 
 def open_metrics(settings: Settings) -> Delivery[MetricsData] | None:
@@ -86,11 +86,13 @@ def otlp_target(settings: Settings, signal: str) -> OtlpTarget | None:
     return OtlpTarget(signal, endpoint, is_grpc, _timeout(signal))
 
 
-def _open(settings: Settings, signal: str, channel: Callable[[OtlpTarget], Channel[Item]]) -> Delivery[Item] | None:
+def _open(
+    settings: Settings, signal: str, channel: Callable[[OtlpTarget], Channel[Item]], *, replays: bool = True
+) -> Delivery[Item] | None:
     """Return the delivery of a signal, or None with a warning if its configuration is wrong."""
     try:
         target = otlp_target(settings, signal)
-        return Delivery(channel(target)) if target else None
+        return Delivery(channel(target), replays=replays) if target else None
     except EndpointError as error:
         logger.warning("%s are off: %s", signal, redact(str(error)))
         return None

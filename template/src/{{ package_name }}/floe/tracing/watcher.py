@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from ..assets.catalog import StepAssets
 from ..dbt.manifest_graph import ASSETS, Node, bare_node, depends_on
 from ..dbt.node_events import DbtEvent, NodeFinished, NodeStarted, Outcome
+from ..delivery.budget import is_spent
 from ..delivery.counts import Counts
 from ..delivery.diagnosis import explain
 from ..delivery.sender import Delivery
@@ -44,7 +45,7 @@ class TraceWatcher:
     @classmethod
     def open(cls, step: Step, settings: Settings, _: logging.Logger) -> TraceWatcher | None:
         """Start the step's span; return None if traces are off."""
-        delivery = open_spans(settings)
+        delivery = open_spans(settings, replays=not is_spent(settings.state_dir, step.run_id))
         return cls(step, settings, delivery) if delivery else None
 
     def environment(self) -> Mapping[str, str]:
