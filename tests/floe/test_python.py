@@ -3,14 +3,21 @@
 import asyncio
 import inspect
 import logging
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
 from pipeline.floe import step_watch
 from pipeline.floe.python import compute
 from pipeline.floe.python.compute import COMPUTE_FUNCTION, observe_steps
+from pipeline.floe.tracing.spans import DerivedIds, RunTracerProvider
 
 
 def definitions() -> tuple[dg.Definitions, dict[str, Any]]:
@@ -104,6 +111,66 @@ def test_materialize(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     assert dg.materialize([assets[name] for name in names]).success
     assert "a fault of ours" in caplog.text
     assert ["generator", "generator"] == assets["closed"]
+
+
+class Callable5:
+    """A callable object, whose class has annotations that nobody can evaluate."""
+
+    value: "NoSuchType"  # type: ignore[name-defined] # noqa: F821
+
+    def __call__(self) -> int:
+        """Return five."""
+        return 5
+
+
+def test_without_code() -> None:
+    """Objects that can be called, and functions with fixed arguments, run as if they were not wrapped."""
+    called = dg.asset(name="called")(Callable5())
+    fixed = dg.asset(name="fixed")(partial(lambda value: value, value=6))
+    observe_steps(dg.Definitions(assets=[called, fixed]))
+
+    result = dg.materialize([called, fixed])
+    assert (5, 6) == (result.output_for_node("called"), result.output_for_node("fixed"))
+
+
+@pytest.mark.parametrize("kind", ["generator", "async_generator"])
+def test_span_over_yield(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span that the owner keeps open over a `yield` is current again afterwards, and never outside of the asset."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    tracer, found = TracerProvider().get_tracer("owner"), []
+
+    @dg.multi_asset(outs={"one": dg.AssetOut(), "two": dg.AssetOut()}, name="generator")
+    def generator() -> Iterator[dg.Output[int]]:
+        with tracer.start_as_current_span("outer") as outer:
+            yield dg.Output(1, output_name="one")
+            found.append(trace.get_current_span() is outer)
+        yield dg.Output(2, output_name="two")
+
+    @dg.multi_asset(outs={"three": dg.AssetOut()}, name="async_generator")
+    async def async_generator() -> Any:
+        with tracer.start_as_current_span("outer") as outer:
+            yield dg.Output(3, output_name="three")
+            found.append(trace.get_current_span() is outer)
+
+    asset = {"generator": generator, "async_generator": async_generator}[kind]
+    own = replace(compute.settings, otlp_endpoint="http://127.0.0.1:9", otlp_protocol="http/protobuf")
+    monkeypatch.setattr(compute, "settings", own)
+    observe_steps(dg.Definitions(assets=[asset]))
+
+    assert dg.materialize([asset]).success
+    assert [True] == found
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked process does not wait for threads of OpenTelemetry, which a signal would end without a word."""
+    provider = RunTracerProvider(Resource({}), DerivedIds("5f8b6a52-6f3a-4c35-9a2e-1f2d3c4b5a69"))
+    monkeypatch.setattr(provider, "_update_resource", lambda _: os._exit(7))
+
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if provider.resource else 1)
+    assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_fault_of_scope(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,14 @@ def commands(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator
     yield from observe(dbt, ["run", "--exclude", "one"], context)
 
 
+@dbt_assets(**COMMON, name="chosen", select="path:models/chosen", retry_policy=POLICY)
+def chosen(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+    os.environ["BREAK"] = "later" if context.retry_number == 0 else ""
+    if context.retry_number == 0:
+        yield from observe(dbt, ["run", "--exclude", "later"], context)
+    yield from observe(dbt, ["run", "--exclude", "early"], context)
+
+
 @dbt_assets(**COMMON, name="stopped", select="path:models/stopped", retry_policy=POLICY)
 def stopped(context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
     os.environ["ROWS"] = "1" if context.retry_number else "3000000000"
@@ -85,7 +93,7 @@ def other_export() -> None: ...
 JOBS = """
 import dagster as dg
 
-from .dbt import changed, commands, daily, models, stopped
+from .dbt import changed, chosen, commands, daily, models, stopped
 
 flaky = dg.define_asset_job("flaky", dg.AssetSelection.assets("solid", "flaky", "child", "report"))
 tested = dg.define_asset_job("tested", dg.AssetSelection.assets("tested", "below"))
@@ -93,6 +101,7 @@ retries_tests = dg.define_asset_job("retries_tests", dg.AssetSelection.assets("t
 mixed = dg.define_asset_job("mixed", dg.AssetSelection.assets("tested", "below", "flaky", "child"))
 day = dg.define_asset_job("one_day", dg.AssetSelection.assets(daily, "export", "other_export"))
 two = dg.define_asset_job("two_commands", dg.AssetSelection.assets(commands))
+choice = dg.define_asset_job("chooses", dg.AssetSelection.assets(chosen))
 stop = dg.define_asset_job("is_stopped", dg.AssetSelection.assets(stopped))
 change = dg.define_asset_job("has_changed", dg.AssetSelection.assets(changed))
 """
@@ -127,6 +136,8 @@ models:
   - {name: after_day, columns: [{name: id, data_tests: [not_null]}]}""",
     "commands/one.sql": "select 1 as id",
     "commands/two.sql": f"select {BREAKS} as id",
+    "chosen/early.sql": "select 1 as id",
+    "chosen/later.sql": f"select {BREAKS} as id",
     "stopped/first.sql": f"{TABLE} select 1 as id",
     "stopped/slow.sql": f"""{TABLE} select sum(range) as id
         from range({{{{ env_var('ROWS', '1') }}}}), {{{{ ref('first') }}}}""",
@@ -257,6 +268,15 @@ def test_mixed(folder: Path, tmp_path: Path) -> None:
     assert ["FAIL"] == outcomes["mixed"]
     assert 2 == [span.name for span in run.spans].count("step models")
     assert "Tests failed in an earlier attempt" in run.span("run mixed").status.message
+
+
+def test_other_commands(folder: Path, tmp_path: Path) -> None:
+    """If a further attempt runs other commands, they run as they are, instead of what was stored in their place."""
+    run = launch(folder, tmp_path, "chooses")
+
+    assert ["FAIL", "COMPLETE"] == ends(run)[".later"]
+    assert ("materialized", "later") in recorded(run)
+    assert "it or the dbt project has changed" in run.output
 
 
 def test_from_failure(folder: Path, tmp_path: Path) -> None:

@@ -124,7 +124,8 @@ class Observer:
             earlier = store.read(self._call) if step.attempt else None
         if earlier is None:
             return None
-        if is_new_run and (earlier.asked != self._asked or not has_nodes(self._context, repeatable(earlier.results))):
+        is_other = earlier.asked != self._asked  # code that builds differently in a further attempt
+        if is_other or (is_new_run and not has_nodes(self._context, repeatable(earlier.results))):
             self._context.log.info("The whole command is repeated, because it or the dbt project has changed.")
             return None
         try:

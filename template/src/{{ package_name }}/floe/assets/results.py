@@ -55,5 +55,11 @@ def read_result(event: dg.DagsterEvent, at: datetime) -> Result | None:
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata with the content of Dagster's metadata values, such as a `TableSchema`."""
-    return {name: getattr(value, "value", value) for name, value in metadata.items()}
+    """Return metadata with the content of Dagster's metadata values, such as a `TableSchema`.
+
+    A path stays Dagster's `PathMetadataValue`, because only that tells it from other text.
+    """
+    return {
+        name: value if isinstance(value, dg.PathMetadataValue) else getattr(value, "value", value)
+        for name, value in metadata.items()
+    }

@@ -56,7 +56,11 @@ class AssetNames:
         if isinstance(table := metadata.get(TABLE_NAME), str):
             return self._table(table, {kind.lower() for kind in kinds})
         path = metadata.get(PATH)
-        return name_location(str(path), Path.cwd()) if isinstance(path, str | Path) and path else None
+        if isinstance(path, dg.PathMetadataValue):
+            path = path.value
+        elif not isinstance(path, Path):  # text of the owner's, which may mean anything
+            return None
+        return name_location(str(path), Path.cwd()) if path else None
 
     def alternative_names(self, key: dg.AssetKey) -> list[tuple[str, str]]:
         """Return the other names of an asset of dbt."""

@@ -181,6 +181,8 @@ class StepEventBuilder:
         if key not in self._metadata:
             catalog = self._assets.catalog
             known = catalog.remembered(self._step.run_id, key)
+            if spec and spec.partitions_def:
+                known = {}  # of one partition, perhaps another than the one that the step reads
             if known is None:
                 known = {} if catalog.dbt_node(key) else plain(self._step.last_materialization(key)[0])
             self._metadata[key] = {**plain(spec.metadata if spec else {}), **known}

@@ -79,6 +79,8 @@ def _watch(op: dg.OpDefinition, catalog: AssetCatalog) -> None:
     function = getattr(compute, "decorated_fn", compute)
     if not hasattr(function, WATCHED):
         watched = _wrap(function, partial(_open, catalog, function))
+        # Those of the owner's function, never of the wrapper: Dagster evaluates them in the owner's module.
+        watched.__annotations__ = dict(getattr(function, "__annotations__", {}) if inspect.isroutine(function) else {})
         setattr(watched, WATCHED, True)
         setattr(op, COMPUTE_FUNCTION, watched if compute is function else compute._replace(decorated_fn=watched))
 

@@ -7,12 +7,11 @@ one, that stays. Otherwise the spans go to the step that is open in this process
 from __future__ import annotations
 
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from ..settings import Settings
 from .endpoint import resource_of
-from .sampler import HashedIdSampler
-from .spans import DerivedIds, SpanBuilder
+from .spans import DerivedIds, RunTracerProvider, SpanBuilder
 
 
 class OpenStep(SpanProcessor):
@@ -35,8 +34,7 @@ def share_provider(settings: Settings, builder: SpanBuilder) -> None:
     _open_step.builder = builder
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         # A span without a parent, from a thread of its own, gets the run's trace id at least.
-        provider = TracerProvider(resource=resource_of(settings), id_generator=_CurrentIds(), shutdown_on_exit=False)
-        provider.sampler = HashedIdSampler(provider.sampler)
+        provider = RunTracerProvider(resource_of(settings), _CurrentIds())
         provider.add_span_processor(_open_step)
         trace.set_tracer_provider(provider)
 

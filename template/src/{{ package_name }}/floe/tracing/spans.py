@@ -8,15 +8,14 @@ whose id `ids.py` derives from the run's id. The last step to end sends that spa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
@@ -72,6 +71,21 @@ class DerivedIds(IdGenerator):
         return span_id
 
 
+class RunTracerProvider(TracerProvider):
+    """The provider of spans with derived ids, of which all processes of a run keep the same ones."""
+
+    def __init__(self, resource: Resource, ids: DerivedIds) -> None:
+        super().__init__(resource=resource, id_generator=ids, shutdown_on_exit=False)
+        self.sampler = HashedIdSampler(self.sampler)
+
+    def _handle_fork(self) -> None:
+        """Do nothing in a forked process, which sends no spans.
+
+        OpenTelemetry would start threads there to read the process's resources, and wait for them. A worker of
+        `multiprocessing.Pool` that is terminated meanwhile would never end, and neither would the asset.
+        """
+
+
 class SpanBuilder:
     """A builder of the spans of one step that runs dbt."""
 
@@ -92,8 +106,7 @@ class SpanBuilder:
         self._shared = step_attributes(step)
         self._redact = redactor()
         self._ids = DerivedIds(step.run_id)
-        provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
-        provider.sampler = HashedIdSampler(provider.sampler)
+        provider = RunTracerProvider(resource, self._ids)
         provider.add_span_processor(processor)
         # Every process of the run makes the same decision, because the specification's samplers use only the trace id.
         sampled = provider.sampler.should_sample(None, trace_id(step.run_id), "run")
@@ -128,8 +141,7 @@ class SpanBuilder:
             key = assets.specs[0].key
             self._asset = self._child(self._step, asset_span_name(key), self._began_at, asset_attributes(key))
         span = self._asset or self._step
-        # The end of the step sets the status, with the exception that Dagster has recorded.
-        return partial(trace.use_span, span, record_exception=False, set_status_on_exception=False)
+        return _ResumedContext(span)
 
     def adopt(self, span: ReadableSpan) -> None:
         """Send the span of another library with those of the step, unless the step has ended."""
@@ -328,3 +340,24 @@ def _end(span: Span, outcome: Outcome, message: str | None, at: datetime | None,
 
 def _nanoseconds(at: datetime) -> int:
     return int(at.timestamp() * 1_000_000) * 1_000
+
+
+class _ResumedContext:
+    """The context in which the step's code runs, with its span; code that yields goes on in the context that it left.
+
+    The span is not ended here: the end of the step sets the status, with the exception that Dagster has recorded.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._left: Context | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Make the context current."""
+        token = context.attach(self._left or trace.set_span_in_context(self._span))
+        try:
+            yield
+        finally:
+            self._left = context.get_current()
+            context.detach(token)
