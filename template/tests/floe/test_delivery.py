@@ -36,6 +36,7 @@ FATES = {
     500: "spooled",
 }
 LINEAGE = "/api/v1/lineage"
+COUNTED_TAG = ".dagster/floe_counted"  # which Dagster does not show
 
 
 @contextmanager
@@ -238,14 +239,19 @@ def test_endless_answer(tmp_path: Path) -> None:
 
 def test_counts_added(tmp_path: Path) -> None:
     """The tags of a run count what all its steps and attempts have sent, each kind for itself."""
-    before = {"floe/lineage": "3 sent, 2 spooled", "floe/traces": "off", "floe/metrics": "1 dropped"}
+    before = {
+        ".dagster/floe_counted": RUN_ID,
+        "floe/lineage": "3 sent, 2 spooled",
+        "floe/traces": "off",
+        "floe/metrics": "1 dropped",
+    }
     with serve() as endpoint:
         tags = run_recorded(
             tmp_path,
             lineage_url=endpoint.url,
             otlp_url=endpoint.url,
             recording=WITHOUT_NODES,
-            tags_before=before | {"team": "sales"},
+            tags_before=before | {COUNTED_TAG: RUN_ID},
         )
 
     assert tags == {
@@ -254,6 +260,15 @@ def test_counts_added(tmp_path: Path) -> None:
         "floe/metrics": "1 dropped, 1 sent",
         "team": "sales",
     }
+
+
+def test_counts_of_other_run(tmp_path: Path) -> None:
+    """A run that repeats another one counts anew: Dagster copies the tags of the first."""
+    before = {COUNTED_TAG: NEXT_RUN, "floe/lineage": "3 sent, 2 spooled"}
+    with serve() as endpoint:
+        tags = run_recorded(tmp_path, lineage_url=endpoint.url, recording=WITHOUT_NODES, tags_before=before)
+
+    assert tags["floe/lineage"] == "4 sent"
 
 
 def test_off(tmp_path: Path) -> None:

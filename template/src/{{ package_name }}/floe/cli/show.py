@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..delivery.journal import LAST_JOURNAL, journals, read_lines
+from ..lineage.backlog import root_of
 from ..redact import ANSI_CODES
 
 MESSAGE_LINES = 5
@@ -15,15 +16,17 @@ STATE_MARKS = {"START": "▶", "COMPLETE": "✓", "FAIL": "✗", "ABORT": "■"}
 
 
 def last_run(folder: Path, node: str | None = None) -> Iterator[str]:
-    """Yield a heading and the events of the newest journal with their errors, or nothing if there is no journal.
+    """Yield a heading and the events of the last run with their errors, or nothing if there is no journal.
 
     With `node`, the name of a dbt node, yield its events alone, with the columns of what it has written.
     """
-    file = _newest(folder)
-    if file is None:
+    files = _newest(folder)
+    if not files:
         return
-    events = [(line.content, line.is_waiting) for line in read_lines(file) if line.content]
-    yield f"{file}: {len(events)} events, {sum(is_waiting for _, is_waiting in events)} not sent"
+    events = [(line.content, line.is_waiting) for file in files for line in read_lines(file) if line.content]
+    events.sort(key=lambda event: str(event[0].get("eventTime")))
+    waiting = sum(is_waiting for _, is_waiting in events)
+    yield f"{files[0] if len(files) == 1 else folder}: {len(events)} events, {waiting} not sent"
     for event, is_waiting in events:
         if node is not None and not _is_of(event, node):
             continue
@@ -34,17 +37,20 @@ def last_run(folder: Path, node: str | None = None) -> Iterator[str]:
 
 
 def similar_nodes(folder: Path, node: str) -> list[str]:
-    """Return the names of up to three nodes of the newest journal that are spelled like `node`."""
-    file = _newest(folder)
-    contents = (line.content for line in read_lines(file)) if file else ()
+    """Return the names of up to three nodes of the last run that are spelled like `node`."""
+    contents = (line.content for file in _newest(folder) for line in read_lines(file))
     jobs = {str(content.get("job", {}).get("name")) for content in contents if content}
     names = {name.lower(): name for name in (job.rpartition(".")[2] for job in jobs)}
     return [names[name] for name in difflib.get_close_matches(node.lower(), names)]
 
 
-def _newest(folder: Path) -> Path | None:
+def _newest(folder: Path) -> list[Path]:
+    """Return the journals of the last run: its steps may have one each."""
     files = [*journals(folder), *folder.glob(LAST_JOURNAL)]
-    return max(files, key=lambda file: file.stat().st_mtime) if files else None
+    if not files:
+        return []
+    root = root_of(max(files, key=lambda file: file.stat().st_mtime))
+    return [file for file in files if root_of(file) == root]
 
 
 def _line(event: Mapping[str, Any]) -> str:

@@ -20,14 +20,15 @@ KEPT_SECONDS = 86_400
 LAST_SECONDS = 0.25
 
 # Also in memory, for steps that share a process and for a state folder that cannot be written.
-_spent: dict[str, list[float]] = {}
+_spent: dict[Path, list[float]] = {}
 
 
 def seconds_left(state_dir: Path, run_id: str) -> float:
     """Return the seconds that the deliveries of a run may wait when a step ends."""
-    spent: list[float] = _spent.get(run_id, [])
+    file = _file(state_dir, run_id)
+    spent = _spent.get(file, [])
     with suppress(OSError, ValueError):
-        written = _file(state_dir, run_id).read_text(encoding="utf-8").split()
+        written = file.read_text(encoding="utf-8").split()
         spent = max(spent, [float(seconds) for seconds in written], key=len)
     return max(BUDGET_SECONDS - sum(spent), LAST_SECONDS * 0.5 ** len(spent))
 
@@ -39,10 +40,10 @@ def is_spent(state_dir: Path, run_id: str) -> bool:
 
 def spend(state_dir: Path, run_id: str, seconds: float) -> None:
     """Record that the deliveries of a run have waited in vain; old records are removed."""
-    before = _spent.get(run_id, [])
-    _spent.clear()
-    _spent[run_id] = [*before, seconds]
     file = _file(state_dir, run_id)
+    before = _spent.get(file, [])
+    _spent.clear()
+    _spent[file] = [*before, seconds]
     with suppress(OSError):
         make_state_folder(file.parent)
         with file.open("a", encoding="utf-8") as stream:

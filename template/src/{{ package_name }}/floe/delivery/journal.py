@@ -181,8 +181,11 @@ class Journal:
         raw = self._line(offset)
         return raw.decode().strip() if _content(raw) else ""
 
-    def close(self, *, keep_as_last: bool = False) -> None:
-        """Release the file; with `keep_as_last`, rename it to `LAST_JOURNAL` if no item is waiting."""
+    def close(self, *, keep_as_last: bool = False, continues_last: bool = False) -> None:
+        """Release the file; with `keep_as_last`, rename it to `LAST_JOURNAL` if no item is waiting.
+
+        If it continues that one, append it there instead.
+        """
         with self._lock:
             if self._descriptor is None:
                 return
@@ -194,7 +197,13 @@ class Journal:
             self._descriptor = None
             if keep_as_last and not self.waiting:
                 with suppress(OSError):
-                    self.file.replace(self.file.with_name(LAST_JOURNAL))
+                    last = self.file.with_name(LAST_JOURNAL)
+                    if continues_last and _size(last) + self._size <= FOLDER_BYTES:
+                        with last.open("ab") as stream:
+                            stream.write(self.file.read_bytes())
+                        self.file.unlink()
+                    else:
+                        self.file.replace(last)
 
     def settle(self) -> None:
         """Release the file, and delete it if no item is waiting."""

@@ -17,6 +17,8 @@ from .state_folder import lock_until, make_state_folder
 # Says that the end of a run was sent. The value is the run's id, because Dagster copies tags to a run that repeats it.
 # Dagster does not show tags that begin with `.dagster/`.
 ENDED_TAG = ".dagster/floe_end"
+# Says for which run the counts are, likewise.
+COUNTED_TAG = ".dagster/floe_counted"
 COUNT = re.compile(r"(\d+) ([^,]+)")
 
 
@@ -43,7 +45,7 @@ def _write_held(instance: dg.DagsterInstance, run_id: str) -> None:
     if held := _held.pop(run_id, None):
         with suppress(Exception):  # the instance may be closed
             run = instance.get_run_by_id(run_id)
-            instance.add_run_tags(run_id, _sums(run.tags if run else {}, held))
+            instance.add_run_tags(run_id, _added(run_id, run.tags if run else {}, held))
 
 
 def add_counts(context: Context, counts: Mapping[str, str], folder: Path, deadline: float) -> bool:
@@ -64,8 +66,14 @@ def add_counts(context: Context, counts: Mapping[str, str], folder: Path, deadli
     with _locked(folder / "run_tags.lock", deadline) as is_exclusive:
         record = context.instance.get_run_record_by_id(context.run_id)
         tags = record.dagster_run.tags if record else {}
-        context.instance.add_run_tags(context.run_id, _sums(tags, counts))
+        context.instance.add_run_tags(context.run_id, _added(context.run_id, tags, counts))
     return is_exclusive
+
+
+def _added(run_id: str, tags: Mapping[str, str], counts: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags of a run with further counts, without those of the run that it repeats."""
+    before = tags if tags.get(COUNTED_TAG) == run_id else {}
+    return {**_sums(before, counts), COUNTED_TAG: run_id}
 
 
 def _sums(before: Mapping[str, str], counts: Mapping[str, str]) -> dict[str, str]:

@@ -136,6 +136,16 @@ def run_of(line: Line) -> tuple[str, str]:
     return str(run.get("runId")) if isinstance(run, dict) else "", str(event.get("eventType"))
 
 
+def root_of(file: Path) -> str:
+    """Return the id of the run to which the first event of a journal belongs: the root of its parents, or itself."""
+    with suppress(OSError):
+        for line in read_lines(file):
+            facets = ((line.content or {}).get("run") or {}).get("facets") or {}
+            root = ((facets.get("parent") or {}).get("root") or {}).get("run") or {}
+            return str(root.get("runId") or run_of(line)[0])
+    return ""
+
+
 def end_of(start: Mapping[str, Any], at: datetime, message: str) -> str:
     """Return an end, as JSON, for the run that `start` began and whose real end is unknown."""
     facet = Serde.to_dict(error_message_run.ErrorMessageRunFacet(message=message, programmingLanguage="python"))

@@ -20,11 +20,11 @@ from openlineage.client.transport import Transport
 
 from ..delivery.channel import Channel, RefusedError
 from ..delivery.counts import Counts, one_line
-from ..delivery.journal import Journal, Line, journals, none_runs, read_lines
+from ..delivery.journal import LAST_JOURNAL, Journal, Line, journals, none_runs, read_lines
 from ..delivery.limits import SPOOL_SECONDS
 from ..delivery.sender import Delivery
 from ..redact import redact_json, redactor
-from .backlog import Entry, OpenRun, all_lost, end_of, run_of, unsent
+from .backlog import Entry, OpenRun, all_lost, end_of, root_of, run_of, unsent
 from .ended_runs import forget_old_marks, mark_ended
 from .event_json import as_json
 from .transports import Send, sender
@@ -90,7 +90,8 @@ class Outbox:
         counts = self._delivery.close(deadline)
         if self._journal:
             self._error = self._journal.error
-            self._journal.close(keep_as_last=True)
+            roots = [root_of(file) for file in (self._journal.file, self._folder / LAST_JOURNAL)]
+            self._journal.close(keep_as_last=True, continues_last=roots[0] == roots[1])
         counts.disk_error = self._error
         return counts
 
