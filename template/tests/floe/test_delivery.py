@@ -240,7 +240,7 @@ def test_endless_answer(tmp_path: Path) -> None:
 def test_counts_added(tmp_path: Path) -> None:
     """The tags of a run count what all its steps and attempts have sent, each kind for itself."""
     before = {
-        ".dagster/floe_counted": RUN_ID,
+        COUNTED_TAG: RUN_ID,
         "floe/lineage": "3 sent, 2 spooled",
         "floe/traces": "off",
         "floe/metrics": "1 dropped",
@@ -251,7 +251,7 @@ def test_counts_added(tmp_path: Path) -> None:
             lineage_url=endpoint.url,
             otlp_url=endpoint.url,
             recording=WITHOUT_NODES,
-            tags_before=before | {COUNTED_TAG: RUN_ID},
+            tags_before=before | {"team": "sales"},
         )
 
     assert tags == {
