@@ -99,7 +99,7 @@ def _store(store: AlertStore, alerts: list[Alert], config: AlertConfig) -> int:
 
 
 def _without_recipient(alerts: list[Alert], config: AlertConfig) -> list[str]:
-    """Return a line for the owners whose messages no channel takes, and one for addresses that e-mail does not allow."""
+    """Return a line for the owners whose messages no channel takes, and one for owners with invalid addresses."""
     lines = []
     lost = [alert for alert in alerts if not config.channels_for(alert.owners)]
     if lost:
