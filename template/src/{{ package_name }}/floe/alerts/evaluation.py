@@ -202,4 +202,5 @@ def _send_patiently(channel: Channel, alert: Alert, deadline: float) -> None:
 
 
 def _shown(error: Exception) -> str:
-    return redact(one_line(error))
+    # Redacted before it is cut to one line, because a secret may have several.
+    return one_line(Exception(redact(str(error)))).replace("Exception", type(error).__name__, 1)
