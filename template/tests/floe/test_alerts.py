@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 
 from .endpoint import Endpoint, serve
-from .package import alert_events, evaluation, read_config, settings
+from .package import Alert, Kind, alert_channels, alert_events, evaluation, read_config, settings
 
 CONFIDENTIAL = "n0t-f0r-the-chat"
 
@@ -146,3 +147,102 @@ def test_half_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     [problem] = read_config(settings).problems
 
     assert "SMTP_HOST" in problem
+
+
+@pytest.fixture
+def mail_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the variables of e-mail to owners."""
+    for name, value in {
+        "FLOE_ALERT_EMAIL_TO": "owners",
+        "FLOE_ALERT_EMAIL_FROM": "shop@example.com",
+        "SMTP_HOST": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("mail_variables")
+@pytest.mark.parametrize(
+    ("name", "value"), [("FLOE_ALERT_EMAIL_TO", " , "), ("FLOE_ALERT_EMAIL_FROM", "a..b@example.com")]
+)
+def test_no_address(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """A variable without a usable address is named."""
+    monkeypatch.setenv(name, value)
+    [problem] = read_config(settings).problems
+
+    assert name in problem
+
+
+@pytest.mark.usefixtures("mail_variables")
+def test_invalid_owner() -> None:
+    """An owner's address that e-mail does not allow is left out."""
+    mail = read_config(settings).mail
+    assert mail
+
+    assert mail.recipients_for(("a..b@example.com", "c@example.com")) == ["c@example.com"]
+
+
+@pytest.mark.parametrize("host", ["x.example:99999", "x.example:abc", "x.example:0", "user:S3cretPassw0rd/x@x.example"])
+def test_invalid_port(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """A webhook with an invalid port is named, without its URL."""
+    monkeypatch.setenv("FLOE_ALERT_WEBHOOK", f"http://{host}/hook")
+    config = read_config(settings)
+
+    assert config.is_off
+    assert "FLOE_ALERT_WEBHOOK" in config.problems[0]
+    assert host not in config.problems[0]
+
+
+@pytest.mark.usefixtures("mail_variables")
+def test_no_recipient(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that no channel takes is in the summary."""
+    monkeypatch.delenv("FLOE_ALERT_WEBHOOK")
+    shop.build(is_broken=True)
+    repository = DEFINITIONS.get_repository_def()
+    summary, _ = evaluation.evaluate(
+        shop.instance, settings, read_config(settings), repository, lambda _: True, shop.cursor
+    )
+
+    assert "1 messages have no recipient (owners: team:finance)" in summary
+
+
+def test_clock_set_back(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause that ends in the far future does not count."""
+    monkeypatch.setattr(evaluation, "REST_SECONDS", 90_000.0)
+    monkeypatch.setattr(evaluation, "LONGEST_REST_SECONDS", 90_000.0)
+    shop.endpoint.status = 503
+    shop.build(is_broken=True)
+    assert shop.evaluate() == []
+
+    shop.endpoint.status = 200
+    assert shop.evaluate() == ["Failed run"]
+
+
+def test_newest_run_deleted(shop: Shop) -> None:
+    """A failure has its message, though the run before was deleted and its ids are used again."""
+    shop.build(is_broken=True)
+    assert shop.evaluate() == ["Failed run"]
+    [newest] = shop.instance.get_run_ids(limit=1)
+    shop.instance.delete_run(newest)
+    shop.build(is_broken=True)
+
+    for _ in range(2):
+        assert shop.evaluate() == ["Failed run"] * 2
+
+
+def test_secret_at_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret in the receiver's answer is redacted before the answer is cut."""
+    monkeypatch.setenv("SHOP_PASSWORD", CONFIDENTIAL)
+    webhook = alert_channels.Webhook("http://127.0.0.1/hook", settings)
+    session = SimpleNamespace(body=("x" * 190 + " " + CONFIDENTIAL).encode())
+    session.post = lambda *_, **__: SimpleNamespace(ok=False, status_code=500)
+    monkeypatch.setattr(webhook, "_session", session)
+    message = Alert(key="k", kind=Kind.TEST, subject="test", at=0.0)
+    with pytest.raises(OSError, match="it answered 500") as caught:
+        webhook.send(message)
+
+    assert CONFIDENTIAL[:5] not in str(caught.value)
+
+
+def test_pause_of_no_number() -> None:
+    """A pause that is no number counts as none."""
+    assert alert_channels._seconds("nan") == alert_channels.DEFAULT_WAIT_SECONDS

@@ -7,6 +7,7 @@ whether all of its services have taken a message, not which, why not, or when to
 from __future__ import annotations
 
 import json
+import math
 import smtplib
 import ssl
 import time
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from ..delivery.diagnosis import EndpointError
 from ..delivery.http_session import HttpSession
+from ..redact import redact
 from ..settings import Settings
 from .alert import Alert
 from .config import MAIL, TLS_PORT, AlertConfig, MailConfig
@@ -23,7 +25,9 @@ from .message import mail, webhook_text
 TIMEOUT_SECONDS = 5.0
 REFUSED = {400, 413, 422}  # the message is to blame
 TOO_MANY = 429
+ANSWER_CHARACTERS = 200
 MOST_WAIT_SECONDS = 3600.0
+DEFAULT_WAIT_SECONDS = 10.0
 
 
 class RefusedError(Exception):
@@ -67,7 +71,9 @@ class Webhook:
         body = json.dumps({"text": webhook_text(alert, self._settings)}).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
         response = self._session.post(self._url, data=body, headers=headers, timeout=TIMEOUT_SECONDS)
-        answer = f"it answered {response.status_code} {self._session.body[:200].decode(errors='replace')}".strip()
+        # A secret that is cut in the middle is not recognized, so the answer is cut only after it is redacted.
+        shown = redact(self._session.body.decode(errors="replace"))[:ANSWER_CHARACTERS]
+        answer = f"it answered {response.status_code} {shown}".strip()
         if response.ok:
             return
         if response.status_code == TOO_MANY:
@@ -156,10 +162,11 @@ def _raise(code: int, answer: str, error: Exception) -> None:
 
 
 def _seconds(text: str) -> float:
-    """Return the seconds of a Retry-After header; if it names none, or a date, a few."""
+    """Return the seconds of a Retry-After header; if it names no number, or a date, a few."""
     with suppress(ValueError):
-        return float(text)
-    return 10.0
+        if math.isfinite(seconds := float(text)):
+            return seconds
+    return DEFAULT_WAIT_SECONDS
 
 
 def pause(seconds: float, deadline: float) -> bool:

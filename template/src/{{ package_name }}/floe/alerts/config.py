@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.errors import MessageError
+from email.headerregistry import Address
 from urllib.parse import quote, urlsplit
 
 from ..settings import ALERT_WEBHOOK, Settings
@@ -33,7 +35,7 @@ class MailConfig:
 
     def recipients_for(self, owners: tuple[str, ...]) -> list[str]:
         """Return the addresses for a message."""
-        own = [owner for owner in owners if ADDRESS.fullmatch(owner)] if self.to_owners else []
+        own = [owner for owner in owners if is_address(owner)] if self.to_owners else []
         return [*dict.fromkeys([*self.recipients, *own])]
 
 
@@ -69,6 +71,14 @@ class AlertConfig:
         usable = [name if name in self.webhooks else ALERT_WEBHOOK for name in named]
         channels = [name for name in dict.fromkeys(usable) if name in self.webhooks]
         return [*channels, *([MAIL] if self.mail and self.mail.recipients_for(owners) else [])]
+
+
+def is_address(text: str) -> bool:
+    """Return whether an e-mail can be addressed to `text`; Dagster accepts owners for which this is false."""
+    try:
+        return bool(ADDRESS.fullmatch(text) and Address(addr_spec=text))
+    except (ValueError, IndexError, MessageError):  # the library's errors differ
+        return False
 
 
 def read_config(settings: Settings) -> AlertConfig:
@@ -131,12 +141,14 @@ def _mail(problems: list[str]) -> MailConfig | None:
     problems += [
         f"FLOE_ALERT_EMAIL_TO contains {part!r}: write addresses separated by commas, or {OWNERS}"
         for part in recipients
-        if part != OWNERS and not ADDRESS.fullmatch(part)
+        if part != OWNERS and not is_address(part)
     ]
+    if not recipients:
+        problems.append(f"FLOE_ALERT_EMAIL_TO contains no address: write addresses separated by commas, or {OWNERS}")
     if not host:
         problems.append("FLOE_ALERT_EMAIL_TO is set, but SMTP_HOST is not: set it to the name of your mail server")
-    sender = sender or (user if ADDRESS.fullmatch(user) else "")
-    if not ADDRESS.fullmatch(sender):
+    sender = sender or (user if is_address(user) else "")
+    if not is_address(sender):
         problems.append("FLOE_ALERT_EMAIL_FROM is not an address: set it to one that your mail server may send from")
     if bool(user) != bool(_value("SMTP_PASSWORD")):
         missing, other = ("SMTP_PASSWORD", "SMTP_USER") if user else ("SMTP_USER", "SMTP_PASSWORD")
@@ -160,7 +172,8 @@ def _mail(problems: list[str]) -> MailConfig | None:
 def _url_problem(url: str) -> str:
     try:
         parts = urlsplit(url)
-        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        # Text before a slash in a password counts as a port, which is none then.
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_url = False
     return "" if is_url else "is not a URL"

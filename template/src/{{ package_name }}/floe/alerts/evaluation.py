@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,12 +16,15 @@ from ..redact import redact
 from ..settings import Settings
 from .alert import Alert, Kind
 from .catalog import Catalog
-from .channels import BusyError, Channel, RefusedError, open_channel, pause
-from .config import AlertConfig
+from .channels import MOST_WAIT_SECONDS, BusyError, Channel, RefusedError, open_channel, pause
+from .config import AlertConfig, is_address
 from .events import EventReader
 from .history import History, read_history, write_history
 from .store import AlertStore, Entry
 
+logger = logging.getLogger(__name__)
+
+REMEDY = "set FLOE_ALERT_WEBHOOK, or add an address to FLOE_ALERT_EMAIL_TO"
 SECONDS = 20.0  # for one evaluation; Dagster ends a sensor that takes more than a minute
 READING_SECONDS = 10.0  # the part of them for Dagster's events
 MOST_MESSAGES = 100  # of one evaluation; the rest becomes one summary
@@ -68,6 +72,9 @@ def evaluate(
         reader = EventReader(instance=instance, catalog=catalog, history=history, is_own=is_own, deadline=reading_until)
         alerts = [*reader.read()]
         added = _store(store, alerts, config)
+        unsent = _without_recipient(alerts, config)
+        for line in unsent:
+            logger.warning("Alerts: %s", line)
         # Only now is what was read known: a process that is killed before reads the same again.
         write_history(folder, history)
         entries = store.waiting()
@@ -76,7 +83,7 @@ def evaluate(
     waiting = sum(bool(entry.refusals) for entry in entries)
     counts = {"new": added, "sent": sent, "waiting": waiting, "dropped": store.dropped}
     parts = [", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing to report"]
-    return "; ".join([*parts, *errors, *config.problems]), history.cursor()
+    return "; ".join([*parts, *unsent, *errors, *config.problems]), history.cursor()
 
 
 def _store(store: AlertStore, alerts: list[Alert], config: AlertConfig) -> int:
@@ -85,10 +92,27 @@ def _store(store: AlertStore, alerts: list[Alert], config: AlertConfig) -> int:
     added = sum(store.add(alert, config.channels_for(alert.owners)) for alert in first)
     if rest:
         summary = _summary(rest)
-        added += store.add(summary, config.channels_for(()))
+        added += store.add(summary, config.channels_for(summary.owners))
         for alert in rest:
             store.add(alert, [])
     return added
+
+
+def _without_recipient(alerts: list[Alert], config: AlertConfig) -> list[str]:
+    """Return a line for the owners whose messages no channel takes, and one for owners with invalid addresses."""
+    lines = []
+    lost = [alert for alert in alerts if not config.channels_for(alert.owners)]
+    if lost:
+        owners = dict.fromkeys(owner for alert in lost for owner in alert.owners)
+        shown = ", ".join([*owners][:NAMED]) or "none"
+        lines.append(redact(f"{len(lost)} messages have no recipient (owners: {shown}): {REMEDY}"))
+    if config.mail and config.mail.to_owners:
+        wrong = dict.fromkeys(
+            owner for alert in alerts for owner in alert.owners if "@" in owner and not is_address(owner)
+        )
+        if wrong:
+            lines.append(redact(f"owners without e-mail, because their addresses are not valid: {', '.join(wrong)}"))
+    return lines
 
 
 def _summary(alerts: list[Alert]) -> Alert:
@@ -100,6 +124,7 @@ def _summary(alerts: list[Alert]) -> Alert:
         kind=Kind.SUMMARY,
         subject=f"{len(alerts)} more at once: {', '.join(f'{kind} {count}' for kind, count in kinds.items())}",
         at=alerts[-1].at,
+        owners=tuple(dict.fromkeys(owner for alert in alerts for owner in alert.owners)),
         details=(*names, *more),
     )
 
@@ -122,7 +147,8 @@ def _send_all(
         # Each channel gets its share of the time, so that one that hangs leaves time for the others.
         until = time.monotonic() + (deadline - time.monotonic()) / (len(names) - number)
         failures, rests_until = history.rests.get(name, (0, 0.0))
-        if time.time() < rests_until:
+        # After the clock was set back, the end of the pause can be far ahead, and no longer counts.
+        if 0 < rests_until - time.time() <= MOST_WAIT_SECONDS:
             continue
         channel = open_channel(name, config, settings)
         try:
@@ -176,4 +202,5 @@ def _send_patiently(channel: Channel, alert: Alert, deadline: float) -> None:
 
 
 def _shown(error: Exception) -> str:
-    return redact(one_line(error))
+    # Redacted before it is cut to one line, because a secret may have several.
+    return one_line(Exception(redact(str(error)))).replace("Exception", type(error).__name__, 1)

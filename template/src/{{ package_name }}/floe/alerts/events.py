@@ -14,6 +14,7 @@ One message per failure:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import time
@@ -80,15 +81,66 @@ class EventReader:
         history = self.history
         is_first = history.last_run_event is None
         # Ids that are smaller than known ones are those of another database, or the newest events were deleted.
-        starts_again = newest_run_event < (history.last_run_event or -1), newest_event < history.last_event_id
-        if is_first or all(starts_again):
+        starts_again = self._is_run_event_gone(newest_run_event), newest_event < history.last_event_id
+        if is_first or (newest_run_event < (history.last_run_event or -1) and starts_again[1]):
             history.runs, history.checks, history.late = [], {}, {}
         if is_first or starts_again[0]:
-            history.last_run_event = newest_run_event
-        if is_first or starts_again[1]:
+            self._go_back_to_run_event()
+        if is_first:
             history.last_event, history.last_event_id = cursor, newest_event
+        elif starts_again[1]:
+            self._go_back_to_event()
         yield from self._ends_of_runs(newest_run_event)
         yield from self._events_without_run()
+
+    def _is_run_event_gone(self, newest: int) -> bool:
+        """Return whether the last event that was read was deleted; another may have got its id since."""
+        last, at = self.history.last_run_event, self.history.last_run_at
+        if last is None or last < 0:
+            return False
+        if newest < last or not at:
+            return newest < last
+        times = {
+            record.event_log_entry.timestamp
+            for kind in RUN_ENDS
+            for record in self._page(kind, last - 1, limit=1)
+            if record.storage_id == last
+        }
+        return at not in times
+
+    def _go_back_to_run_event(self) -> None:
+        """Go to the last event that is not younger than the last one that was read; without such a time, to the last.
+
+        Those that have been added since are younger, whatever their ids.
+        """
+        until, position = self.history.last_run_at or math.inf, (-1, 0.0)
+        for kind in RUN_ENDS:
+            before: int | None = None
+            while True:
+                filters = dg.RunStatusChangeRecordsFilter(event_type=kind, before_storage_id=before)  # type: ignore[arg-type]
+                page = self.instance.fetch_run_status_changes(filters, limit=PAGE).records
+                read = [record for record in page if record.event_log_entry.timestamp <= until]
+                if read:
+                    position = max(position, (read[0].storage_id, read[0].event_log_entry.timestamp))
+                if read or len(page) < PAGE:
+                    break
+                before = page[-1].storage_id
+        self.history.last_run_event, self.history.last_run_at = position
+
+    def _go_back_to_event(self) -> None:
+        """Do the same for events without a run."""
+        until, cursor = self.history.last_event_at or math.inf, None
+        while True:
+            page = self.instance.get_records_for_run(
+                NO_RUN, cursor=cursor, of_type=WITHOUT_RUN, limit=1, ascending=False
+            )
+            cursor = page.cursor
+            if not page.records:
+                self.history.last_event, self.history.last_event_id = "", -1
+                return
+            if page.records[0].event_log_entry.timestamp <= until:
+                self.history.last_event, self.history.last_event_id = cursor, page.records[0].storage_id
+                return
 
     def _newest(self) -> tuple[int, int, str]:
         """Return the ids of the newest event about a run and of the newest without one, and a cursor for the latter."""
@@ -99,7 +151,7 @@ class EventReader:
 
     def _ends_of_runs(self, newest: int) -> Iterator[Alert]:
         while self.history.last_run_event is None or self.history.last_run_event < newest:
-            pages = [self._page(kind) for kind in RUN_ENDS]
+            pages = [self._page(kind, self.history.last_run_event) for kind in RUN_ENDS]
             # Beyond the last event of a full page, there may be others of the same kind.
             ends = [page[-1].storage_id for page in pages if len(page) == PAGE]
             for record in sorted((record for page in pages for record in page), key=lambda record: record.storage_id):
@@ -109,14 +161,13 @@ class EventReader:
                 if self._must_wait(entry.timestamp):
                     return
                 yield from self._guarded(self._end_of_run, entry)
-                self.history.last_run_event = record.storage_id
+                self.history.last_run_event, self.history.last_run_at = record.storage_id, entry.timestamp
             if not ends:
                 return
 
-    def _page(self, kind: dg.DagsterEventType) -> list[Any]:
-        after = self.history.last_run_event
+    def _page(self, kind: dg.DagsterEventType, after: int | None, limit: int = PAGE) -> list[Any]:
         filters = dg.RunStatusChangeRecordsFilter(event_type=kind, after_storage_id=after)  # type: ignore[arg-type]
-        return [*self.instance.fetch_run_status_changes(filters, limit=PAGE, ascending=True).records]
+        return [*self.instance.fetch_run_status_changes(filters, limit=limit, ascending=True).records]
 
     def _events_without_run(self) -> Iterator[Alert]:
         has_more = True
@@ -129,7 +180,7 @@ class EventReader:
                         self.history.last_event = self._page_without_run(number - 1).cursor
                     return
                 yield from self._guarded(self._event_without_run, entry)
-                self.history.last_event_id = record.storage_id
+                self.history.last_event_id, self.history.last_event_at = record.storage_id, entry.timestamp
             self.history.last_event, has_more = page.cursor, page.has_more
 
     def _page_without_run(self, limit: int) -> Any:

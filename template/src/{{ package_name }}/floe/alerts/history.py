@@ -75,6 +75,8 @@ class History:
         checks: The failed checks, by name.
         late: The late assets, by key.
         rests: Channel -> number of failures in a row, and the time before which it is not tried again.
+        last_run_at: Time of the event `last_run_event`, because SQLite uses the ids of deleted events again.
+        last_event_at: Time of the event `last_event_id`.
     """
 
     last_run_event: int | None = None
@@ -84,6 +86,8 @@ class History:
     checks: dict[str, OpenSubject] = field(default_factory=dict)
     late: dict[str, OpenSubject] = field(default_factory=dict)
     rests: dict[str, tuple[int, float]] = field(default_factory=dict)
+    last_run_at: float = 0.0
+    last_event_at: float = 0.0
 
     def forget_oldest(self) -> None:
         """Forget the oldest open failures if there are too many."""
@@ -94,7 +98,9 @@ class History:
 
     def cursor(self) -> str:
         """Return what Dagster is to keep, in case the state folder is lost."""
-        return json.dumps([self.last_run_event, self.last_event, self.last_event_id])
+        return json.dumps(
+            [self.last_run_event, self.last_event, self.last_event_id, self.last_run_at, self.last_event_at]
+        )
 
 
 def read_history(folder: Path, cursor: str | None) -> History:
@@ -109,10 +115,14 @@ def read_history(folder: Path, cursor: str | None) -> History:
             {name: OpenSubject(**subject) for name, subject in document["checks"].items()},
             {name: OpenSubject(**subject) for name, subject in document["late"].items()},
             {name: (int(failures), float(until)) for name, (failures, until) in document["rests"].items()},
+            float(document.get("last_run_at", 0.0)),
+            float(document.get("last_event_at", 0.0)),
         )
     history = History()
     with suppress(ValueError, TypeError):
-        history.last_run_event, history.last_event, history.last_event_id = json.loads(cursor or "")
+        position = json.loads(cursor or "")
+        history.last_run_event, history.last_event, history.last_event_id = position[:3]
+        history.last_run_at, history.last_event_at = position[3:] or (0.0, 0.0)
     return history
 
 

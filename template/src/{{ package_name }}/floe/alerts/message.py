@@ -30,7 +30,7 @@ SUBJECT_CHARACTERS = 200
 
 def title(alert: Alert, settings: Settings) -> str:
     """Return the first line: the kind, what it is about, the project and dbt's output."""
-    subject = " ".join(alert.subject.split())[:SUBJECT_CHARACTERS]
+    subject = redact(" ".join(alert.subject.split()))[:SUBJECT_CHARACTERS]
     return redact(f"{alert.kind.value.capitalize()}: {subject} ({settings.name}, {settings.dbt_target})")
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ...alerts.channels import TIMEOUT_SECONDS, connect
-from ...alerts.config import MailConfig, read_config
-from ...alerts.evaluation import alert_folder
+from ...alerts.config import AlertConfig, MailConfig, read_config
+from ...alerts.evaluation import REMEDY, alert_folder
 from ...alerts.store import count_waiting
+from ...assets.meta import resolve_owners
 from ...delivery.counts import one_line
 from ...delivery.diagnosis import EndpointError, diagnose
 from ...delivery.http_session import HttpSession, UnexpectedStatusError
@@ -39,8 +40,17 @@ def alerts(settings: Settings, _: float) -> Iterator[Finding]:
         yield _webhook(variable, url)
     if config.mail:
         yield _mail(config.mail)
+    if owners := _unreached(settings, config):
+        message = f"no channel reaches {', '.join(owners)}: {REMEDY}"
+        yield Finding("alerts", "fail", message)
     if waiting := count_waiting(alert_folder(settings)):
         yield Finding("alerts waiting", "warn", f"{waiting} messages are waiting; the sensor floe_alerts sends them")
+
+
+def _unreached(settings: Settings, config: AlertConfig) -> list[str]:
+    """Return the owners in the settings whose messages no channel takes."""
+    owners = [*resolve_owners(None, None, settings.owner, lambda _: None), *settings.alert_webhooks]
+    return [owner for owner in dict.fromkeys(owners) if not config.channels_for((owner,))]
 
 
 def _webhook(variable: str, url: str) -> Finding:
