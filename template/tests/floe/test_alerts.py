@@ -202,7 +202,7 @@ def test_no_recipient(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         shop.instance, settings, read_config(settings), repository, lambda _: True, shop.cursor
     )
 
-    assert "1 messages have no recipient (owners: team:finance)" in summary
+    assert "messages without a recipient: 1 (owners: team:finance)" in summary
 
 
 def test_clock_set_back(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,8 @@ class AlertConfig:
 def is_address(text: str) -> bool:
     """Return whether an e-mail can be addressed to `text`; Dagster accepts owners for which this is false."""
     try:
-        return bool(ADDRESS.fullmatch(text) and Address(addr_spec=text))
+        # The library refuses letters outside of ASCII, which many servers take.
+        return bool(ADDRESS.fullmatch(text) and Address(addr_spec=re.sub(r"[^\x00-\x7f]", "x", text)))
     except (ValueError, IndexError, MessageError):  # the library's errors differ
         return False
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from ..delivery.counts import one_line
 from ..delivery.state_folder import folder_lock, make_state_folder
 from ..redact import redact
 from ..settings import Settings
@@ -105,7 +104,7 @@ def _without_recipient(alerts: list[Alert], config: AlertConfig) -> list[str]:
     if lost:
         owners = dict.fromkeys(owner for alert in lost for owner in alert.owners)
         shown = ", ".join([*owners][:NAMED]) or "none"
-        lines.append(redact(f"{len(lost)} messages have no recipient (owners: {shown}): {REMEDY}"))
+        lines.append(redact(f"messages without a recipient: {len(lost)} (owners: {shown}); {REMEDY}"))
     if config.mail and config.mail.to_owners:
         wrong = dict.fromkeys(
             owner for alert in alerts for owner in alert.owners if "@" in owner and not is_address(owner)
@@ -203,4 +202,5 @@ def _send_patiently(channel: Channel, alert: Alert, deadline: float) -> None:
 
 def _shown(error: Exception) -> str:
     # Redacted before it is cut to one line, because a secret may have several.
-    return one_line(Exception(redact(str(error)))).replace("Exception", type(error).__name__, 1)
+    lines = redact(str(error)).strip().splitlines() or ["no message"]
+    return f"{type(error).__name__}: {lines[0]}"
