@@ -107,5 +107,7 @@ def test_locked_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: py
         took = time.monotonic() - began
 
     assert took < BUDGET_SECONDS + 0.5
-    assert {"floe/lineage": "off", "floe/traces": "off", "floe/metrics": "off"} == tags
+    assert {"floe/lineage": "off", "floe/traces": "off", "floe/metrics": "off"} == {
+        name: value for name, value in tags.items() if name.startswith("floe/")
+    }
     assert "Another process holds a lock" in caplog.text

@@ -232,7 +232,8 @@ def changed(observed: Observed, truth: Observed) -> list[str]:
 def test_whole(truth: Observed) -> None:
     """Without a fault nothing is lost, and the tags do not mention it."""
     counts = {"floe/lineage": "118 sent", "floe/traces": "60 sent", "floe/metrics": "1 sent"}
-    assert {**counts, ".dagster/floe_end": RUN_ID} == truth.tags
+    hidden = {".dagster/floe_end": RUN_ID, ".dagster/floe_counted": RUN_ID}
+    assert counts | hidden == truth.tags
 
 
 def test_catalog(truth: Observed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +294,7 @@ def test_never_silently_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(watcher, "run_event_builder", fail)
     observed = observe(tmp_path / "run")
 
-    traces = {"floe/traces": "60 sent", "floe/metrics": "1 sent", ".dagster/floe_end": RUN_ID}
-    assert {"floe/lineage": "2 sent (detail lost for 1 node)", **traces} == observed.tags
+    counts = {"floe/traces": "60 sent", "floe/metrics": "1 sent", "floe/lineage": "2 sent (detail lost for 1 node)"}
+    assert counts | {".dagster/floe_end": RUN_ID, ".dagster/floe_counted": RUN_ID} == observed.tags
     assert 60 == len(observed.spans)
     assert "ValueError: planted in run_event_builder" in observed.log[-1].getMessage()
