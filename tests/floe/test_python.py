@@ -113,7 +113,7 @@ def test_materialize(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureF
     assert ["generator", "generator"] == assets["closed"]
 
 
-class Callable5:
+class Five:
     """A callable object, whose class has annotations that nobody can evaluate."""
 
     value: "NoSuchType"  # type: ignore[name-defined] # noqa: F821
@@ -125,8 +125,8 @@ class Callable5:
 
 def test_without_code() -> None:
     """Objects that can be called, and functions with fixed arguments, run as if they were not wrapped."""
-    called = dg.asset(name="called")(Callable5())
-    fixed = dg.asset(name="fixed")(partial(Callable5.__call__, Callable5()))
+    called = dg.asset(name="called")(Five())
+    fixed = dg.asset(name="fixed")(partial(Five.__call__, Five()))
     observe_steps(dg.Definitions(assets=[called, fixed]))
 
     result = dg.materialize([called, fixed])

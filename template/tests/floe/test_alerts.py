@@ -244,5 +244,5 @@ def test_secret_at_the_cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pause_of_no_number() -> None:
-    """A pause that is no number counts as none."""
+    """A pause that is not a number becomes the default one."""
     assert alert_channels._seconds("nan") == alert_channels.DEFAULT_WAIT_SECONDS

@@ -124,7 +124,7 @@ class Observer:
             earlier = store.read(self._call) if step.attempt else None
         if earlier is None:
             return None
-        is_other = earlier.asked != self._asked  # code that builds differently in a further attempt
+        is_other = earlier.asked != self._asked  # the asset may run other commands in a further attempt
         if is_other or (is_new_run and not has_nodes(self._context, repeatable(earlier.results))):
             self._context.log.info("The whole command is repeated, because it or the dbt project has changed.")
             return None

@@ -128,7 +128,7 @@ class EventReader:
         self.history.last_run_event, self.history.last_run_at = position
 
     def _go_back_to_event(self) -> None:
-        """Do the same for events without a run."""
+        """Go to the last event without a run that is not younger than the last one that was read, likewise."""
         until, cursor = self.history.last_event_at or math.inf, None
         while True:
             page = self.instance.get_records_for_run(

@@ -180,9 +180,9 @@ class StepEventBuilder:
         """Return the metadata of an asset, of this step or else of its last materialization."""
         if key not in self._metadata:
             catalog = self._assets.catalog
-            known = catalog.remembered(self._step.run_id, key)
-            if spec and spec.partitions_def:
-                known = {}  # of one partition, perhaps another than the one that the step reads
+            # Metadata of a partition may be of another one than the step reads.
+            is_partitioned = spec is not None and spec.partitions_def is not None
+            known = {} if is_partitioned else catalog.remembered(self._step.run_id, key)
             if known is None:
                 known = {} if catalog.dbt_node(key) else plain(self._step.last_materialization(key)[0])
             self._metadata[key] = {**plain(spec.metadata if spec else {}), **known}

@@ -72,7 +72,7 @@ class DerivedIds(IdGenerator):
 
 
 class RunTracerProvider(TracerProvider):
-    """The provider of spans with derived ids, of which all processes of a run keep the same ones."""
+    """A tracer provider with derived ids, whose sampler decides alike in every process of a run."""
 
     def __init__(self, resource: Resource, ids: DerivedIds) -> None:
         super().__init__(resource=resource, id_generator=ids, shutdown_on_exit=False)
@@ -87,7 +87,7 @@ class RunTracerProvider(TracerProvider):
 
 
 class SpanBuilder:
-    """A builder of the spans of one step that runs dbt."""
+    """A builder of the spans of one step."""
 
     def __init__(
         self,
@@ -140,8 +140,7 @@ class SpanBuilder:
         if len(assets.specs) == 1:
             key = assets.specs[0].key
             self._asset = self._child(self._step, asset_span_name(key), self._began_at, asset_attributes(key))
-        span = self._asset or self._step
-        return _ResumedContext(span)
+        return _ResumedContext(self._asset or self._step)
 
     def adopt(self, span: ReadableSpan) -> None:
         """Send the span of another library with those of the step, unless the step has ended."""
@@ -343,7 +342,7 @@ def _nanoseconds(at: datetime) -> int:
 
 
 class _ResumedContext:
-    """The context in which the step's code runs, with its span; code that yields goes on in the context that it left.
+    """The context in which the step's code runs, with its span; code that yields continues in the context that it left.
 
     The span is not ended here: the end of the step sets the status, with the exception that Dagster has recorded.
     """
